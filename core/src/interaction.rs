@@ -1,0 +1,194 @@
+//! An interaction: somebody reached into a running pod.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::text::cut;
+
+/// The longest name of a user that is kept, in bytes. Names of ServiceAccounts and certificates are
+/// far shorter; an identity provider may make longer ones.
+pub const MAX_USER: usize = 512;
+
+/// How somebody reached into the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// `kubectl exec`: a command in a container (`pods/exec`).
+    Exec,
+    /// `kubectl attach`: the streams of a container's main process (`pods/attach`).
+    Attach,
+    /// `kubectl port-forward`: a connection to a port of the pod (`pods/portforward`).
+    Portforward,
+    /// `kubectl debug`: an ephemeral container was added (`pods/ephemeralcontainers`).
+    Debug,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are listed to people.
+    pub const ALL: [Kind; 4] = [Kind::Exec, Kind::Attach, Kind::Portforward, Kind::Debug];
+
+    /// The name of the kind in annotations, labels of metrics and policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Exec => "exec",
+            Kind::Attach => "attach",
+            Kind::Portforward => "portforward",
+            Kind::Debug => "debug",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownKind(cut(text, 64).into_owned()))
+    }
+}
+
+/// A text that names no [`Kind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no interaction; it is one of exec, attach, portforward, debug")]
+pub struct UnknownKind(String);
+
+/// The command of an interaction as a shell would take it, of bounded length.
+///
+/// Words are quoted where they need it, so that the argv can be told from the text; a command that
+/// does not fit ends in an ellipsis. It is empty where an interaction has none (attach, port-forward).
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Command(String);
+
+impl Command {
+    /// The longest text of a command, in bytes: enough to recognise it by, small enough for the
+    /// pod's annotations, an Event's note (1,024 characters) and a record on disk.
+    pub const MAX: usize = 512;
+
+    /// The text of an argv. A NUL byte, which no process can be given, becomes U+FFFD.
+    pub fn new<S: AsRef<str>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let mut text = String::new();
+        for word in argv {
+            if text.len() > Self::MAX {
+                break;
+            }
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            // Quoting looks at the whole word: a word longer than all that is kept is cut before.
+            let word = cut(word.as_ref(), Self::MAX + 1).replace('\0', "\u{fffd}");
+            text.push_str(&shlex::try_quote(&word).unwrap_or_default());
+        }
+        Self(cut(&text, Self::MAX).into_owned())
+    }
+
+    /// A text that was made by [`Command::new`] before, as read from an annotation.
+    pub fn from_text(text: &str) -> Self {
+        Self(cut(text, Self::MAX).into_owned())
+    }
+
+    /// The text of the command.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Somebody reached into a pod: who, how, where and when.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interaction {
+    /// When the webhook saw it, in whole seconds, UTC.
+    pub time: Timestamp,
+    /// How.
+    pub kind: Kind,
+    /// The user name as the API server authenticated it.
+    pub user: String,
+    /// The container, where it concerns one (all but port-forward).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The command that was run, where there is one.
+    #[serde(default, skip_serializing_if = "Command::is_empty")]
+    pub command: Command,
+    /// The UID of the admission request; the API server's retries repeat it. Empty when the
+    /// interaction was read from the pod's metadata and only its other facts are known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request: String,
+}
+
+impl Interaction {
+    /// Whether both are the same deed of the same person: all but the time and the request are alike.
+    pub fn same_deed(&self, other: &Interaction) -> bool {
+        self.kind == other.kind
+            && self.user == other.user
+            && self.container == other.container
+            && self.command == other.command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_command_reads_as_it_would_be_typed() {
+        assert_eq!(
+            Command::new(["cat", "/etc/hosts"]).as_str(),
+            "cat /etc/hosts"
+        );
+        assert_eq!(
+            Command::new(["sh", "-c", "echo hi > /tmp/x"]).as_str(),
+            "sh -c 'echo hi > /tmp/x'"
+        );
+        assert_eq!(Command::new(Vec::<String>::new()), Command::default());
+    }
+
+    #[test]
+    fn a_command_of_thousands_of_arguments_is_cut() {
+        let command = Command::new((0..5000).map(|n| n.to_string()));
+        assert!(command.as_str().len() <= Command::MAX);
+        assert!(command.as_str().starts_with("0 1 2 3"));
+        assert!(command.as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn kinds_have_their_names() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        assert!("port-forward".parse::<Kind>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn short_commands_keep_their_words(argv in prop::collection::vec("[^\0]{1,12}", 0..8)) {
+            let command = Command::new(&argv);
+            if !command.as_str().ends_with('…') {
+                prop_assert_eq!(shlex::split(command.as_str()).unwrap(), argv);
+            }
+            prop_assert_eq!(&Command::from_text(command.as_str()), &command);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The domain of Curfew.
+//!
+//! Curfew puts a curfew on pods that people have touched. This crate owns what the parts agree on:
+//! what an [interaction] is, on which [terms] it is recorded, how the [record] of a pod grows out of
+//! notices and of the pod's own [metadata], when its deadline is, and what the [notice] of an
+//! interaction looks like on the wire. There is no I/O here and no Kubernetes client: whoever has a
+//! store, a clock or a connection hands the facts in.
+#![warn(missing_docs)]
+
+pub mod duration;
+pub mod interaction;
+pub mod metadata;
+pub mod notice;
+pub mod record;
+pub mod terms;
+pub mod text;
+
+pub use interaction::{Command, Interaction, Kind};
+pub use notice::{Notice, Receipt};
+pub use record::{Known, PodId, Record};
+pub use terms::{Action, Terms};

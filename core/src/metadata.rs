@@ -1,0 +1,233 @@
+//! What Curfew writes on a pod: one label to find it by, annotations for everything else.
+//!
+//! The annotations tell people what happened and when the pod goes. They are also the second home of
+//! the record: together with the pod's UID they are enough to rebuild it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    duration,
+    interaction::{Command, Interaction, Kind},
+    record::{Counted, Known, PodId, Record},
+    terms::{Action, Terms},
+    text::cut,
+};
+
+/// The prefix of every key that is Curfew's.
+pub const PREFIX: &str = "curfew.dev/";
+/// The label of every pod that was interacted with; its value is [`INTERACTED`].
+pub const LABEL: &str = "curfew.dev/interacted";
+/// The value of [`LABEL`].
+pub const INTERACTED: &str = "true";
+/// When the interaction happened that set the deadline (RFC 3339, UTC).
+pub const INTERACTION_TIME: &str = "curfew.dev/interaction-time";
+/// Who did it: the user name as the API server authenticated it.
+pub const INTERACTOR: &str = "curfew.dev/interactor";
+/// How: `exec`, `attach`, `portforward` or `debug`.
+pub const INTERACTION: &str = "curfew.dev/interaction";
+/// In which container; absent for port-forward.
+pub const CONTAINER: &str = "curfew.dev/container";
+/// The command as a shell would take it; absent where there is none.
+pub const COMMAND: &str = "curfew.dev/command";
+/// How many interactions there were.
+pub const INTERACTIONS: &str = "curfew.dev/interactions";
+/// The latest interaction, as JSON.
+pub const LAST_INTERACTION: &str = "curfew.dev/last-interaction";
+/// The time to live after the interaction (Go duration); absent when no timer runs.
+pub const TTL: &str = "curfew.dev/ttl";
+/// The longest extension (Go duration); absent when no timer runs.
+pub const MAX_EXTENSION: &str = "curfew.dev/max-extension";
+/// When the pod will be evicted, the extension included; absent when no timer runs.
+pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
+/// By how much somebody extended the time to live (Go duration, as it was typed).
+pub const EXTENSION: &str = "curfew.dev/extension";
+/// Who extended it.
+pub const EXTENSION_REQUESTER: &str = "curfew.dev/extension-requester";
+
+/// The annotations that Curfew itself writes, and removes where the record has no value for them.
+pub const WRITTEN: [&str; 10] = [
+    INTERACTION_TIME,
+    INTERACTOR,
+    INTERACTION,
+    CONTAINER,
+    COMMAND,
+    INTERACTIONS,
+    LAST_INTERACTION,
+    TTL,
+    MAX_EXTENSION,
+    EVICTION_TIME,
+];
+
+/// An extension of a pod's time to live, as somebody set it on the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// The length, in whole seconds.
+    #[serde(with = "crate::duration")]
+    pub by: Duration,
+    /// As it was typed.
+    pub text: String,
+    /// Who set it; empty when the pod does not say.
+    #[serde(default)]
+    pub requester: String,
+}
+
+/// What a pod's metadata tells of its interactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The interaction that set the deadline, and the latest one when that is another.
+    pub known: Vec<Known>,
+    /// How many there were.
+    pub counted: Option<Counted>,
+    /// The extension, where there is one that can be read.
+    pub extension: Option<Extension>,
+}
+
+/// An annotation that does not say what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("annotation {key}: {value:?}: {problem}")]
+pub struct InvalidMark {
+    /// The key of the annotation.
+    pub key: &'static str,
+    /// Its value, cut.
+    pub value: String,
+    /// What would be right.
+    pub problem: String,
+}
+
+/// The value of [`LAST_INTERACTION`]. The UID tells marks that were copied from another pod (by a
+/// template, or by `kubectl debug --copy-to`) from the pod's own.
+#[derive(Serialize, Deserialize)]
+struct Last {
+    uid: String,
+    #[serde(flatten)]
+    known: Known,
+}
+
+/// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`].
+pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
+    let Known { interaction, terms } = record.decisive();
+    let last = Last {
+        uid: record.pod.uid.clone(),
+        known: record.last().clone(),
+    };
+    let mut marks = BTreeMap::from([
+        (INTERACTION_TIME, interaction.time.to_string()),
+        (INTERACTOR, interaction.user.clone()),
+        (INTERACTION, interaction.kind.to_string()),
+        (INTERACTIONS, record.interactions().to_string()),
+        (
+            LAST_INTERACTION,
+            serde_json::to_string(&last).unwrap_or_default(),
+        ),
+    ]);
+    if let Some(container) = &interaction.container {
+        marks.insert(CONTAINER, container.clone());
+    }
+    if !interaction.command.is_empty() {
+        marks.insert(COMMAND, interaction.command.to_string());
+    }
+    if let Some(deadline) = record.deadline() {
+        marks.insert(TTL, duration::format(terms.ttl));
+        marks.insert(MAX_EXTENSION, duration::format(terms.max_extension));
+        marks.insert(EVICTION_TIME, deadline.to_string());
+    }
+    marks
+}
+
+/// Reads what the annotations of a pod tell. A pod without them, or with those of another pod, tells
+/// nothing.
+///
+/// # Errors
+/// Names the first annotation that cannot be read. An extension that cannot be read is no error here:
+/// it has no effect, and the rest is not to suffer from what people type.
+pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks, InvalidMark> {
+    let get = |key: &str| annotations.get(key).map(String::as_str);
+    let Some(last) = get(LAST_INTERACTION) else {
+        return Ok(Marks::default());
+    };
+    let invalid = |key, problem: String| InvalidMark {
+        key,
+        value: cut(get(key).unwrap_or_default(), 80).into_owned(),
+        problem,
+    };
+    let last: Last =
+        serde_json::from_str(last).map_err(|error| invalid(LAST_INTERACTION, error.to_string()))?;
+    if last.uid != pod.uid {
+        return Ok(Marks::default());
+    }
+    let required = |key| get(key).ok_or_else(|| invalid(key, "is missing".to_owned()));
+    let length = |key| -> Result<Option<Duration>, InvalidMark> {
+        get(key)
+            .map(|text| duration::parse(text).map_err(|error| invalid(key, error.to_string())))
+            .transpose()
+    };
+    let time: Timestamp = required(INTERACTION_TIME)?.parse().map_err(|_| {
+        invalid(
+            INTERACTION_TIME,
+            "is no RFC 3339 time, like 2026-03-01T12:00:00Z".to_owned(),
+        )
+    })?;
+    let kind: Kind =
+        required(INTERACTION)?
+            .parse()
+            .map_err(|error: crate::interaction::UnknownKind| {
+                invalid(INTERACTION, error.to_string())
+            })?;
+    let interactions: u32 = required(INTERACTIONS)?
+        .parse()
+        .map_err(|_| invalid(INTERACTIONS, "is no count".to_owned()))?;
+    let ttl = length(TTL)?;
+    let max_extension = length(MAX_EXTENSION)?;
+    let decisive = Known {
+        interaction: Interaction {
+            time,
+            kind,
+            user: required(INTERACTOR)?.to_owned(),
+            container: get(CONTAINER).map(str::to_owned),
+            command: Command::from_text(get(COMMAND).unwrap_or_default()),
+            request: String::new(),
+        },
+        terms: match ttl {
+            Some(ttl) => Terms {
+                action: Action::Evict,
+                ttl,
+                max_extension: max_extension.unwrap_or_default(),
+            },
+            // Nothing but the action has a meaning then; the last one's is as good as any.
+            None => Terms {
+                action: Action::Record,
+                ..last.known.terms
+            },
+        },
+    };
+    let counted = Counted {
+        until: last.known.interaction.time,
+        interactions,
+    };
+    Ok(Marks {
+        known: vec![decisive, last.known],
+        counted: Some(counted),
+        extension: extension(annotations),
+    })
+}
+
+/// The extension that stands on a pod, where there is one that can be read. Whether the terms allow
+/// it is for the record to say.
+pub fn extension(annotations: &BTreeMap<String, String>) -> Option<Extension> {
+    let text = annotations.get(EXTENSION)?;
+    let by = duration::parse(text).ok()?;
+    Some(Extension {
+        by: Duration::from_secs(by.as_secs()),
+        text: text.clone(),
+        requester: cut(
+            annotations
+                .get(EXTENSION_REQUESTER)
+                .map_or("", String::as_str),
+            crate::interaction::MAX_USER,
+        )
+        .into_owned(),
+    })
+}

@@ -1,0 +1,135 @@
+//! The notice of an interaction on its way from the webhook to the agent of the pod's node:
+//! `POST /v1/interactions`, JSON both ways.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    record::{Known, PodId},
+    text::cut,
+};
+
+/// The version of the wire format that this build writes.
+///
+/// A reader takes its own version and older ones, and ignores fields it does not know: within one
+/// version fields are only added, so that neighbours one release apart understand each other.
+pub const VERSION: u32 = 1;
+
+/// The path that notices are posted to.
+pub const PATH: &str = "/v1/interactions";
+
+/// The largest notice in bytes that an agent reads. All texts in it are bounded far below that.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// What the webhook tells the agent of the pod's node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The format, [`VERSION`].
+    pub version: u32,
+    /// The node on which the webhook saw the pod; an agent takes only notices of its own.
+    pub node: String,
+    /// The pod.
+    pub pod: PodId,
+    /// What happened, and what follows from it.
+    #[serde(flatten)]
+    pub known: Known,
+}
+
+/// What the agent answers once the interaction is on its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The format, [`VERSION`].
+    pub version: u32,
+    /// When the pod will be evicted; none when only recorded.
+    pub eviction_time: Option<Timestamp>,
+    /// How many interactions of this pod are known now.
+    pub interactions: u32,
+}
+
+/// Why an agent does not take a notice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It was written by a later release.
+    #[error("version: {0} is newer than {VERSION}, the newest that this agent reads")]
+    Version(u32),
+    /// It was meant for another node.
+    #[error("node: {given:?} is not {own:?}, the node of this agent")]
+    Node {
+        /// What the notice says.
+        given: String,
+        /// Whose agent this is.
+        own: String,
+    },
+    /// A field that has to be there is empty or overlong.
+    #[error("{field}: has {length} bytes, where 1 to {max} would be right")]
+    Length {
+        /// The field's path.
+        field: &'static str,
+        /// Its length in bytes.
+        length: usize,
+        /// The most it may have.
+        max: usize,
+    },
+}
+
+impl Notice {
+    /// Checks what the agent of `node` relies on.
+    ///
+    /// # Errors
+    /// Names the first field that is not as it should be.
+    pub fn check(&self, node: &str) -> Result<(), Refusal> {
+        if self.version > VERSION {
+            return Err(Refusal::Version(self.version));
+        }
+        if self.node != node {
+            return Err(Refusal::Node {
+                given: cut(&self.node, 253).into_owned(),
+                own: node.to_owned(),
+            });
+        }
+        let interaction = &self.known.interaction;
+        for (field, text, max) in [
+            ("pod.namespace", &self.pod.namespace, 63),
+            ("pod.name", &self.pod.name, 253),
+            ("pod.uid", &self.pod.uid, 128),
+            (
+                "interaction.user",
+                &interaction.user,
+                crate::interaction::MAX_USER,
+            ),
+            ("interaction.request", &interaction.request, 128),
+        ] {
+            if text.is_empty() || text.len() > max {
+                return Err(Refusal::Length {
+                    field,
+                    length: text.len(),
+                    max,
+                });
+            }
+        }
+        let optional = [
+            (
+                "interaction.container",
+                interaction.container.as_deref().unwrap_or_default(),
+                63,
+            ),
+            (
+                "interaction.command",
+                interaction.command.as_str(),
+                crate::Command::MAX,
+            ),
+        ];
+        for (field, text, max) in optional {
+            if text.len() > max {
+                return Err(Refusal::Length {
+                    field,
+                    length: text.len(),
+                    max,
+                });
+            }
+        }
+        Ok(())
+    }
+}

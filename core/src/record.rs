@@ -1,0 +1,473 @@
+//! What is known of one pod: the one state that store, schedule and metadata share.
+//!
+//! A record is a join of facts. Facts reach it from notices, from the store and from the pod's own
+//! metadata, in any order and more than once; learning is idempotent and commutative, so none of
+//! them has to know what the others already said. Everything that people see (deadline, first, last
+//! and number of interactions) is derived from the facts.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    interaction::Interaction,
+    metadata::{Extension, Marks},
+    terms::{Action, Terms},
+};
+
+/// How many interactions a record keeps: the one that set the deadline and the latest others.
+pub const MAX_KNOWN: usize = 16;
+
+/// Within this time the same deed of the same person is one interaction: kubectl tries again over
+/// SPDY when a proxy refuses its WebSocket.
+pub const SAME_DEED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
+
+/// A pod, told apart from all others that ever had its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodId {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The UID that the API server gave it.
+    pub uid: String,
+}
+
+impl std::fmt::Display for PodId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An interaction with the terms on which it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Known {
+    /// What happened.
+    pub interaction: Interaction,
+    /// What follows from it.
+    pub terms: Terms,
+}
+
+impl Known {
+    /// When the pod's time ends by this interaction alone, without an extension.
+    fn expiry(&self) -> Option<Timestamp> {
+        match self.terms.action {
+            Action::Evict => Some(later(self.interaction.time, self.terms.ttl)),
+            Action::Record => None,
+        }
+    }
+}
+
+/// So many interactions there were up to a time, whether they are still kept or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Counted {
+    /// The time of the last one counted.
+    pub until: Timestamp,
+    /// Their number.
+    pub interactions: u32,
+}
+
+/// Everything known of one pod. It has at least one interaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The pod.
+    pub pod: PodId,
+    /// By time; each deed of each request once.
+    known: Vec<Known>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counted: Option<Counted>,
+    /// The extension that stands on the pod, as it was last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
+}
+
+impl Record {
+    /// The record of a pod after its first interaction.
+    pub fn new(pod: PodId, known: Known) -> Self {
+        Self {
+            pod,
+            known: vec![known],
+            counted: None,
+            extension: None,
+        }
+    }
+
+    /// The record that a pod's own metadata tells, where it tells of an interaction.
+    pub fn from_marks(pod: PodId, marks: Marks) -> Option<Self> {
+        let first = marks.known.first()?.clone();
+        let mut record = Self::new(pod, first);
+        record.absorb(marks);
+        Some(record)
+    }
+
+    /// Adds an interaction. Returns whether it was news.
+    pub fn learn(&mut self, known: Known) -> bool {
+        let before = self.clone();
+        self.known.push(known);
+        self.settle();
+        *self != before
+    }
+
+    /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is
+    /// an extension; where it was lost, the one remembered holds.
+    /// Returns whether any of it was news.
+    pub fn absorb(&mut self, marks: Marks) -> bool {
+        let before = self.clone();
+        if !marks.known.is_empty() {
+            self.extension = marks.extension;
+        }
+        self.known.extend(marks.known);
+        self.counted = self.counted.max(marks.counted);
+        self.settle();
+        *self != before
+    }
+
+    /// The interaction that sets the deadline: of those that start a timer the one that ends first;
+    /// where none does, the first of all.
+    pub fn decisive(&self) -> &Known {
+        let timed = self
+            .known
+            .iter()
+            .filter_map(|known| Some((known.expiry()?, known)))
+            .min();
+        match timed {
+            Some((_, known)) => known,
+            None => &self.known[0],
+        }
+    }
+
+    /// The latest interaction.
+    pub fn last(&self) -> &Known {
+        &self.known[self.known.len() - 1]
+    }
+
+    /// The interactions that are still known, by time; repetitions of one deed are left out.
+    pub fn deeds(&self) -> impl Iterator<Item = &Known> {
+        self.known.iter().enumerate().filter_map(|(at, known)| {
+            let again = self.known[..at].iter().rev().any(|earlier| {
+                known.interaction.same_deed(&earlier.interaction)
+                    && known
+                        .interaction
+                        .time
+                        .duration_since(earlier.interaction.time)
+                        <= SAME_DEED_WITHIN
+            });
+            (!again).then_some(known)
+        })
+    }
+
+    /// How many interactions there were.
+    pub fn interactions(&self) -> u32 {
+        let kept = self.deeds().count() as u32;
+        let counted = self.counted.map_or(0, |counted| {
+            let since = self
+                .deeds()
+                .filter(|known| known.interaction.time > counted.until)
+                .count();
+            counted.interactions.saturating_add(since as u32)
+        });
+        kept.max(counted)
+    }
+
+    /// By how much the deadline is extended: not at all beyond what the terms allow.
+    pub fn extension(&self) -> Duration {
+        match &self.extension {
+            Some(extension) if extension.by <= self.decisive().terms.max_extension => extension.by,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// When the pod is to be evicted: the time of the decisive interaction, its time to live and the
+    /// extension. None when nothing started a timer.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        Some(later(self.decisive().expiry()?, self.extension()))
+    }
+
+    /// Brings the facts into their one form: sorted, each once, no more than are to be kept.
+    fn settle(&mut self) {
+        // Sorted by time first: of the same request the earliest stays.
+        self.known.sort();
+        let mut kept: Vec<Known> = Vec::with_capacity(self.known.len());
+        for known in self.known.drain(..) {
+            let request = &known.interaction.request;
+            if request.is_empty() || kept.iter().all(|k| k.interaction.request != *request) {
+                kept.push(known);
+            }
+        }
+        // What the metadata tells without its request is the one of the same second with a request.
+        let nameless_twin = |at: usize, known: &Known| {
+            known.interaction.request.is_empty()
+                && kept.iter().enumerate().any(|(other, twin)| {
+                    other != at
+                        && twin.interaction.time == known.interaction.time
+                        && twin.interaction.same_deed(&known.interaction)
+                        && (!twin.interaction.request.is_empty() || other < at)
+                })
+        };
+        self.known = kept
+            .iter()
+            .enumerate()
+            .filter(|(at, known)| !nameless_twin(*at, known))
+            .map(|(_, known)| known.clone())
+            .collect();
+        while self.known.len() > MAX_KNOWN {
+            let decisive = self.decisive().clone();
+            let oldest = usize::from(self.known[0] == decisive);
+            let until = self.known[oldest].interaction.time;
+            let later_deeds = self
+                .deeds()
+                .filter(|known| known.interaction.time > until)
+                .count() as u32;
+            let counted = Counted {
+                until,
+                interactions: self.interactions().saturating_sub(later_deeds),
+            };
+            self.counted = self.counted.max(Some(counted));
+            self.known.remove(oldest);
+        }
+    }
+
+    /// What the pod's metadata has to count: all there were, up to the last.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            until: self.last().interaction.time,
+            interactions: self.interactions(),
+        }
+    }
+}
+
+/// A time that much later, or the last there is.
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| time.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        interaction::{Command, Kind},
+        metadata,
+    };
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn pod() -> PodId {
+        PodId {
+            namespace: "shop".into(),
+            name: "cart-1".into(),
+            uid: "u-1".into(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Known {
+        Known {
+            interaction: Interaction {
+                time: at(second),
+                kind: Kind::Exec,
+                user: user.into(),
+                container: Some("app".into()),
+                command: Command::new(["sh"]),
+                request: request.into(),
+            },
+            terms: Terms {
+                action,
+                ttl: Duration::from_secs(ttl),
+                max_extension: Duration::from_secs(3600),
+            },
+        }
+    }
+
+    fn shell(second: i64, user: &str, request: &str) -> Known {
+        known(second, user, Action::Evict, 600, request)
+    }
+
+    fn record(all: &[Known]) -> Record {
+        let mut record = Record::new(pod(), all[0].clone());
+        for known in &all[1..] {
+            record.learn(known.clone());
+        }
+        record
+    }
+
+    fn extended(by: u64) -> Option<Extension> {
+        Some(Extension {
+            by: Duration::from_secs(by),
+            text: format!("{by}s"),
+            requester: "alice".into(),
+        })
+    }
+
+    #[test]
+    fn the_first_that_starts_a_timer_sets_the_deadline() {
+        let record = record(&[shell(10, "alice", "a"), shell(50, "bob", "b")]);
+        assert_eq!(record.deadline(), Some(at(610)));
+        assert_eq!(record.decisive().interaction.user, "alice");
+        assert_eq!(record.last().interaction.user, "bob");
+        assert_eq!(record.interactions(), 2);
+    }
+
+    #[test]
+    fn a_shorter_time_to_live_brings_the_deadline_forward() {
+        let record = record(&[
+            shell(0, "alice", "a"),
+            known(100, "bob", Action::Evict, 60, "b"),
+        ]);
+        assert_eq!(record.deadline(), Some(at(160)));
+    }
+
+    #[test]
+    fn what_only_is_recorded_never_shields_a_shell_afterwards() {
+        let mut record = record(&[known(0, "alice", Action::Record, 600, "a")]);
+        assert_eq!(record.deadline(), None);
+        record.learn(shell(5, "alice", "b"));
+        assert_eq!(record.deadline(), Some(at(605)));
+    }
+
+    #[test]
+    fn a_retried_request_and_a_fallback_are_one_interaction() {
+        let record = record(&[
+            shell(0, "alice", "a"),
+            shell(1, "alice", "a"),  // the API server asked again
+            shell(2, "alice", "a2"), // kubectl fell back to SPDY
+            shell(9, "alice", "b"),
+        ]);
+        assert_eq!(record.interactions(), 2);
+        assert_eq!(record.deadline(), Some(at(600)));
+    }
+
+    #[test]
+    fn an_extension_counts_within_its_maximum_only() {
+        let mut record = record(&[shell(0, "alice", "a")]);
+        record.extension = extended(1800);
+        assert_eq!(record.deadline(), Some(at(2400)));
+        record.extension = extended(3601);
+        assert_eq!(record.deadline(), Some(at(600)));
+    }
+
+    #[test]
+    fn many_interactions_are_counted_and_few_are_kept() {
+        let all: Vec<_> = (0..100)
+            .map(|n| shell(n * 10, "alice", &format!("r{n}")))
+            .collect();
+        let record = record(&all);
+        assert_eq!(record.interactions(), 100);
+        assert_eq!(record.deadline(), Some(at(600)));
+        assert_eq!(record.deeds().count(), MAX_KNOWN);
+        assert_eq!(record.last().interaction.time, at(990));
+    }
+
+    #[test]
+    fn marks_of_another_pod_tell_nothing() {
+        let record = record(&[shell(0, "alice", "a")]);
+        let marks = marks_of(&record);
+        let copy = PodId {
+            uid: "u-2".into(),
+            ..pod()
+        };
+        assert_eq!(
+            metadata::read(&copy, &marks),
+            Ok(metadata::Marks::default())
+        );
+    }
+
+    #[test]
+    fn a_broken_mark_is_named() {
+        let record = record(&[shell(0, "alice", "a")]);
+        for (key, value) in [
+            (metadata::INTERACTION_TIME, "yesterday"),
+            (metadata::INTERACTION, "ssh"),
+            (metadata::INTERACTIONS, "-1"),
+            (metadata::TTL, "1d"),
+            (metadata::LAST_INTERACTION, "{}"),
+        ] {
+            let mut marks = marks_of(&record);
+            marks.insert(key.into(), value.into());
+            let error = metadata::read(&pod(), &marks).unwrap_err();
+            assert_eq!((error.key, error.value.as_str()), (key, value));
+        }
+    }
+
+    fn marks_of(record: &Record) -> BTreeMap<String, String> {
+        metadata::annotations(record)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    prop_compose! {
+        fn any_known()(
+            second in 0i64..30,
+            user in 0usize..3,
+            evict: bool,
+            ttl in 0u64..40,
+            request in 0usize..12,
+        ) -> Known {
+            let action = if evict { Action::Evict } else { Action::Record };
+            // One request is one deed of one user: the API server does not reuse its UIDs.
+            known(second, ["a", "b", "c"][(user + request) % 3], action, ttl, &format!("r{request}-{user}-{evict}-{ttl}"))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn order_does_not_matter(
+            all in prop::collection::vec(any_known(), 1..MAX_KNOWN),
+            seed: u64,
+        ) {
+            let mut shuffled = all.clone();
+            let len = shuffled.len();
+            for n in 0..len {
+                shuffled.swap(n, (seed as usize).wrapping_mul(n + 7) % len);
+            }
+            prop_assert_eq!(record(&all), record(&shuffled));
+        }
+
+        #[test]
+        fn learning_again_changes_nothing(all in prop::collection::vec(any_known(), 1..40)) {
+            let mut once = record(&all);
+            let before = once.clone();
+            for known in before.known.clone() {
+                prop_assert!(!once.learn(known));
+            }
+            prop_assert_eq!(once, before);
+        }
+
+        #[test]
+        fn a_deadline_only_comes_nearer(all in prop::collection::vec(any_known(), 2..40)) {
+            let mut record = Record::new(pod(), all[0].clone());
+            for known in &all[1..] {
+                let (before, count) = (record.deadline(), record.interactions());
+                record.learn(known.clone());
+                prop_assert!(record.deadline() <= before || before.is_none());
+                if record.known.len() < MAX_KNOWN {
+                    // One that stands between two may join them to one deed.
+                    prop_assert!(record.interactions() + 1 >= count);
+                }
+            }
+        }
+
+        #[test]
+        fn the_metadata_alone_rebuilds_what_people_were_told(
+            all in prop::collection::vec(any_known(), 1..40),
+        ) {
+            let told = record(&all);
+            let marks = metadata::read(&pod(), &marks_of(&told)).unwrap();
+            let mut same = told.clone();
+            same.absorb(marks.clone());
+            prop_assert_eq!(same.deadline(), told.deadline());
+            prop_assert_eq!(same.interactions(), told.interactions());
+            let rebuilt = Record::from_marks(pod(), marks).unwrap();
+            prop_assert_eq!(rebuilt.deadline(), told.deadline());
+            prop_assert_eq!(rebuilt.interactions(), told.interactions());
+            prop_assert_eq!(marks_of(&rebuilt), marks_of(&told));
+        }
+    }
+}

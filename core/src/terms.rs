@@ -1,0 +1,65 @@
+//! The terms on which an interaction is recorded: what follows from it, and when.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::interaction::Kind;
+
+/// What follows from an interaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// The pod is evicted when its time to live ends.
+    Evict,
+    /// The interaction is recorded and shown; no timer starts.
+    Record,
+}
+
+impl Action {
+    /// The name of the action in policies and in labels of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Evict => "Evict",
+            Action::Record => "Record",
+        }
+    }
+}
+
+/// What the webhook decided for one interaction. It travels with the interaction and stands on the
+/// pod, so that a policy changed later does not move a deadline that people were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms {
+    /// What follows from the interaction.
+    pub action: Action,
+    /// How long the pod may live on, in whole seconds; without meaning under [`Action::Record`].
+    #[serde(with = "crate::duration")]
+    pub ttl: Duration,
+    /// By how much people may extend that at the most, in whole seconds.
+    #[serde(with = "crate::duration")]
+    pub max_extension: Duration,
+}
+
+/// The terms that hold where no policy says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultTerms {
+    /// The time to live after an interaction.
+    pub ttl: Duration,
+    /// The longest extension.
+    pub max_extension: Duration,
+}
+
+impl DefaultTerms {
+    /// The terms of an interaction of this kind: all start the timer but port-forward, which leaves
+    /// the container as it was.
+    pub fn of(self, kind: Kind) -> Terms {
+        Terms {
+            action: match kind {
+                Kind::Exec | Kind::Attach | Kind::Debug => Action::Evict,
+                Kind::Portforward => Action::Record,
+            },
+            ttl: self.ttl,
+            max_extension: self.max_extension,
+        }
+    }
+}
