@@ -1,0 +1,10 @@
+//! What every process of Curfew's in a cluster shares and what has nothing to do with pods: its log,
+//! its signals and tasks, its client of the API server, bounded HTTP servers and the plain
+//! port for metrics and health.
+#![warn(missing_docs)]
+
+pub mod client;
+pub mod http;
+pub mod logging;
+pub mod ops;
+pub mod tasks;

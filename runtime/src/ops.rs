@@ -1,0 +1,79 @@
+//! The plain port for those who look after the process: `/metrics`, `/healthz` and `/readyz`.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{Limits, serve};
+
+/// What the port tells. It is asked anew at each request, so that nothing told can be stale.
+pub trait Ops: Send + Sync + 'static {
+    /// Why the process cannot do its work any more, if so: it is started anew then.
+    fn healthy(&self) -> Answer<'_, Result<(), String>>;
+    /// Why the process is not ready for requests, if so.
+    fn ready(&self) -> Answer<'_, Result<(), String>>;
+    /// The metrics, with gauges read from the state.
+    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>>;
+}
+
+/// What an [`Ops`] comes to.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+const LIMITS: Limits = Limits {
+    body: 0,
+    request: Duration::from_secs(5),
+    concurrent: 8,
+    drain: Duration::from_millis(500),
+};
+
+/// The port's routes.
+pub fn router(ops: Arc<dyn Ops>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(ops)
+}
+
+/// Serves the port until `stop`.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn run(
+    address: SocketAddr,
+    ops: Arc<dyn Ops>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    serve(address, None, router(ops), LIMITS, stop).await
+}
+
+async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&ops.metrics().await, &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn healthz(State(ops): State<Arc<dyn Ops>>) -> Response {
+    state(ops.healthy().await)
+}
+
+async fn readyz(State(ops): State<Arc<dyn Ops>>) -> Response {
+    state(ops.ready().await)
+}
+
+fn state(state: Result<(), String>) -> Response {
+    match state {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
