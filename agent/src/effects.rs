@@ -1,0 +1,111 @@
+//! Carries out what the ledger decided: each effect is a task of its own that reports back to the
+//! schedule, so nothing waits for the API server.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Api, Client};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{
+    announce::{self, Told},
+    evict,
+    ledger::Effect,
+    mark,
+    metrics::Metrics,
+    pods::WatchedPod,
+    schedule::{LookUp, Schedule},
+};
+
+/// How many patches and look-ups may be open at a time.
+const OPEN_REQUESTS: usize = 8;
+
+/// How many announcements may wait for the API server; what comes on top is logged and counted only.
+const ANNOUNCEMENTS: usize = 1024;
+
+/// How long the API server may take for a look-up.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The hands of the schedule.
+#[derive(Clone)]
+pub(crate) struct Effects {
+    client: Client,
+    schedule: Schedule,
+    open: Arc<Semaphore>,
+    announcements: mpsc::Sender<Told>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Effects {
+    /// The hands, and what the task that posts Events is to read.
+    pub(crate) fn new(
+        client: Client,
+        schedule: Schedule,
+        metrics: Metrics,
+    ) -> (Self, mpsc::Receiver<Told>) {
+        let (announcements, told) = mpsc::channel(ANNOUNCEMENTS);
+        let effects = Self {
+            client,
+            schedule,
+            open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
+            announcements,
+            metrics,
+        };
+        (effects, told)
+    }
+
+    /// Starts an effect.
+    pub(crate) fn start(&self, effect: Effect, now: Timestamp) {
+        let this = self.clone();
+        match effect {
+            Effect::Announce(announcement) => {
+                announce::log(&announcement);
+                self.metrics.count(&announcement, now);
+                if self.announcements.try_send((announcement, now)).is_err() {
+                    self.metrics.events_dropped.inc();
+                }
+            }
+            Effect::Evict(pod) => {
+                tokio::spawn(async move {
+                    let outcome = evict::evict(this.client.clone(), &pod).await;
+                    tracing::debug!(
+                        pod = %pod, uid = pod.uid, outcome = outcome.as_str(),
+                        message = outcome.message(), "asked for an eviction"
+                    );
+                    this.metrics
+                        .evictions
+                        .with_label_values(&[outcome.as_str()])
+                        .inc();
+                    let _ = this.schedule.evicted(pod.uid, outcome).await;
+                });
+            }
+            Effect::Mark(change) => {
+                tokio::spawn(async move {
+                    let Ok(_permit) = this.open.acquire().await else {
+                        return;
+                    };
+                    let (outcome, pod) = mark::apply(this.client.clone(), &change).await;
+                    let _ = this.schedule.marked(change.pod.uid, outcome, pod).await;
+                });
+            }
+            Effect::LookUp(pod) => {
+                tokio::spawn(async move {
+                    let Ok(_permit) = this.open.acquire().await else {
+                        return;
+                    };
+                    let pods: Api<WatchedPod> =
+                        Api::namespaced(this.client.clone(), &pod.namespace);
+                    let found = match tokio::time::timeout(LOOK_UP_TIMEOUT, pods.get_opt(&pod.name))
+                        .await
+                    {
+                        Ok(Ok(Some(found))) => LookUp::Found(found.into()),
+                        Ok(Ok(None)) => LookUp::Gone,
+                        // The ledger asks again after a while.
+                        Ok(Err(_)) | Err(_) => LookUp::Unknown,
+                    };
+                    let _ = this.schedule.looked_up(pod, found).await;
+                });
+            }
+        }
+    }
+}

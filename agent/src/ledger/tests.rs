@@ -1,0 +1,297 @@
+//! What the ledger decides, event by event, on a clock that the tests turn.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::testing::{at, marked, pod, pod_id, record, shell};
+
+struct Bench {
+    ledger: Ledger,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Vec::new(), 5)
+    }
+
+    fn with(records: Vec<Record>, max_evictions: usize) -> Self {
+        Self {
+            ledger: Ledger::new(records, max_evictions, at(0)),
+            now: at(0),
+        }
+    }
+
+    /// What the ledger wants done, announcements aside.
+    fn effects(
+        &mut self,
+        act: impl FnOnce(&mut Ledger, Timestamp, &mut Vec<Effect>),
+    ) -> Vec<Effect> {
+        let mut out = Vec::new();
+        act(&mut self.ledger, self.now, &mut out);
+        out.retain(|effect| !matches!(effect, Effect::Announce(_)));
+        out
+    }
+
+    fn told(
+        &mut self,
+        act: impl FnOnce(&mut Ledger, Timestamp, &mut Vec<Effect>),
+    ) -> Vec<Announcement> {
+        let mut out = Vec::new();
+        act(&mut self.ledger, self.now, &mut out);
+        out.into_iter()
+            .filter_map(|effect| match effect {
+                Effect::Announce(announcement) => Some(announcement),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn tick_at(&mut self, second: i64) -> Vec<Effect> {
+        self.now = at(second);
+        self.effects(|ledger, now, out| ledger.tick(now, out))
+    }
+
+    /// A pod that was touched at second 0 and shows it.
+    fn touched(&mut self, uid: &str) {
+        self.effects(|ledger, now, out| {
+            ledger.learned(pod_id(uid), shell(0), now, out);
+            ledger.seen(marked(&record(uid, shell(0)), 2), now, out);
+        });
+    }
+
+    fn state(&self, uid: &str) -> &'static str {
+        let line = self
+            .ledger
+            .lines(self.now)
+            .find(|line| line.record.pod.uid == uid);
+        line.map_or("none", |line| line.state.as_str())
+    }
+}
+
+fn evict(uid: &str) -> Effect {
+    Effect::Evict(pod_id(uid))
+}
+
+#[test]
+fn an_interaction_is_told_once_and_marked_on_the_pod() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| ledger.seen(pod("u", 1), now, out));
+    let told = bench.told(|ledger, now, out| {
+        ledger.learned(pod_id("u"), shell(0), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+    });
+    assert_eq!(told.len(), 1);
+    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
+    assert_eq!(effects, [], "the patch is under way");
+    let marked = marked(&record("u", shell(0)), 3);
+    let told = bench.told(|ledger, now, out| {
+        ledger.answered(marked, now, out);
+        ledger.marked("u", mark::Outcome::Done, now, out);
+    });
+    assert_eq!(told, []);
+    assert_eq!(bench.state("u"), "scheduled");
+    assert_eq!(bench.ledger.next_tick(), Some(at(600)));
+}
+
+#[test]
+fn evicts_at_the_deadline_and_not_before() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    assert_eq!(bench.tick_at(599), []);
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    assert_eq!(bench.state("u"), "due");
+    assert_eq!(bench.tick_at(700), [], "asked once");
+    let told = bench.told(|ledger, now, out| ledger.evicted("u", Outcome::Accepted, now, out));
+    assert!(matches!(told[..], [Announcement::Evicted { .. }]));
+    assert_eq!(bench.state("u"), "terminating");
+    assert_eq!(bench.tick_at(9000), [], "a long grace period is no failure");
+}
+
+#[test]
+fn a_clock_that_jumps_back_evicts_nothing_again() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    assert_eq!(bench.tick_at(100), []);
+    assert_eq!(bench.tick_at(600), []);
+}
+
+#[test]
+fn a_refused_eviction_is_told_once_and_asked_again() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    bench.tick_at(600);
+    let no_room = Outcome::Budget("needs 2".into());
+    let refuse = |ledger: &mut Ledger, now, out: &mut Vec<Effect>| {
+        ledger.evicted("u", Outcome::Budget("needs 2".into()), now, out);
+    };
+    let told = bench.told(refuse);
+    let blocked = Announcement::Blocked {
+        pod: pod_id("u"),
+        why: no_room,
+    };
+    assert_eq!(told, [blocked]);
+    assert_eq!(bench.state("u"), "blocked");
+    assert_eq!(bench.tick_at(603), [evict("u")]);
+    assert_eq!(bench.told(refuse), [], "people know");
+    assert_eq!(bench.tick_at(620), [evict("u")]);
+}
+
+#[test]
+fn the_lowest_priority_goes_first_and_few_at_a_time() {
+    let mut bench = Bench::with(Vec::new(), 2);
+    for (uid, priority) in [("high", 100), ("low", -5), ("mid", 7)] {
+        bench.touched(uid);
+        let view = PodView {
+            priority,
+            ..marked(&record(uid, shell(0)), 3)
+        };
+        bench.effects(|ledger, now, out| ledger.seen(view, now, out));
+    }
+    // The first comes alone when its timer fires; due together, the order is by priority.
+    bench.now = at(600);
+    bench.ledger.max_evictions = 0;
+    bench.effects(|ledger, now, out| ledger.tick(now, out));
+    bench.ledger.max_evictions = 2;
+    let effects = bench.effects(|ledger, _, out| ledger.next_turns(out));
+    assert_eq!(effects, [evict("low"), evict("mid")]);
+    let effects =
+        bench.effects(|ledger, now, out| ledger.evicted("mid", Outcome::Accepted, now, out));
+    assert_eq!(effects, [evict("high")]);
+}
+
+#[test]
+fn a_record_ends_with_its_pod_and_not_with_another_of_its_name() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    bench.ledger.take_dirty();
+    bench.effects(|ledger, now, out| ledger.seen(pod("another", 9), now, out));
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    assert_eq!(bench.state("u"), "none");
+    assert_eq!(bench.ledger.take_dirty(), Batch::from([("u".into(), None)]));
+    assert_eq!(bench.tick_at(9000), []);
+}
+
+#[test]
+fn an_eviction_that_nobody_answers_frees_its_place() {
+    let mut bench = Bench::with(Vec::new(), 1);
+    bench.touched("a");
+    bench.touched("b");
+    assert_eq!(bench.tick_at(600), [evict("a")]);
+    let effects = bench.effects(|ledger, _, out| ledger.gone("a", out));
+    assert_eq!(effects, [evict("b")]);
+    let effects =
+        bench.effects(|ledger, now, out| ledger.evicted("a", Outcome::Accepted, now, out));
+    assert_eq!(effects, []);
+}
+
+#[test]
+fn a_late_answer_does_not_bring_a_pod_back() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    let effects = bench.effects(|ledger, now, out| {
+        ledger.answered(marked(&record("u", shell(0)), 3), now, out);
+        ledger.marked("u", mark::Outcome::Done, now, out);
+    });
+    assert_eq!(effects, []);
+    assert_eq!(bench.state("u"), "none");
+}
+
+#[test]
+fn lost_metadata_are_written_again() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 5), now, out));
+    assert!(matches!(effects[..], [Effect::Mark(_)]));
+    assert_eq!(bench.state("u"), "scheduled");
+}
+
+#[test]
+fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| {
+        ledger.seen(pod("u", 1), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+        ledger.marked("u", mark::Outcome::Refused, now, out);
+    });
+    assert_eq!(bench.tick_at(100), []);
+    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
+    assert!(matches!(effects[..], [Effect::Mark(_)]));
+    assert_eq!(bench.tick_at(600), [evict("u")], "evicted all the same");
+}
+
+#[test]
+fn the_pods_metadata_alone_are_enough_after_a_loss_of_the_store() {
+    let mut bench = Bench::new();
+    let told = bench.told(|ledger, now, out| {
+        ledger.seen(marked(&record("u", shell(0)), 2), now, out);
+    });
+    assert_eq!(told.len(), 1);
+    assert_eq!(bench.ledger.take_dirty().len(), 1);
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+}
+
+#[test]
+fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
+    let mut bench = Bench::with(vec![record("old", shell(0)), record("there", shell(0))], 5);
+    bench.effects(|ledger, now, out| ledger.seen(marked(&record("there", shell(0)), 2), now, out));
+    let there = BTreeSet::from(["there".to_owned()]);
+    let effects = bench.effects(|ledger, now, out| ledger.listed(&there, now, out));
+    assert_eq!(effects, [Effect::LookUp(pod_id("old"))]);
+    bench.effects(|ledger, _, out| ledger.gone("old", out));
+    assert_eq!(bench.state("old"), "none");
+    assert_eq!(bench.state("there"), "scheduled");
+}
+
+#[test]
+fn a_notice_that_outran_the_watch_is_not_lost() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| {
+        ledger.listed(&BTreeSet::new(), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+    });
+    assert_eq!(bench.state("u"), "unseen");
+    assert_eq!(bench.tick_at(14), []);
+    assert_eq!(bench.tick_at(15), [Effect::LookUp(pod_id("u"))]);
+    assert_eq!(bench.tick_at(16), []);
+    let effects = bench.effects(|ledger, now, out| ledger.answered(pod("u", 1), now, out));
+    assert!(matches!(effects[..], [Effect::Mark(_)]));
+}
+
+#[test]
+fn a_pod_that_cannot_usefully_be_evicted_is_left() {
+    for (view, state) in [
+        (
+            PodView {
+                mirror: true,
+                ..marked(&record("u", shell(0)), 2)
+            },
+            "static",
+        ),
+        (
+            PodView {
+                finished: true,
+                ..marked(&record("u", shell(0)), 2)
+            },
+            "finished",
+        ),
+        (
+            PodView {
+                terminating: true,
+                ..marked(&record("u", shell(0)), 2)
+            },
+            "terminating",
+        ),
+    ] {
+        let mut bench = Bench::new();
+        bench.effects(|ledger, now, out| {
+            ledger.learned(pod_id("u"), shell(0), now, out);
+            ledger.seen(view, now, out);
+        });
+        assert_eq!(bench.tick_at(600), [], "{state}");
+        assert_eq!(bench.state("u"), state);
+    }
+}

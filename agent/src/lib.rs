@@ -1,0 +1,122 @@
+//! The agent of one node.
+//!
+//! It keeps the eviction schedule of its node's pods and carries it out. The parts, each in a module:
+//!
+//! - [`notices`] takes interactions from the webhook, [`pods`] watches the node's pods;
+//! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and
+//!   the [`store`] (what is known, on disk);
+//! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
+//!   API) and `announce` (log and Events);
+//! - [`metrics`] and [`debug`] show it all.
+#![warn(missing_docs)]
+
+mod announce;
+mod args;
+pub mod debug;
+mod effects;
+pub mod evict;
+pub mod ledger;
+pub mod mark;
+pub mod metrics;
+pub mod notices;
+mod ops;
+pub mod pods;
+pub mod schedule;
+pub mod store;
+#[cfg(test)]
+mod testing;
+
+use std::{sync::Arc, time::Duration};
+
+use curfew_runtime::{client, http, ops as ops_port, tasks::Tasks};
+use jiff::Timestamp;
+
+pub use args::Args;
+
+/// How long the tasks may take to end: the kubelet is patient for longer.
+const GRACE: Duration = Duration::from_secs(5);
+
+const NOTICE_LIMITS: http::Limits = http::Limits {
+    body: curfew_core::notice::MAX_BYTES,
+    // The webhook has given up long before.
+    request: Duration::from_secs(5),
+    concurrent: 256,
+    drain: Duration::from_secs(1),
+};
+
+const DEBUG_LIMITS: http::Limits = http::Limits {
+    body: 0,
+    request: Duration::from_secs(5),
+    concurrent: 4,
+    drain: Duration::from_millis(500),
+};
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or a part of it failed.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    args.log.start()?;
+    let node = args.node_name;
+    let client = client::connect().await?;
+    let metrics = metrics::Metrics::new()?;
+    let (store, opened) = {
+        let folder = args.store.clone();
+        tokio::task::spawn_blocking(move || store::Store::open(&folder)).await??
+    };
+    for uid in &opened.unreadable {
+        tracing::error!(
+            uid,
+            "a record in the store is of a later release or torn; it is kept and not used"
+        );
+    }
+    tracing::info!(
+        node,
+        version = env!("CARGO_PKG_VERSION"),
+        records = opened.records.len(),
+        "starting"
+    );
+
+    let (schedule, inbox) = schedule::channel();
+    let (effects, announcements) =
+        effects::Effects::new(client.clone(), schedule.clone(), metrics.clone());
+    let clock: schedule::Clock = Arc::new(Timestamp::now);
+    let ledger = ledger::Ledger::new(
+        opened.records,
+        args.max_concurrent_evictions.into(),
+        clock(),
+    );
+    let task = schedule::Task::new(node.clone(), clock, store, ledger, effects, inbox);
+
+    let mut tasks = Tasks::new();
+    let stop = tasks.stop();
+    let ops = ops::Agent {
+        schedule: schedule.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    };
+    tasks.spawn("schedule", task.run(stop.clone()));
+    tasks.spawn(
+        "events",
+        announce::post_all(client.clone(), args.pod_name, metrics, announcements),
+    );
+    tasks.spawn(
+        "ops",
+        ops_port::run(args.metrics_listen, Arc::new(ops), stop.clone()),
+    );
+    tasks.spawn("debug", {
+        let router = debug::router(schedule.clone());
+        http::serve(args.debug_listen, None, router, DEBUG_LIMITS, stop.clone())
+    });
+    tasks.spawn("notices", {
+        let router = notices::router(node.clone(), schedule.clone());
+        http::serve(args.listen, None, router, NOTICE_LIMITS, stop.clone())
+    });
+    tasks.spawn("pods", async move {
+        tokio::select! {
+            ended = pods::watch(client, &node, schedule) => ended,
+            () = stop.cancelled() => Ok(()),
+        }
+    });
+    tasks.run(GRACE).await
+}

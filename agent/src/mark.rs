@@ -1,0 +1,109 @@
+//! The pod's own metadata: what they are to be by its record, and the one patch that makes them so.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use curfew_core::{PodId, Record, metadata};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::pods::{PodView, WatchedPod};
+
+/// How long the API server may take for the patch, and for the read before another.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A change of a pod's metadata, made for one version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The pod.
+    pub pod: PodId,
+    /// The resourceVersion that the change was made for.
+    version: String,
+    /// Annotations to set, and to remove.
+    annotations: BTreeMap<&'static str, Option<String>>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made, or the pod had changed and was read again: the ledger looks anew.
+    Done,
+    /// It will pass; later again.
+    Failed,
+    /// The API server does not take it for this pod, as when its annotations are full.
+    Refused,
+}
+
+/// What has to change for the pod's metadata to tell its record; nothing when they do.
+pub fn wanted(record: &Record, pod: &PodView) -> Option<Change> {
+    let mut told = metadata::annotations(record);
+    let annotations: BTreeMap<_, _> = metadata::WRITTEN
+        .into_iter()
+        .filter_map(|key| {
+            let wanted = told.remove(key);
+            (pod.annotations.get(key) != wanted.as_ref()).then_some((key, wanted))
+        })
+        .collect();
+    (!annotations.is_empty() || !pod.labelled).then(|| Change {
+        pod: pod.id.clone(),
+        version: pod.version.clone(),
+        annotations,
+    })
+}
+
+/// Makes the change. Returns the pod, too, where it was read or written on the way.
+pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>) {
+    let pods: Api<WatchedPod> = Api::namespaced(client, &change.pod.namespace);
+    let name = &change.pod.name;
+    let patch = json!({
+        "metadata": {
+            // Both are preconditions: of another version or another pod nothing is changed.
+            "uid": change.pod.uid,
+            "resourceVersion": change.version,
+            "labels": { metadata::LABEL: metadata::INTERACTED },
+            "annotations": change.annotations,
+        }
+    });
+    let params = PatchParams {
+        field_manager: Some("curfew-agent".to_owned()),
+        ..PatchParams::default()
+    };
+    let patched =
+        tokio::time::timeout(TIMEOUT, pods.patch(name, &params, &Patch::Merge(&patch))).await;
+    let uid = &change.pod.uid;
+    match patched {
+        Ok(Ok(pod)) => (Outcome::Done, Some(pod.into())),
+        // Gone: the watch will say so.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => (Outcome::Failed, None),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+            match tokio::time::timeout(TIMEOUT, pods.get(name)).await {
+                Ok(Ok(pod)) => {
+                    let pod = PodView::from(pod);
+                    let same = pod.id == change.pod && pod.version != change.version;
+                    match same {
+                        true => (Outcome::Done, Some(pod)),
+                        false => (Outcome::Failed, None),
+                    }
+                }
+                _ => (Outcome::Failed, None),
+            }
+        }
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 413 | 422) => {
+            tracing::error!(
+                pod = %change.pod, uid, code = status.code, error = status.message,
+                "the pod's metadata cannot be written; the pod is evicted all the same"
+            );
+            (Outcome::Refused, None)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(pod = %change.pod, uid, %error, "cannot write the pod's metadata yet");
+            (Outcome::Failed, None)
+        }
+        Err(_) => {
+            tracing::warn!(pod = %change.pod, uid, "no answer to a patch of the pod's metadata yet");
+            (Outcome::Failed, None)
+        }
+    }
+}

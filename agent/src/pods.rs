@@ -1,0 +1,135 @@
+//! The watch of this node's pods. It reads only the fields that the schedule needs: an agent holds a
+//! few hundred bytes a pod, whatever the pods look like.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    pin::pin,
+};
+
+use curfew_core::{PodId, metadata};
+use futures::TryStreamExt;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Schedule;
+
+/// The annotation by which the kubelet shows a static pod: the object mirrors a file on the node.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// What the schedule knows of a pod from the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodView {
+    /// The pod.
+    pub id: PodId,
+    /// The resourceVersion of what was seen.
+    pub version: String,
+    /// Whether it has the label of pods that were interacted with.
+    pub labelled: bool,
+    /// Its annotations, Curfew's only.
+    pub annotations: BTreeMap<String, String>,
+    /// Its priority; the lowest goes first.
+    pub priority: i32,
+    /// Whether it is on its way out already.
+    pub terminating: bool,
+    /// Whether all its containers have ended for good.
+    pub finished: bool,
+    /// Whether it stands for a static pod, which cannot usefully be evicted.
+    pub mirror: bool,
+}
+
+impl PodView {
+    /// Whether this is a later version of the same pod. Since Kubernetes 1.35 resourceVersions are
+    /// promised to be comparable numbers (KEP-5504).
+    pub fn is_later_than(&self, other: &PodView) -> bool {
+        match (self.version.parse::<u128>(), other.version.parse::<u128>()) {
+            (Ok(this), Ok(other)) => this > other,
+            _ => self.version != other.version,
+        }
+    }
+}
+
+/// A pod with no more fields than a [`PodView`] needs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
+#[resource(inherit = "Pod")]
+pub(crate) struct WatchedPod {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: WatchedSpec,
+    #[serde(default)]
+    status: WatchedStatus,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WatchedSpec {
+    priority: Option<i32>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct WatchedStatus {
+    phase: Option<String>,
+}
+
+impl From<WatchedPod> for PodView {
+    fn from(pod: WatchedPod) -> Self {
+        let meta = pod.metadata;
+        let mut annotations = meta.annotations.unwrap_or_default();
+        let mirror = annotations.contains_key(MIRROR);
+        annotations.retain(|key, _| key.starts_with(metadata::PREFIX));
+        Self {
+            id: PodId {
+                namespace: meta.namespace.unwrap_or_default(),
+                name: meta.name.unwrap_or_default(),
+                uid: meta.uid.unwrap_or_default(),
+            },
+            version: meta.resource_version.unwrap_or_default(),
+            labelled: meta.labels.is_some_and(|labels| {
+                labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
+            }),
+            annotations,
+            priority: pod.spec.priority.unwrap_or_default(),
+            terminating: meta.deletion_timestamp.is_some(),
+            finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            mirror,
+        }
+    }
+}
+
+/// Watches the pods of the node and tells the schedule, until the schedule is gone.
+///
+/// # Errors
+/// When the watch ends, which it does not by itself: what fails is tried again with backoff.
+pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Result<()> {
+    let pods: Api<WatchedPod> = Api::all(client);
+    let config = watcher::Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .streaming_lists();
+    let mut events = pin!(watcher(pods, config).default_backoff());
+    let mut listed = BTreeSet::new();
+    loop {
+        match events.try_next().await {
+            Ok(Some(watcher::Event::Init)) => listed.clear(),
+            Ok(Some(watcher::Event::InitApply(pod))) => {
+                let pod = PodView::from(pod);
+                listed.insert(pod.id.uid.clone());
+                schedule.pod_seen(pod).await?;
+            }
+            Ok(Some(watcher::Event::InitDone)) => {
+                schedule.pods_listed(std::mem::take(&mut listed)).await?;
+            }
+            Ok(Some(watcher::Event::Apply(pod))) => schedule.pod_seen(pod.into()).await?,
+            Ok(Some(watcher::Event::Delete(pod))) => {
+                schedule.pod_gone(PodView::from(pod).id.uid).await?;
+            }
+            Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
+            Err(error) => {
+                tracing::warn!(node, %error, "the watch of the node's pods failed; trying again");
+            }
+        }
+    }
+}
