@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{Action, Kind, PodId, text::cut};
+use curfew_runtime::explain;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -54,6 +55,13 @@ pub(crate) fn log(announcement: &Announcement) {
             pod = %pod, uid = pod.uid, id = decisive.interaction.request,
             eviction_time = %deadline, "evicted"
         ),
+        Announcement::StoreRebuilt { node, moved_to } => {
+            tracing::error!(
+                node,
+                moved_to,
+                "began a new store in place of a damaged one"
+            );
+        }
         Announcement::Blocked { pod, why } => tracing::warn!(
             pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
             "eviction blocked"
@@ -80,7 +88,7 @@ pub(crate) async fn post_all(
             failed => {
                 metrics.events_dropped.inc();
                 let error = match failed {
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(error)) => explain::short(&error),
                     _ => format!("no answer within {TIMEOUT:?}"),
                 };
                 tracing::warn!(
@@ -97,7 +105,7 @@ pub(crate) async fn post_all(
 
 /// The Event that tells it, as `kubectl describe pod` and `kubectl events` show it.
 fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
-    let (pod, type_, reason, action, note) = match announcement {
+    let (regarding, type_, reason, action, note) = match announcement {
         Announcement::Interaction {
             pod,
             known,
@@ -126,7 +134,7 @@ fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
             if !did.command.is_empty() {
                 note += &format!("; command: {}", did.command);
             }
-            (pod, "Warning", "PodInteraction", "Interact", note)
+            (of_pod(pod), "Warning", "PodInteraction", "Interact", note)
         }
         Announcement::Evicted {
             pod,
@@ -139,7 +147,20 @@ fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
                 "evicted: its time ended at {deadline}, after {user} interacted with it ({}) at {}",
                 did.kind, did.time
             );
-            (pod, "Normal", "PodInteractionEvicted", "Evict", note)
+            (
+                of_pod(pod),
+                "Normal",
+                "PodInteractionEvicted",
+                "Evict",
+                note,
+            )
+        }
+        Announcement::StoreRebuilt { node, moved_to } => {
+            let note = format!(
+                "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
+                 pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
+            );
+            (of_node(node), "Warning", "StoreRebuilt", "Rebuild", note)
         }
         Announcement::Blocked { pod, why } => {
             let advice = match why {
@@ -153,7 +174,7 @@ fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
             };
             let note = format!("cannot be evicted yet: {}; {advice}", why.message());
             (
-                pod,
+                of_pod(pod),
                 "Warning",
                 "PodInteractionEvictionBlocked",
                 "Evict",
@@ -161,21 +182,17 @@ fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
             )
         }
     };
+    let name = name_stem(regarding.name.as_deref().unwrap_or_default());
+    // Events of what has no namespace stand in the default one.
+    let namespace = regarding.namespace.as_deref().unwrap_or("default");
     Event {
         metadata: ObjectMeta {
-            namespace: Some(pod.namespace.clone()),
+            namespace: Some(namespace.to_owned()),
             // As client-go names them; the pod's name may be as long as an Event's.
-            name: Some(format!("{}.{:x}", name_stem(pod), now.as_nanosecond())),
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
             ..ObjectMeta::default()
         },
-        regarding: Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        }),
+        regarding: Some(regarding),
         type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
@@ -187,11 +204,32 @@ fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
     }
 }
 
-/// As much of the pod's name as leaves room for the rest; it does not end within a label's separator.
-fn name_stem(pod: &PodId) -> &str {
-    let end = pod.name.len().min(200);
-    pod.name
-        .get(..end)
+fn of_pod(pod: &PodId) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The kubelet, too, gives a node's name as its UID, and `kubectl describe node` looks for that.
+fn of_node(node: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(node.to_owned()),
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// As much of a name as leaves room for the rest; it does not end in the separator of labels.
+fn name_stem(name: &str) -> &str {
+    let end = name.len().min(200);
+    name.get(..end)
         .unwrap_or_default()
         .trim_end_matches(['.', '-'])
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    journal::Health,
     ledger::{self, Ledger},
     schedule::Schedule,
 };
@@ -21,8 +22,20 @@ pub struct NodeSchedule {
     pub now: Timestamp,
     /// Whether the list of the node's pods was complete.
     pub synced: bool,
+    /// How the store is.
+    pub store: StoreHealth,
     /// Every pod with a record, the next to be evicted first.
     pub records: Vec<ScheduledPod>,
+}
+
+/// How the store is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreHealth {
+    /// Whether it is open and its last write was good.
+    pub open: bool,
+    /// Its size on disk, when it was last written.
+    pub bytes: u64,
 }
 
 /// A pod of the schedule.
@@ -54,7 +67,7 @@ pub struct ScheduledPod {
 }
 
 impl NodeSchedule {
-    pub(crate) fn of(node: &str, ledger: &Ledger, now: Timestamp) -> Self {
+    pub(crate) fn of(node: &str, ledger: &Ledger, store: Health, now: Timestamp) -> Self {
         let mut records: Vec<_> = ledger
             .lines(now)
             .map(|ledger::Line { record, state }| ScheduledPod {
@@ -78,6 +91,10 @@ impl NodeSchedule {
             node: node.to_owned(),
             now,
             synced: ledger.synced(),
+            store: StoreHealth {
+                open: store.open,
+                bytes: store.bytes,
+            },
             records,
         }
     }

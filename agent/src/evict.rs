@@ -9,6 +9,7 @@ use std::{
 };
 
 use curfew_core::{PodId, text::cut};
+use curfew_runtime::explain;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -110,7 +111,7 @@ pub async fn evict(client: Client, pod: &PodId) -> Outcome {
     match tokio::time::timeout(TIMEOUT, pods.evict(&pod.name, &params)).await {
         Ok(Ok(_)) => Outcome::Accepted,
         Ok(Err(kube::Error::Api(status))) => classify(&status),
-        Ok(Err(error)) => Outcome::Passing(error.to_string()),
+        Ok(Err(error)) => Outcome::Passing(explain::short(&error)),
         Err(_) => Outcome::Passing(format!("no answer within {TIMEOUT:?}")),
     }
 }

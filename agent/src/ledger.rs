@@ -61,6 +61,13 @@ pub enum Announcement {
         /// The deadline.
         deadline: Timestamp,
     },
+    /// The store was damaged, and a new one was begun.
+    StoreRebuilt {
+        /// The node whose store it is.
+        node: String,
+        /// Where the damaged one is.
+        moved_to: String,
+    },
     /// The eviction was refused for a reason that people can do something about.
     Blocked {
         /// The pod.
@@ -185,9 +192,9 @@ impl State<'_> {
 }
 
 impl Ledger {
-    /// A ledger with the records that the store held.
-    pub fn new(records: Vec<Record>, max_evictions: usize, now: Timestamp) -> Self {
-        let mut ledger = Self {
+    /// A ledger that knows nothing yet.
+    pub fn new(max_evictions: usize) -> Self {
+        Self {
             entries: BTreeMap::new(),
             agenda: BTreeSet::new(),
             due: BTreeSet::new(),
@@ -195,12 +202,28 @@ impl Ledger {
             max_evictions,
             dirty: BTreeSet::new(),
             synced: false,
-        };
-        for record in records {
-            let uid = record.pod.uid.clone();
-            ledger.entries.insert(uid, Entry::new(Some(record), now));
         }
-        ledger
+    }
+
+    /// The store was opened and holds these records. What is known beyond them is to be written to it.
+    pub fn restore(&mut self, records: Vec<Record>, now: Timestamp, out: &mut Vec<Effect>) {
+        let known = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.record.is_some());
+        self.dirty.extend(known.map(|(uid, _)| uid.clone()));
+        for stored in records {
+            let uid = stored.pod.uid.clone();
+            let entry = self
+                .entries
+                .entry(uid.clone())
+                .or_insert_with(|| Entry::new(None, now));
+            match &mut entry.record {
+                Some(record) => record.join(stored),
+                empty => *empty = Some(stored),
+            }
+            self.attend(&uid, now, out);
+        }
     }
 
     /// Whether the first list of the node's pods is complete.
@@ -416,6 +439,11 @@ impl Ledger {
     /// When to look again: never before, and not at all when nothing is to come.
     pub fn next_tick(&self) -> Option<Timestamp> {
         self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Whether something is to be written to the store.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// What is to be written to the store since the last call.

@@ -3,8 +3,8 @@
 //! It keeps the eviction schedule of its node's pods and carries it out. The parts, each in a module:
 //!
 //! - [`notices`] takes interactions from the webhook, [`pods`] watches the node's pods;
-//! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and
-//!   the [`store`] (what is known, on disk);
+//! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and the
+//!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
 //! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
 //!   API) and `announce` (log and Events);
 //! - [`metrics`] and [`debug`] show it all.
@@ -15,6 +15,8 @@ mod args;
 pub mod debug;
 mod effects;
 pub mod evict;
+mod journal;
+pub mod keeper;
 pub mod ledger;
 pub mod mark;
 pub mod metrics;
@@ -60,33 +62,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let node = args.node_name;
     let client = client::connect().await?;
     let metrics = metrics::Metrics::new()?;
-    let (store, opened) = {
-        let folder = args.store.clone();
-        tokio::task::spawn_blocking(move || store::Store::open(&folder)).await??
-    };
-    for uid in &opened.unreadable {
-        tracing::error!(
-            uid,
-            "a record in the store is of a later release or torn; it is kept and not used"
-        );
-    }
-    tracing::info!(
-        node,
-        version = env!("CARGO_PKG_VERSION"),
-        records = opened.records.len(),
-        "starting"
-    );
+    tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let (schedule, inbox) = schedule::channel();
     let (effects, announcements) =
         effects::Effects::new(client.clone(), schedule.clone(), metrics.clone());
     let clock: schedule::Clock = Arc::new(Timestamp::now);
-    let ledger = ledger::Ledger::new(
-        opened.records,
-        args.max_concurrent_evictions.into(),
-        clock(),
-    );
-    let task = schedule::Task::new(node.clone(), clock, store, ledger, effects, inbox);
+    let ledger = ledger::Ledger::new(args.max_concurrent_evictions.into());
+    let journal = journal::Journal::new(&args.store);
+    let task = schedule::Task::new(node.clone(), clock, journal, ledger, effects, inbox);
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop();

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{PodId, Record, metadata};
+use curfew_runtime::explain;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -98,7 +99,8 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
             (Outcome::Refused, None)
         }
         Ok(Err(error)) => {
-            tracing::warn!(pod = %change.pod, uid, %error, "cannot write the pod's metadata yet");
+            let error = explain::short(&error);
+            tracing::warn!(pod = %change.pod, uid, error, "cannot write the pod's metadata yet");
             (Outcome::Failed, None)
         }
         Err(_) => {

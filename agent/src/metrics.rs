@@ -5,7 +5,7 @@ use curfew_core::{Action, Kind};
 use jiff::Timestamp;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, proto::MetricFamily,
+    Registry, core::Collector, proto::MetricFamily,
 };
 
 use crate::{debug::NodeSchedule, evict::Outcome, ledger::Announcement};
@@ -24,8 +24,16 @@ pub struct Metrics {
     /// Answers of the API server to eviction requests, by their meaning.
     pub evictions: IntCounterVec,
     lateness: Histogram,
+    /// How long writing a batch of records takes, sync included.
+    pub sync: Histogram,
     /// Failed writes of the store.
     pub store_faults: IntCounter,
+    /// Stores that were moved aside because they were damaged.
+    pub store_rebuilt: IntCounter,
+    /// Records that were kept apart because this build cannot read them.
+    pub set_aside: IntGauge,
+    store_open: IntGauge,
+    store_bytes: IntGauge,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
 }
@@ -76,6 +84,31 @@ impl Metrics {
                     0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0,
                 ]),
             )?,
+            sync: Histogram::with_opts(
+                HistogramOpts::new(
+                    "curfew_agent_store_write_seconds",
+                    "How long it took to write a batch of records to disk, sync included.",
+                )
+                .buckets(vec![
+                    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5,
+                ]),
+            )?,
+            store_rebuilt: IntCounter::new(
+                "curfew_agent_store_rebuilt_total",
+                "Stores that were damaged and begun anew from the pods' metadata.",
+            )?,
+            set_aside: IntGauge::new(
+                "curfew_agent_store_set_aside_records",
+                "Records in the store that this release cannot read, and keeps.",
+            )?,
+            store_open: IntGauge::new(
+                "curfew_agent_store_open",
+                "Whether the store is open and its last write was good.",
+            )?,
+            store_bytes: IntGauge::new(
+                "curfew_agent_store_size_bytes",
+                "The size of the store on disk.",
+            )?,
             store_faults: IntCounter::new(
                 "curfew_agent_store_faults_total",
                 "Batches of records that could not be written to the store.",
@@ -96,15 +129,24 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let registry = &metrics.registry;
-        registry.register(Box::new(metrics.pending.clone()))?;
-        registry.register(Box::new(metrics.next.clone()))?;
-        registry.register(Box::new(metrics.records.clone()))?;
-        registry.register(Box::new(metrics.interactions.clone()))?;
-        registry.register(Box::new(metrics.evictions.clone()))?;
-        registry.register(Box::new(metrics.lateness.clone()))?;
-        registry.register(Box::new(metrics.store_faults.clone()))?;
-        registry.register(Box::new(metrics.events_dropped.clone()))?;
+        let collectors: [Box<dyn Collector>; 13] = [
+            Box::new(metrics.pending.clone()),
+            Box::new(metrics.next.clone()),
+            Box::new(metrics.records.clone()),
+            Box::new(metrics.interactions.clone()),
+            Box::new(metrics.evictions.clone()),
+            Box::new(metrics.lateness.clone()),
+            Box::new(metrics.sync.clone()),
+            Box::new(metrics.store_faults.clone()),
+            Box::new(metrics.store_rebuilt.clone()),
+            Box::new(metrics.set_aside.clone()),
+            Box::new(metrics.store_open.clone()),
+            Box::new(metrics.store_bytes.clone()),
+            Box::new(metrics.events_dropped.clone()),
+        ];
+        for collector in collectors {
+            metrics.registry.register(collector)?;
+        }
         Ok(metrics)
     }
 
@@ -118,7 +160,7 @@ impl Metrics {
             Announcement::Evicted { deadline, .. } => self
                 .lateness
                 .observe(now.duration_since(*deadline).as_secs_f64()),
-            Announcement::Blocked { .. } => {}
+            Announcement::Blocked { .. } | Announcement::StoreRebuilt { .. } => {}
         }
     }
 
@@ -135,6 +177,8 @@ impl Metrics {
             self.pending.with_label_values(&[state]).set(pending(state));
         }
         self.records.set(schedule.records.len() as i64);
+        self.store_open.set(schedule.store.open.into());
+        self.store_bytes.set(schedule.store.bytes as i64);
         let next = schedule
             .records
             .iter()

@@ -26,6 +26,8 @@ impl Ops for Agent {
                 return Err("stopping".to_owned());
             }
             match self.schedule.look().await {
+                // The webhook does not wait for an agent then, and records on the pods.
+                Ok(schedule) if !schedule.store.open => Err("the store is not open".to_owned()),
                 Ok(schedule) if schedule.synced => Ok(()),
                 Ok(_) => Err("the node's pods are not listed yet".to_owned()),
                 Err(error) => Err(error.to_string()),

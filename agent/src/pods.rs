@@ -8,6 +8,7 @@ use std::{
 };
 
 use curfew_core::{PodId, metadata};
+use curfew_runtime::explain;
 use futures::TryStreamExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -128,7 +129,12 @@ pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Re
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
             Err(error) => {
-                tracing::warn!(node, %error, "the watch of the node's pods failed; trying again");
+                let error = explain::causes(&error);
+                tracing::warn!(
+                    node,
+                    error,
+                    "the watch of the node's pods failed; trying again"
+                );
             }
         }
     }

@@ -1,27 +1,26 @@
 //! The one task that owns the schedule and the store.
 //!
 //! Everything else talks to it by message through a [`Schedule`]. The task itself never waits for the
-//! API server or the disk: effects run as tasks of their own and report back as messages, and at most
-//! one batch of records is being written at a time, while the next one gathers.
+//! API server or the disk: effects run as tasks of their own and report back as messages, and so does
+//! the journal that writes the records.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     debug::NodeSchedule,
     effects::Effects,
     evict,
-    ledger::{Effect, Ledger},
+    journal::{Journal, Waiting, Written},
+    keeper::Opened,
+    ledger::{Announcement, Effect, Ledger},
     mark,
     pods::PodView,
-    store::{Batch, Store, StoreError},
+    store::StoreError,
 };
 
 /// How many messages may wait for the task.
@@ -152,29 +151,14 @@ impl Schedule {
     }
 }
 
-/// An interaction that waits for the disk.
-type Waiting = (Box<Notice>, oneshot::Sender<Result<Receipt, StoreError>>);
-
-/// A batch on its way to the disk.
-struct Commit {
-    writing: JoinHandle<Result<(), StoreError>>,
-    batch: Batch,
-    waiting: Vec<Waiting>,
-}
-
 /// The task.
 pub(crate) struct Task {
     node: String,
     clock: Clock,
-    store: Store,
+    journal: Journal,
     ledger: Ledger,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
-    /// Interactions that came while a batch was being written.
-    waiting: Vec<Waiting>,
-    commit: Option<Commit>,
-    /// When a batch that failed is tried again.
-    store_rests_until: Option<tokio::time::Instant>,
 }
 
 /// The channel to the task, and its inbox.
@@ -183,14 +167,11 @@ pub(crate) fn channel() -> (Schedule, mpsc::Receiver<Message>) {
     (Schedule { messages }, inbox)
 }
 
-/// How long to leave a store alone that just failed, unless a new interaction asks for it.
-const STORE_REST: Duration = Duration::from_secs(1);
-
 impl Task {
     pub(crate) fn new(
         node: String,
         clock: Clock,
-        store: Store,
+        journal: Journal,
         ledger: Ledger,
         effects: Effects,
         inbox: mpsc::Receiver<Message>,
@@ -198,13 +179,10 @@ impl Task {
         Self {
             node,
             clock,
-            store,
+            journal,
             ledger,
             effects,
             inbox,
-            waiting: Vec::new(),
-            commit: None,
-            store_rests_until: None,
         }
     }
 
@@ -212,6 +190,10 @@ impl Task {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut messages = Vec::with_capacity(AT_ONCE);
         let mut stopping = None;
+        // The first batch is empty and opens the store: nothing else is done before that is tried.
+        self.journal.begin(&mut self.ledger);
+        let opened = self.journal.written().await?;
+        self.written(opened);
         loop {
             let nap = self.nap();
             tokio::select! {
@@ -219,7 +201,7 @@ impl Task {
                     stopping = Some(tokio::time::Instant::now() + DRAIN);
                 }
                 () = until(stopping) => break,
-                written = written(&mut self.commit) => self.committed(written),
+                written = self.journal.written() => self.written(written?),
                 _ = self.inbox.recv_many(&mut messages, AT_ONCE) => {}
                 () = tokio::time::sleep(nap) => {}
             }
@@ -230,24 +212,28 @@ impl Task {
             }
             self.ledger.tick(now, &mut out);
             if stopping.is_some() {
-                // The successor evicts; what people were told of is told now or by it.
+                // The successor evicts.
                 out.retain(|effect| !matches!(effect, Effect::Evict(_)));
             }
-            self.begin_commit();
-            for effect in out {
-                self.effects.start(effect, now);
-            }
+            self.journal.begin(&mut self.ledger);
+            self.start(out, now);
         }
-        if let Some(commit) = self.commit.take() {
-            let written = commit.writing.await;
-            self.answer(commit.batch, commit.waiting, flatten(written));
+        if self.journal.is_writing() {
+            let written = self.journal.written().await?;
+            self.written(written);
         }
         Ok(())
     }
 
+    fn start(&self, effects: Vec<Effect>, now: Timestamp) {
+        for effect in effects {
+            self.effects.start(effect, now);
+        }
+    }
+
     fn handle(&mut self, message: Message, now: Timestamp, out: &mut Vec<Effect>) {
         match message {
-            Message::Notice(notice, answer) => self.waiting.push((notice, answer)),
+            Message::Notice(notice, answer) => self.journal.add(Waiting { notice, answer }),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
             Message::PodGone(uid) => self.ledger.gone(&uid, out),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
@@ -268,77 +254,64 @@ impl Task {
             Message::LookedUp(_, LookUp::Unknown) => {}
             Message::Look(answer) => {
                 // Whoever asked may have gone meanwhile.
-                let _ = answer.send(NodeSchedule::of(&self.node, &self.ledger, now));
+                let _ = answer.send(NodeSchedule::of(
+                    &self.node,
+                    &self.ledger,
+                    self.journal.health(),
+                    now,
+                ));
             }
         }
     }
 
-    /// Starts to write what has gathered, when nothing is being written.
-    fn begin_commit(&mut self) {
-        let rests = self
-            .store_rests_until
-            .is_some_and(|until| tokio::time::Instant::now() < until);
-        if self.commit.is_some() || (rests && self.waiting.is_empty()) {
-            return;
-        }
-        let mut batch = self.ledger.take_dirty();
-        let waiting = std::mem::take(&mut self.waiting);
-        for (notice, _) in &waiting {
-            // Two interactions with one pod may wait for the same batch.
-            let record = match batch.get_mut(&notice.pod.uid) {
-                Some(Some(record)) => {
-                    record.learn(notice.known.clone());
-                    continue;
-                }
-                _ => self.ledger.with(&notice.pod, &notice.known),
-            };
-            batch.insert(notice.pod.uid.clone(), Some(record));
-        }
-        if batch.is_empty() {
-            return;
-        }
-        let (store, bytes) = (self.store.clone(), batch.clone());
-        let writing = tokio::task::spawn_blocking(move || store.commit(&bytes));
-        self.commit = Some(Commit {
-            writing,
-            batch,
-            waiting,
-        });
-    }
-
-    fn committed(&mut self, written: Result<(), StoreError>) {
-        let Some(commit) = self.commit.take() else {
-            return;
-        };
-        self.answer(commit.batch, commit.waiting, written);
-    }
-
-    /// Tells those who waited for the batch, and lets the ledger know what is durable now.
-    fn answer(&mut self, batch: Batch, waiting: Vec<Waiting>, written: Result<(), StoreError>) {
+    /// Tells those who waited for a batch, and lets the ledger know what is durable now.
+    fn written(&mut self, written: Written) {
         let now = (self.clock)();
         let mut out = Vec::new();
-        match written {
+        let metrics = &self.effects.metrics;
+        if let Some(Opened { contents, moved_to }) = written.opened {
+            tracing::info!(
+                node = self.node,
+                records = contents.records.len(),
+                set_aside = contents.aside.len(),
+                "the store is open"
+            );
+            metrics.set_aside.set(contents.aside.len() as i64);
+            if let Some(moved_to) = moved_to {
+                metrics.store_rebuilt.inc();
+                out.push(Effect::Announce(Announcement::StoreRebuilt {
+                    node: self.node.clone(),
+                    moved_to: moved_to.display().to_string(),
+                }));
+            }
+            self.ledger.restore(contents.records, now, &mut out);
+        }
+        match written.result {
             Ok(()) => {
-                self.store_rests_until = None;
-                for (notice, answer) in waiting {
+                metrics
+                    .sync
+                    .observe(self.journal.health().sync.as_secs_f64());
+                for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
                     let record = self.ledger.learned(pod, known, now, &mut out);
+                    // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));
                 }
             }
             Err(error) => {
-                tracing::error!(node = self.node, %error, records = batch.len(), "cannot write records");
-                self.effects.metrics.store_faults.inc();
-                self.store_rests_until = Some(tokio::time::Instant::now() + STORE_REST);
-                for (_, answer) in waiting {
+                metrics.store_faults.inc();
+                tracing::error!(
+                    node = self.node, %error, records = written.batch.len(),
+                    "the store cannot be written; it is tried again, and interactions are recorded \
+                     on the pods meanwhile"
+                );
+                for Waiting { answer, .. } in written.waiting {
                     let _ = answer.send(Err(StoreError::Write(error.to_string())));
                 }
-                self.ledger.not_written(batch);
+                self.ledger.not_written(written.batch);
             }
         }
-        for effect in out {
-            self.effects.start(effect, now);
-        }
+        self.start(out, now);
     }
 
     /// How long nothing is to be done unless a message comes.
@@ -347,9 +320,7 @@ impl Task {
         let next = self.ledger.next_tick().map_or(Duration::MAX, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
-        let store = self.store_rests_until.map_or(Duration::MAX, |until| {
-            until.saturating_duration_since(tokio::time::Instant::now())
-        });
+        let store = self.journal.rest().unwrap_or(Duration::MAX);
         // Timers of the runtime tick in milliseconds: waking one before would mean waking twice.
         let nap = next.min(store).saturating_add(Duration::from_millis(1));
         if nap > LONGEST_NAP && next < Duration::MAX {
@@ -373,18 +344,4 @@ async fn until(time: Option<tokio::time::Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-async fn written(commit: &mut Option<Commit>) -> Result<(), StoreError> {
-    match commit {
-        Some(commit) => flatten((&mut commit.writing).await),
-        None => std::future::pending().await,
-    }
-}
-
-/// sled may panic on a broken disk; that is a failure to write like others.
-fn flatten(
-    written: Result<Result<(), StoreError>, tokio::task::JoinError>,
-) -> Result<(), StoreError> {
-    written.unwrap_or_else(|error| Err(StoreError::Write(error.to_string())))
 }

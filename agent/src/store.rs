@@ -9,8 +9,6 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
 use curfew_core::Record;
@@ -22,11 +20,8 @@ const VERSION: u32 = 1;
 /// The default cache of 1 GiB is for databases; all records of a node fit in far less.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How long the predecessor of a rolling update may still hold the lock.
-const LOCK_PATIENCE: Duration = Duration::from_secs(20);
-
-/// How often the lock is tried meanwhile.
-const LOCK_RETRY: Duration = Duration::from_millis(250);
+/// Where a value is kept that this build cannot read; behind it stands the UID.
+const ASIDE: &str = "aside/";
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +29,18 @@ pub enum StoreError {
     /// Another process has it.
     #[error("the store {0} is in use by another process")]
     Locked(PathBuf),
-    /// It cannot be opened, even empty.
-    #[error("the store {path} cannot be opened: {why}")]
-    Open {
+    /// The file system does not let us: full, read-only, of another owner. The store itself may be
+    /// sound.
+    #[error("the store {path} cannot be used: {error}; see to its file system")]
+    Denied {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system says.
+        error: io::Error,
+    },
+    /// It is not what a store should be.
+    #[error("the store {path} is damaged: {why}")]
+    Damaged {
         /// The folder.
         path: PathBuf,
         /// What was seen.
@@ -60,13 +64,12 @@ pub struct Store {
 
 /// What opening brought to light.
 #[derive(Debug, Default)]
-pub struct Opened {
+pub struct Contents {
     /// The records.
     pub records: Vec<Record>,
-    /// UIDs whose value this build cannot read. They stay in the store as they are.
-    pub unreadable: Vec<String>,
-    /// Where the old store was moved, if it could not be opened and a new one was begun.
-    pub moved_to: Option<PathBuf>,
+    /// UIDs whose value this build cannot read: of a later release, or torn. They are kept apart and
+    /// tried again at each start.
+    pub aside: Vec<String>,
 }
 
 /// A value of the tree, borrowed when written and owned when read.
@@ -77,50 +80,19 @@ struct Value<R> {
 }
 
 impl Store {
-    /// Opens the store below `folder`, which is made if need be. A store that is damaged is moved aside
-    /// and a new one begun: the pods' metadata holds what is needed to go on.
+    /// Opens the store in the folder `path`, which is made if need be.
     ///
     /// # Errors
-    /// When another process keeps it locked, or not even a new one can be opened.
-    pub fn open(folder: &Path) -> Result<(Self, Opened), StoreError> {
-        let path = folder.join("records");
-        let refused = |why: io::Error| StoreError::Open {
-            path: path.clone(),
-            why: why.to_string(),
-        };
-        fs::create_dir_all(folder).map_err(refused)?;
-        let since = Instant::now();
-        let mut opened = Opened::default();
-        loop {
-            match Self::try_open(&path) {
-                Ok((store, records, unreadable)) => {
-                    opened.records = records;
-                    opened.unreadable = unreadable;
-                    return Ok((store, opened));
-                }
-                Err(StoreError::Locked(_)) if since.elapsed() < LOCK_PATIENCE => {
-                    thread::sleep(LOCK_RETRY);
-                }
-                Err(StoreError::Open { why, .. }) if opened.moved_to.is_none() && path.exists() => {
-                    let aside = set_aside(&path).map_err(refused)?;
-                    tracing::error!(
-                        store = %path.display(), moved_to = %aside.display(), why,
-                        "the store cannot be opened and was moved aside; records are rebuilt from \
-                         the pods' metadata; delete the old one when it is not wanted for diagnosis"
-                    );
-                    opened.moved_to = Some(aside);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn try_open(path: &Path) -> Result<(Self, Vec<Record>, Vec<String>), StoreError> {
-        let refused = |why: String| StoreError::Open {
+    /// When it is locked, denied or damaged.
+    pub fn open(path: &Path) -> Result<(Self, Contents), StoreError> {
+        let denied = |error| StoreError::Denied {
             path: path.to_owned(),
-            why,
+            error,
         };
-        remove_half_snapshots(path).map_err(|error| refused(error.to_string()))?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(denied)?;
+        }
+        remove_half_snapshots(path).map_err(denied)?;
         // sled panics on some torn files. The half-open database is dropped with the panic.
         let attempt = catch_unwind(AssertUnwindSafe(|| -> sled::Result<_> {
             let db = sled::Config::new()
@@ -130,28 +102,53 @@ impl Store {
                 .open()?;
             let values = db
                 .iter()
-                .map(|entry| entry.map(|(uid, value)| (uid.to_vec(), value.to_vec())))
+                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
                 .collect::<sled::Result<Vec<_>>>()?;
             Ok((db, values))
         }));
         let (db, values) = match attempt {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
-                return Err(StoreError::Locked(path.to_owned()));
+            Ok(opened) => opened.map_err(|error| read_failure(path, error))?,
+            Err(_) => {
+                return Err(StoreError::Damaged {
+                    path: path.to_owned(),
+                    why: "sled panicked".to_owned(),
+                });
             }
-            Ok(Err(error)) => return Err(refused(error.to_string())),
-            Err(_) => return Err(refused("sled panicked".to_owned())),
         };
-        let file = File::open(path.join("db")).map_err(|error| refused(error.to_string()))?;
-        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
-        for (uid, value) in values {
-            match decode(&value) {
-                Some(record) => records.push(record),
-                None => unreadable.push(String::from_utf8_lossy(&uid).into_owned()),
+        let file = File::open(path.join("db")).map_err(denied)?;
+        let store = Self {
+            db,
+            file: std::sync::Arc::new(file),
+        };
+        let contents = store.sort_out(values)?;
+        Ok((store, contents))
+    }
+
+    /// Reads the values, and moves those that cannot be read out of the way of new ones.
+    fn sort_out(&self, values: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Contents, StoreError> {
+        let mut contents = Contents::default();
+        let mut moved = sled::Batch::default();
+        for (key, value) in values {
+            let name = String::from_utf8_lossy(&key).into_owned();
+            let set_aside = name.strip_prefix(ASIDE);
+            match (decode(&value), set_aside) {
+                (Some(record), set_aside) => {
+                    if set_aside.is_some() {
+                        moved.remove(key);
+                        moved.insert(record.pod.uid.as_bytes(), value);
+                    }
+                    contents.records.push(record);
+                }
+                (None, Some(uid)) => contents.aside.push(uid.to_owned()),
+                (None, None) => {
+                    moved.remove(key);
+                    moved.insert(format!("{ASIDE}{name}").as_bytes(), value);
+                    contents.aside.push(name);
+                }
             }
         }
-        let file = std::sync::Arc::new(file);
-        Ok((Self { db, file }, records, unreadable))
+        self.apply(moved)?;
+        Ok(contents)
     }
 
     /// Writes the batch and returns once it is on disk. Blocks: not for an async task.
@@ -166,12 +163,55 @@ impl Store {
                 None => changes.remove(uid.as_bytes()),
             }
         }
-        let failed = |error: sled::Error| StoreError::Write(error.to_string());
-        self.db.apply_batch(changes).map_err(failed)?;
-        self.db.flush().map_err(failed)?;
-        self.file
-            .sync_all()
+        self.apply(changes)
+    }
+
+    fn apply(&self, changes: sled::Batch) -> Result<(), StoreError> {
+        let written = catch_unwind(AssertUnwindSafe(|| -> sled::Result<()> {
+            self.db.apply_batch(changes)?;
+            self.db.flush()?;
+            self.file.sync_all()?;
+            Ok(())
+        }));
+        match written {
+            Ok(written) => written.map_err(|error| StoreError::Write(error.to_string())),
+            Err(_) => Err(StoreError::Write("sled panicked".to_owned())),
+        }
+    }
+
+    /// How many bytes the store has on disk.
+    ///
+    /// # Errors
+    /// When they cannot be counted.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        self.db
+            .size_on_disk()
             .map_err(|error| StoreError::Write(error.to_string()))
+    }
+}
+
+/// Tells what people have to see to from what a new store mends.
+fn read_failure(path: &Path, error: sled::Error) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        sled::Error::Io(error) if error.to_string().contains("acquire lock") => {
+            StoreError::Locked(path)
+        }
+        sled::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            StoreError::Denied { path, error }
+        }
+        error => StoreError::Damaged {
+            path,
+            why: error.to_string(),
+        },
     }
 }
 
@@ -205,20 +245,6 @@ fn remove_half_snapshots(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves a folder to the first free name beside it.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    for n in 1..1000 {
-        let aside = path.with_extension(format!("broken-{n}"));
-        if !aside.exists() {
-            fs::rename(path, &aside)?;
-            return Ok(aside);
-        }
-    }
-    Err(io::Error::other(
-        "there are 999 stores moved aside already; delete them",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,46 +259,57 @@ mod tests {
     #[test]
     fn what_was_committed_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, opened) = Store::open(folder.path()).unwrap();
-        assert!(opened.records.is_empty());
+        let (store, contents) = Store::open(folder.path()).unwrap();
+        assert!(contents.records.is_empty());
         store.commit(&batch(&["a", "b"])).unwrap();
         store.commit(&Batch::from([("a".into(), None)])).unwrap();
         drop(store);
-        let (_store, opened) = Store::open(folder.path()).unwrap();
-        assert_eq!(opened.records, vec![record("b", shell(0))]);
+        let (_store, contents) = Store::open(folder.path()).unwrap();
+        assert_eq!(contents.records, vec![record("b", shell(0))]);
     }
 
     #[test]
-    fn a_value_of_the_future_stays_and_is_named() {
+    fn what_cannot_be_read_is_kept_apart_and_tried_again() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
-        store.commit(&batch(&["a"])).unwrap();
+        let sound = encode(&record("b", shell(0))).unwrap();
         store
             .db
-            .insert("b", r#"{"version":2,"record":{}}"#)
+            .insert("a", r#"{"version":2,"record":{}}"#)
             .unwrap();
+        store.db.insert("aside/b", sound).unwrap();
         store.db.insert("c", "torn").unwrap();
         drop(store);
         for _ in 0..2 {
-            let (store, opened) = Store::open(folder.path()).unwrap();
-            assert_eq!(opened.records.len(), 1);
-            assert_eq!(opened.unreadable, ["b", "c"]);
+            let (store, contents) = Store::open(folder.path()).unwrap();
+            assert_eq!(contents.records, vec![record("b", shell(0))]);
+            assert_eq!(contents.aside, ["a", "c"]);
+            // A new record of the pod does not overwrite what was set aside.
+            store.commit(&batch(&["b"])).unwrap();
             drop(store);
         }
     }
 
     #[test]
-    fn a_damaged_store_is_moved_aside() {
+    fn says_what_is_in_the_way() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(folder.path()).unwrap();
-        store.commit(&batch(&["a"])).unwrap();
+        let path = folder.path().join("records");
+        let (store, _) = Store::open(&path).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Locked(_))));
         drop(store);
-        let file = folder.path().join("records/db");
+        let file = path.join("db");
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        let (store, opened) = Store::open(folder.path()).unwrap();
-        assert!(opened.moved_to.unwrap().join("db").is_dir());
-        store.commit(&batch(&["b"])).unwrap();
+        assert!(matches!(
+            Store::open(&path),
+            Err(StoreError::Damaged { .. })
+        ));
+        fs::write(folder.path().join("file"), "").unwrap();
+        let below_a_file = folder.path().join("file/records");
+        assert!(matches!(
+            Store::open(&below_a_file),
+            Err(StoreError::Denied { .. })
+        ));
     }
 
     #[test]
@@ -281,9 +318,8 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         store.commit(&batch(&["a"])).unwrap();
         drop(store);
-        fs::write(folder.path().join("records/snap.0000.generating"), "").unwrap();
-        let (_, opened) = Store::open(folder.path()).unwrap();
-        assert_eq!(opened.records.len(), 1);
-        assert_eq!(opened.moved_to, None);
+        fs::write(folder.path().join("snap.0000.generating"), "").unwrap();
+        let (_, contents) = Store::open(folder.path()).unwrap();
+        assert_eq!(contents.records.len(), 1);
     }
 }

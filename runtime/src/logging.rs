@@ -16,7 +16,13 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
     /// What is logged: a level, or levels by module as in `info,curfew_agent::evict=debug`
-    #[arg(long, env = "CURFEW_LOG_LEVEL", default_value = "info")]
+    //
+    // The client of the API server logs each failed request, which whoever made it logs, too.
+    #[arg(
+        long,
+        env = "CURFEW_LOG_LEVEL",
+        default_value = "info,kube_client=off,kube_runtime=off"
+    )]
     pub log_level: String,
     /// How it is written
     #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "json")]

@@ -16,10 +16,9 @@ impl Bench {
     }
 
     fn with(records: Vec<Record>, max_evictions: usize) -> Self {
-        Self {
-            ledger: Ledger::new(records, max_evictions, at(0)),
-            now: at(0),
-        }
+        let mut ledger = Ledger::new(max_evictions);
+        ledger.restore(records, at(0), &mut Vec::new());
+        Self { ledger, now: at(0) }
     }
 
     /// What the ledger wants done, announcements aside.

@@ -1,0 +1,157 @@
+//! The store through its failures.
+//!
+//! A store that fails is closed and opened anew at the next write; one that is damaged is moved aside and
+//! begun anew, for the pods' metadata hold what is needed to go on. So the agent runs, evicts and tells
+//! even while its disk is full: it only takes no notices then, and the webhook records them on the pods.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::store::{Batch, Contents, Store, StoreError};
+
+/// Opens the store when it has to and writes to it. All of it blocks: not for an async task.
+#[derive(Debug)]
+pub struct Keeper {
+    path: PathBuf,
+    store: Option<Store>,
+}
+
+/// A store was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// What it holds.
+    pub contents: Contents,
+    /// Where the one before was moved, if that was damaged and this one is new.
+    pub moved_to: Option<PathBuf>,
+}
+
+impl Keeper {
+    /// A keeper of the store below `folder`, still closed.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            path: folder.join("records"),
+            store: None,
+        }
+    }
+
+    /// Whether the store is open.
+    pub fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// The bytes of the store on disk, when it is open.
+    pub fn size(&self) -> Option<u64> {
+        self.store.as_ref()?.size().ok()
+    }
+
+    /// Opens the store unless it is open.
+    ///
+    /// # Errors
+    /// When neither it nor a new one in its place can be opened.
+    pub fn open(&mut self) -> Result<Option<Opened>, StoreError> {
+        if self.store.is_some() {
+            return Ok(None);
+        }
+        let mut moved_to = None;
+        let (store, contents) = match Store::open(&self.path) {
+            Err(StoreError::Damaged { path, why }) => {
+                let aside = move_aside(&path).map_err(|error| StoreError::Denied {
+                    path: path.clone(),
+                    error,
+                })?;
+                tracing::error!(
+                    store = %path.display(), moved_to = %aside.display(), why,
+                    "the store is damaged and was moved aside; records are rebuilt from the pods' \
+                     metadata; delete the old one when it is not wanted for diagnosis"
+                );
+                moved_to = Some(aside);
+                Store::open(&self.path)?
+            }
+            opened => opened?,
+        };
+        for uid in &contents.aside {
+            tracing::error!(
+                uid,
+                "a record in the store is torn or of a later release; it is kept and not used"
+            );
+        }
+        self.store = Some(store);
+        Ok(Some(Opened { contents, moved_to }))
+    }
+
+    /// Writes to the open store; on disk when it returns. A store that fails is closed: what it still
+    /// would do right is not to be known.
+    ///
+    /// # Errors
+    /// When any of the batch may not be on disk.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let Some(store) = &self.store else {
+            return Err(StoreError::Write("it is not open".to_owned()));
+        };
+        let written = store.commit(batch);
+        if written.is_err() {
+            self.store = None;
+        }
+        written
+    }
+}
+
+/// Moves a folder to the first free name beside it.
+fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    const MOST: u32 = 10;
+    for n in 1..=MOST {
+        let aside = path.with_extension(format!("broken-{n}"));
+        if !aside.exists() {
+            fs::rename(path, &aside)?;
+            return Ok(aside);
+        }
+    }
+    // Something breaks stores again and again; keeping ever more of them would fill the disk.
+    fs::remove_dir_all(path)?;
+    Ok(path.with_extension(format!("broken-{MOST}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{record, shell};
+
+    fn batch() -> Batch {
+        Batch::from([("u".to_owned(), Some(record("u", shell(0))))])
+    }
+
+    #[test]
+    fn a_damaged_store_is_moved_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(folder.path());
+        assert!(keeper.open().unwrap().unwrap().moved_to.is_none());
+        keeper.commit(&batch()).unwrap();
+        drop(keeper);
+        let file = folder.path().join("records/db");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+
+        let mut keeper = Keeper::new(folder.path());
+        let opened = keeper.open().unwrap().unwrap();
+        assert!(opened.moved_to.unwrap().join("db").is_dir());
+        assert!(opened.contents.records.is_empty());
+        keeper.commit(&batch()).unwrap();
+        assert!(keeper.open().unwrap().is_none(), "it is open");
+    }
+
+    #[test]
+    fn a_closed_store_takes_nothing_and_can_be_opened_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Keeper::new(folder.path());
+        first.open().unwrap();
+        let mut second = Keeper::new(folder.path());
+        assert!(matches!(second.open(), Err(StoreError::Locked(_))));
+        assert!(second.commit(&batch()).is_err());
+        first.commit(&batch()).unwrap();
+        drop(first);
+        let opened = second.open().unwrap().unwrap();
+        assert_eq!(opened.contents.records.len(), 1);
+    }
+}
