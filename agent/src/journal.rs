@@ -56,9 +56,18 @@ pub(crate) struct Journal {
     health: Health,
 }
 
+/// What comes back from the blocking thread, the keeper included.
+#[derive(Debug)]
+struct Returned {
+    keeper: Keeper,
+    opened: Option<Opened>,
+    result: Result<(), StoreError>,
+    health: Health,
+}
+
 #[derive(Debug)]
 struct Writing {
-    task: JoinHandle<(Keeper, Option<Opened>, Result<(), StoreError>, Health)>,
+    task: JoinHandle<Returned>,
     batch: Batch,
     waiting: Vec<Waiting>,
 }
@@ -109,22 +118,23 @@ impl Journal {
         }
         let changes = batch.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let opened = match keeper.open() {
-                Ok(opened) => opened,
-                Err(error) => return (keeper, None, Err(error), Health::default()),
+            let (opened, result) = match keeper.open() {
+                Ok(opened) => (opened, Ok(())),
+                Err(error) => (None, Err(error)),
             };
             let begun = Instant::now();
-            let result = if changes.is_empty() {
-                Ok(())
-            } else {
-                keeper.commit(&changes)
-            };
+            let result = result.and_then(|()| keeper.commit(&changes));
             let health = Health {
                 open: keeper.is_open(),
                 bytes: keeper.size().unwrap_or_default(),
                 sync: begun.elapsed(),
             };
-            (keeper, opened, result, health)
+            Returned {
+                keeper,
+                opened,
+                result,
+                health,
+            }
         });
         self.writing = Some(Writing {
             task,
@@ -141,7 +151,12 @@ impl Journal {
         let Some(writing) = &mut self.writing else {
             return pending().await;
         };
-        let (keeper, opened, result, health) = (&mut writing.task).await?;
+        let Returned {
+            keeper,
+            opened,
+            result,
+            health,
+        } = (&mut writing.task).await?;
         self.keeper = Some(keeper);
         self.health = health;
         self.rests_until = result.is_err().then(|| Instant::now() + REST);

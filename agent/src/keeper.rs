@@ -90,6 +90,9 @@ impl Keeper {
         let Some(store) = &self.store else {
             return Err(StoreError::Write("it is not open".to_owned()));
         };
+        if batch.is_empty() {
+            return Ok(());
+        }
         let written = store.commit(batch);
         if written.is_err() {
             self.store = None;
