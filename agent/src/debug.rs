@@ -1,15 +1,22 @@
 //! The node's schedule for those who look into the agent, on loopback of its pod: whoever may forward
 //! a port there sees it.
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use curfew_core::Interaction;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    inspect,
     journal::Health,
     ledger::{self, Ledger},
-    schedule::Schedule,
+    schedule::{Ended, Schedule},
 };
 
 /// `GET /v1/schedule`: what this agent knows and what it is going to do.
@@ -104,12 +111,21 @@ impl NodeSchedule {
 pub fn router(schedule: Schedule) -> Router {
     Router::new()
         .route("/v1/schedule", get(schedule_json))
+        .route(inspect::PATH, get(store_json))
         .with_state(schedule)
 }
 
-async fn schedule_json(State(schedule): State<Schedule>) -> axum::response::Response {
-    match schedule.look().await {
-        Ok(schedule) => Json(schedule).into_response(),
+async fn schedule_json(State(schedule): State<Schedule>) -> Response {
+    json(schedule.look().await)
+}
+
+async fn store_json(State(schedule): State<Schedule>) -> Response {
+    json(schedule.dump().await)
+}
+
+fn json(looked: Result<impl Serialize, Ended>) -> Response {
+    match looked {
+        Ok(looked) => Json(looked).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }

@@ -11,6 +11,12 @@ use std::{
 
 use crate::store::{Batch, Contents, Store, StoreError};
 
+/// The folder of the store itself, below the one that is given to the agent: beside it is room for
+/// those that were moved aside.
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join("records")
+}
+
 /// Opens the store when it has to and writes to it. All of it blocks: not for an async task.
 #[derive(Debug)]
 pub struct Keeper {
@@ -31,7 +37,7 @@ impl Keeper {
     /// A keeper of the store below `folder`, still closed.
     pub fn new(folder: &Path) -> Self {
         Self {
-            path: folder.join("records"),
+            path: path(folder),
             store: None,
         }
     }

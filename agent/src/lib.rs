@@ -15,6 +15,7 @@ mod args;
 pub mod debug;
 mod effects;
 pub mod evict;
+pub mod inspect;
 mod journal;
 pub mod keeper;
 pub mod ledger;
@@ -30,10 +31,11 @@ mod testing;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use curfew_runtime::{client, http, ops as ops_port, tasks::Tasks};
 use jiff::Timestamp;
 
-pub use args::Args;
+pub use args::{Args, Command, StoreCommand};
 
 /// How long the tasks may take to end: the kubelet is patient for longer.
 const GRACE: Duration = Duration::from_secs(5);
@@ -53,13 +55,18 @@ const DEBUG_LIMITS: http::Limits = http::Limits {
     drain: Duration::from_millis(500),
 };
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is told to stop, or looks into its store.
 ///
 /// # Errors
 /// When it cannot start, or a part of it failed.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Store { command }) = args.command {
+        return inspect::run(command, &args, &mut std::io::stdout().lock()).await;
+    }
     args.log.start()?;
-    let node = args.node_name;
+    let node = args
+        .node_name
+        .context("--node-name is missing: the name of the node that this agent runs on")?;
     let client = client::connect().await?;
     let metrics = metrics::Metrics::new()?;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");

@@ -15,6 +15,7 @@ use crate::{
     debug::NodeSchedule,
     effects::Effects,
     evict,
+    inspect::Holdings,
     journal::{Journal, Waiting, Written},
     keeper::Opened,
     ledger::{Announcement, Effect, Ledger},
@@ -49,6 +50,7 @@ pub(crate) enum Message {
     Evicted(String, evict::Outcome),
     LookedUp(PodId, LookUp),
     Look(oneshot::Sender<NodeSchedule>),
+    Dump(oneshot::Sender<Holdings>),
 }
 
 /// What a look-up of a pod brought to light.
@@ -140,6 +142,16 @@ impl Schedule {
         self.tell(Message::LookedUp(pod, found)).await
     }
 
+    /// What the store holds.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn dump(&self) -> Result<Holdings, Ended> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Message::Dump(answer)).await?;
+        answered.await.map_err(|_| Ended)
+    }
+
     /// The schedule as it stands.
     ///
     /// # Errors
@@ -159,6 +171,8 @@ pub(crate) struct Task {
     ledger: Ledger,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
+    /// UIDs of records in the store that cannot be read.
+    set_aside: Vec<String>,
 }
 
 /// The channel to the task, and its inbox.
@@ -183,6 +197,7 @@ impl Task {
             ledger,
             effects,
             inbox,
+            set_aside: Vec::new(),
         }
     }
 
@@ -252,8 +267,19 @@ impl Task {
                 self.ledger.gone(&pod.uid, out);
             }
             Message::LookedUp(_, LookUp::Unknown) => {}
+            // Whoever asked may have gone meanwhile.
+            Message::Dump(answer) => {
+                let _ = answer.send(Holdings {
+                    open: self.journal.health().open,
+                    records: self
+                        .ledger
+                        .lines(now)
+                        .map(|line| line.record.clone())
+                        .collect(),
+                    set_aside: self.set_aside.clone(),
+                });
+            }
             Message::Look(answer) => {
-                // Whoever asked may have gone meanwhile.
                 let _ = answer.send(NodeSchedule::of(
                     &self.node,
                     &self.ledger,
@@ -284,6 +310,7 @@ impl Task {
                     moved_to: moved_to.display().to_string(),
                 }));
             }
+            self.set_aside = contents.aside;
             self.ledger.restore(contents.records, now, &mut out);
         }
         match written.result {
