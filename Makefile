@@ -1,0 +1,31 @@
+# What people run here. Everything but cargo, go, make and a C compiler is installed or built on the way.
+
+CLUSTER := cargo run --package curfew-cluster --
+
+.PHONY: help cluster bare demo test status down cargo
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+cluster: cargo ## A real two-node Kubernetes with Curfew deployed; does nothing where nothing is to be done
+	$(CLUSTER) up
+
+bare: cargo ## The same without Curfew
+	$(CLUSTER) up --bare
+
+demo: cluster ## Curfew at work, from an exec to the eviction
+	cargo run --quiet --package curfew-e2e --bin curfew-demo
+
+test: cargo ## Unit tests, then the end-to-end tests on the cluster
+	cargo test --workspace --exclude curfew-e2e
+	$(MAKE) cluster
+	cargo test --package curfew-e2e
+
+status: cargo ## What of the cluster runs
+	$(CLUSTER) status
+
+down: cargo ## Take the cluster away and leave the machine as it was
+	$(CLUSTER) down
+
+cargo:
+	@command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust, for example with rustup" >&2; exit 1; }

@@ -1,0 +1,64 @@
+//! The commands.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    preflight, progress,
+    state::{Lock, State},
+    status, teardown, up,
+};
+
+/// A real two-node Kubernetes on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "curfew-cluster", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the cluster up and deploy Curfew; does nothing where nothing is to be done
+    Up {
+        /// Leave Curfew out
+        #[arg(long)]
+        bare: bool,
+    },
+    /// Take the cluster away and leave the machine as it was, whichever checkout it is of
+    Down,
+    /// Show what runs
+    Status,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Up { bare } => up::run(*bare),
+        Command::Down => down(),
+        Command::Status => status::show(),
+    }
+}
+
+fn down() -> Result<()> {
+    preflight::check_privileges()?;
+    let _lock = Lock::take()?;
+    if teardown::is_needed() {
+        progress::step("Taking the cluster away");
+        // A record that cannot be read must not keep anybody from cleaning up.
+        teardown::run(&State::load().ok().flatten().unwrap_or_default())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Curfew itself, from this checkout's manifests onto the running cluster.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::{
+    cluster::kubectl,
+    images::Image,
+    layout::{self, Checkout},
+    process, progress, run, state,
+};
+
+const NAMESPACE: &str = "curfew";
+const WORKLOADS: [(&str, &str); 2] = [
+    ("daemonset/curfew-agent", "curfew-agent"),
+    ("deployment/curfew-webhook", "curfew-webhook"),
+];
+const CONFIGURATION: &str = "curfew-webhook";
+/// The webhook that exists only once a replica has shown that it can serve it.
+const WEBHOOK: &str = "interaction.curfew.dev";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Applies the manifests and waits until Curfew guards the cluster.
+pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
+    progress::step("Deploying Curfew");
+    let overlay = checkout.root().join("manifests/overlays/test-cluster");
+    if !overlay.is_dir() {
+        bail!("{} does not exist", overlay.display());
+    }
+    let existing: Vec<_> = WORKLOADS
+        .iter()
+        .map(|(workload, _)| exists(workload))
+        .collect();
+    // A CRD and the objects that it defines may stand in one set: the second attempt knows the kind.
+    let apply = || run::output(kubectl().args(["apply", "-k"]).arg(&overlay));
+    let applied = apply().or_else(|_| {
+        std::thread::sleep(Duration::from_secs(2));
+        apply()
+    });
+    let applied = applied.context("the manifests cannot be applied")?;
+    for line in applied.lines().filter(|line| !line.ends_with(" unchanged")) {
+        progress::note(line);
+    }
+    for ((workload, image), existed) in WORKLOADS.iter().zip(existing) {
+        let image = find(images, image)?;
+        // The tag stays the same, so a workload that runs an older image has to be told.
+        if existed && fs::read_to_string(rolled_out(image)).ok().as_ref() != Some(&image.key) {
+            run::check(in_namespace().args(["rollout", "restart", workload]))?;
+            progress::note(&format!("{workload} restarted with its new image"));
+        }
+    }
+    for (workload, image) in WORKLOADS {
+        let image = find(images, image)?;
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        run::check(in_namespace().args(["rollout", "status", workload, &timeout]))
+            .map_err(explain)?;
+        state::replace(&rolled_out(image), image.key.as_bytes())?;
+    }
+    let names = [
+        "get",
+        "validatingwebhookconfiguration",
+        CONFIGURATION,
+        "-o",
+        "jsonpath={.webhooks[*].name}",
+    ];
+    process::wait(&format!("the webhook {WEBHOOK}"), PATIENCE, &[], || {
+        let said = run::output(kubectl().args(names)).ok()?;
+        said.split_whitespace()
+            .any(|name| name == WEBHOOK)
+            .then_some(())
+    })
+    .map_err(explain)
+}
+
+fn find<'a>(images: &'a [Image], name: &str) -> Result<&'a Image> {
+    let reference = format!("localhost/{name}:e2e");
+    images
+        .iter()
+        .find(|image| image.reference == reference)
+        .with_context(|| format!("{reference} was not built"))
+}
+
+/// Which image a workload was last seen to run.
+fn rolled_out(image: &Image) -> PathBuf {
+    layout::machine("rolled-out").join(image.reference.replace(['/', ':'], "_"))
+}
+
+fn in_namespace() -> Command {
+    let mut kubectl = kubectl();
+    kubectl.args(["--namespace", NAMESPACE]);
+    kubectl
+}
+
+fn exists(workload: &str) -> bool {
+    run::output(in_namespace().args(["get", workload, "--ignore-not-found", "-o", "name"]))
+        .is_ok_and(|said| !said.trim().is_empty())
+}
+
+/// Adds what the pods are doing, and what those that do not run said last.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let pods = run::output(in_namespace().args(["get", "pods", "-o", "wide"])).unwrap_or_default();
+    let mut said = String::new();
+    for (workload, name) in WORKLOADS {
+        let selector = format!("app.kubernetes.io/name={name}");
+        let logs = run::output(in_namespace().args(["logs", workload, "--tail=8"])).or_else(|_| {
+            run::output(in_namespace().args(["logs", "--selector", &selector, "--tail=8"]))
+        });
+        said += &format!(
+            "\n{workload}, last lines of its log:\n{}",
+            logs.unwrap_or_default().trim_end()
+        );
+    }
+    anyhow!(
+        "Curfew did not become ready: {error:#}\n{}\n{said}",
+        pods.trim_end()
+    )
+}

@@ -1,0 +1,7 @@
+//! The command line of the test cluster.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    curfew_cluster::cli::main()
+}

@@ -1,0 +1,162 @@
+//! The Debian packages that the cluster is made of.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{progress, run};
+
+/// What is needed, by what shows that it is there: other packages may provide it just as well.
+struct Need {
+    package: &'static str,
+    programs: &'static [&'static str],
+}
+
+const NEEDS: [Need; 9] = [
+    Need {
+        package: "containerd",
+        programs: &["containerd", "ctr", "containerd-shim-runc-v2"],
+    },
+    Need {
+        package: "runc",
+        programs: &["runc"],
+    },
+    Need {
+        package: "containernetworking-plugins",
+        programs: &[],
+    },
+    Need {
+        package: "iptables",
+        programs: &["iptables", "iptables-save"],
+    },
+    Need {
+        package: "buildah",
+        programs: &["buildah"],
+    },
+    Need {
+        package: "busybox-static",
+        programs: &[],
+    },
+    Need {
+        package: "iproute2",
+        programs: &["ip"],
+    },
+    Need {
+        package: "util-linux",
+        programs: &["setsid", "nsenter", "unshare"],
+    },
+    Need {
+        package: "mount",
+        programs: &["mount", "umount"],
+    },
+];
+
+const CNI_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+const CNI_PLUGINS: [&str; 3] = ["ptp", "host-local", "loopback"];
+const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
+
+/// Where the CNI plugins are.
+pub fn cni_dir() -> Result<&'static Path> {
+    let complete = |dir: &&Path| CNI_PLUGINS.iter().all(|plugin| dir.join(plugin).is_file());
+    CNI_DIRS
+        .iter()
+        .map(Path::new)
+        .find(complete)
+        .context("the CNI plugins ptp, host-local and loopback are missing")
+}
+
+/// A busybox that needs no libraries.
+pub fn static_busybox() -> Result<&'static Path> {
+    // Only a dynamic program names its loader, and does so in its first page.
+    let is_static = |path: &&Path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        !bytes.is_empty()
+            && !bytes[..bytes.len().min(4096)]
+                .windows(6)
+                .any(|at| at == b"ld-lin")
+    };
+    BUSYBOX
+        .iter()
+        .map(Path::new)
+        .find(is_static)
+        .context("a statically linked busybox is missing")
+}
+
+fn is_present(need: &Need) -> bool {
+    match need.package {
+        "containernetworking-plugins" => cni_dir().is_ok(),
+        "busybox-static" => static_busybox().is_ok(),
+        _ => need.programs.iter().all(|program| run::exists(program)),
+    }
+}
+
+fn missing() -> Vec<&'static str> {
+    NEEDS
+        .iter()
+        .filter(|need| !is_present(need))
+        .map(|need| need.package)
+        .collect()
+}
+
+/// Installs what is missing, naming it first.
+pub fn ensure() -> Result<()> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(", ");
+    if !run::exists("apt-get") {
+        bail!("please install what Debian calls {list}: this machine has no apt-get to do it with");
+    }
+    progress::step(&format!("Installing Debian packages: {list}"));
+    // A new machine has no package lists yet, an old one has stale ones: fetch them only when it does not work without.
+    if install(&packages).is_err() {
+        progress::note("fetching the package lists first");
+        let updated = run::check(apt().arg("update"));
+        install(&packages).map_err(|error| {
+            let error = updated.err().unwrap_or(error);
+            error.context(format!("the Debian packages {list} cannot be installed"))
+        })?;
+    }
+    let missing = missing();
+    if !missing.is_empty() {
+        bail!(
+            "the Debian packages {} are installed but do not bring what the cluster needs",
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    run::check(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages),
+    )
+}
+
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C")
+        .args(["-q", "-o", "DPkg::Lock::Timeout=120"]);
+    apt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_missing_when_one_program_is() {
+        assert!(is_present(&Need {
+            package: "sh",
+            programs: &["sh"]
+        }));
+        assert!(!is_present(&Need {
+            package: "sh",
+            programs: &["sh", "curfew-no-such-program"]
+        }));
+    }
+}

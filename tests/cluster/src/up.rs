@@ -1,0 +1,182 @@
+//! Brings the cluster up: a list of steps, each of which does nothing where nothing is to be done.
+
+use std::{thread, time::Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::{
+    cgroup,
+    cluster::components,
+    control_plane, deploy, images,
+    kube_binary::{self, KubeBinary},
+    layout::{self, Checkout, NODES},
+    network, node, packages, pki, preflight,
+    process::{self, Fate, Process},
+    progress, rust_binaries,
+    state::{self, Lock, State},
+    teardown,
+};
+
+/// Brings up the cluster of this checkout, with Curfew or `bare`.
+pub fn run(bare: bool) -> Result<()> {
+    let began = Instant::now();
+    preflight::check_privileges()?;
+    let checkout = Checkout::find()?;
+    preflight::check_tools()?;
+    let _lock = Lock::take()?;
+    let mut state = take_over(&checkout)?;
+    packages::ensure()?;
+
+    let kube = KubeBinary::find(&checkout)?;
+    if !state.kubernetes.is_empty() && state.kubernetes != kube.key {
+        bail!(
+            "the running cluster is made of another Kubernetes than this checkout's: run `make down` first"
+        );
+    }
+    preflight::check_disk(kube.is_missing())?;
+    if !any_started() {
+        preflight::check_network()?;
+    }
+    state
+        .root_controllers
+        .extend(cgroup::missing_root_controllers()?);
+    state.save()?;
+    cgroup::ensure()?;
+    cgroup::enter(cgroup::TOOLS)?;
+
+    kube.ensure()?;
+    let test_images = images::build_test_images(&checkout)?;
+    let curfew_images = if bare {
+        Vec::new()
+    } else {
+        images::build_curfew_images(&checkout)?
+    };
+    if !bare {
+        let plugin = rust_binaries::build_plugin(&checkout)?;
+        rust_binaries::copy_if_changed(&plugin, &checkout.bin_dir().join("kubectl-pi"))?;
+    }
+
+    kube.install(&[&control_plane::PARTS[..], &["kubelet", "kubectl"]].concat())?;
+    state.kubernetes = kube.key;
+    state.save()?;
+    if !all_alive() {
+        progress::step("Starting the cluster");
+    }
+    pki::ensure()?;
+    network::ensure()?;
+    hand_over(&checkout)?;
+    start()?;
+    images::import(&test_images)?;
+    for node in NODES {
+        node::ensure_kubelet(node)?;
+    }
+    NODES.into_iter().try_for_each(node::wait_until_ready)?;
+    if !bare {
+        images::import(&curfew_images)?;
+        deploy::ensure(&checkout, &curfew_images)?;
+    }
+    greet(&checkout, began);
+    Ok(())
+}
+
+/// The record to go on with: the one of an interrupted run of ours, or a new one when there is none or nothing of it
+/// runs any more.
+fn take_over(checkout: &Checkout) -> Result<State> {
+    if let Some(state) = State::load()? {
+        let mine = state.owner == checkout.root();
+        let running = any_alive();
+        if !mine && running && !state.outlived()? {
+            bail!(
+                "the cluster of {} is running on this machine: run `make down`, here or there, to end it first",
+                state.owner.display()
+            );
+        }
+        if mine && !state.outlived()? {
+            if let Some(dead) = components()
+                .iter()
+                .find(|name| Process::fate(name) == Fate::Dead)
+            {
+                bail!(
+                    "{}\nrun `make down` and start again",
+                    process::obituary(dead)
+                );
+            }
+            return Ok(state);
+        }
+        progress::step(&format!(
+            "Cleaning up what is left of the cluster of {}",
+            state.owner.display()
+        ));
+        teardown::run(&state)?;
+    } else if teardown::is_needed() {
+        teardown::run(&State::default())?;
+    }
+    State::new(checkout.root())
+}
+
+fn any_started() -> bool {
+    components()
+        .iter()
+        .any(|name| Process::fate(name) != Fate::Absent)
+}
+
+fn any_alive() -> bool {
+    components()
+        .iter()
+        .any(|name| Process::fate(name) == Fate::Alive)
+}
+
+fn all_alive() -> bool {
+    components()
+        .iter()
+        .all(|name| Process::fate(name) == Fate::Alive)
+}
+
+/// Starts the control plane and both container runtimes at the same time: they need nothing of each other.
+fn start() -> Result<()> {
+    thread::scope(|scope| {
+        let runtimes = NODES.map(|node| scope.spawn(move || node::ensure_runtime(node)));
+        control_plane::ensure()?;
+        for runtime in runtimes {
+            runtime
+                .join()
+                .map_err(|_| anyhow!("starting a container runtime panicked"))??;
+        }
+        Ok(())
+    })
+}
+
+/// Leaves in the checkout what people and tests use.
+fn hand_over(checkout: &Checkout) -> Result<()> {
+    let admin = std::fs::read(pki::kubeconfig("admin"))
+        .context("the administrator's kubeconfig cannot be read")?;
+    if std::fs::read(checkout.kubeconfig()).ok().as_ref() != Some(&admin) {
+        state::replace(&checkout.kubeconfig(), &admin)?;
+    }
+    std::fs::create_dir_all(checkout.bin_dir())?;
+    kube_binary::link(
+        &layout::machine("bin/kubectl"),
+        &checkout.bin_dir().join("kubectl"),
+    )?;
+    kube_binary::link(
+        &layout::machine("logs"),
+        &checkout.cluster_dir().join("logs"),
+    )
+}
+
+fn greet(checkout: &Checkout, began: Instant) {
+    let cluster = checkout.cluster_dir();
+    progress::step(&format!(
+        "The cluster is up ({})",
+        progress::clock(began.elapsed())
+    ));
+    for line in [
+        format!("export KUBECONFIG={}", checkout.kubeconfig().display()),
+        format!("export PATH={}:$PATH", checkout.bin_dir().display()),
+        "kubectl get nodes".to_owned(),
+        String::new(),
+        format!("logs: {}/logs    end it: make down", cluster.display()),
+    ] {
+        progress::note(&line);
+    }
+}
