@@ -8,7 +8,11 @@
 //! Longer runs: `CURFEW_KILLS=5000 cargo test --release -p curfew-agent --test store -- --nocapture`, and
 //! `CURFEW_SEED=…` repeats one.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and a run says its seed and its figures"
+)]
 
 mod disk;
 mod kills;
