@@ -1,0 +1,162 @@
+//! The flags of the process, each with an environment variable.
+//!
+//! Owns what they are called and which values make sense; what they mean is for the modules that are
+//! handed their values.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use curfew_core::{duration, terms::DefaultTerms};
+use curfew_runtime::logging::LogArgs;
+
+use crate::configuration::TIMEOUT;
+
+/// Curfew's admission webhook: admits exec, attach, port-forward and debug once they are recorded
+#[derive(Debug, Clone, Parser)]
+#[command(name = "curfew-webhook", version)]
+pub struct Args {
+    /// Where the API server's admission requests are served (TLS)
+    #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are served (plain)
+    #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
+    pub metrics_listen: SocketAddr,
+    /// The namespace that Curfew runs in
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew")]
+    pub namespace: String,
+    /// How long a pod may live on after an interaction
+    #[arg(long, env = "CURFEW_DEFAULT_TTL", default_value = "10m", value_parser = whole_seconds)]
+    pub default_ttl: Duration,
+    /// By how much that may be extended at the most
+    #[arg(long, env = "CURFEW_DEFAULT_MAX_EXTENSION", default_value = "8h", value_parser = whole_seconds)]
+    pub default_max_extension: Duration,
+    /// What becomes of an interaction that could be recorded nowhere
+    #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
+    pub unrecorded: Unrecorded,
+    /// How long the API server may take to tell where the pod is
+    #[arg(long, env = "CURFEW_POD_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
+    pub pod_timeout: Duration,
+    /// How long the node's agent may take in all, connecting included
+    #[arg(long, env = "CURFEW_AGENT_TIMEOUT", default_value = "1s", value_parser = duration::parse)]
+    pub agent_timeout: Duration,
+    /// How long recording in the pod's metadata may take, when the agent did not answer
+    #[arg(long, env = "CURFEW_FALLBACK_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
+    pub fallback_timeout: Duration,
+    /// How long requests are still served after SIGTERM, until no API server sends any more
+    #[arg(long, env = "CURFEW_DRAIN", default_value = "10s", value_parser = duration::parse)]
+    pub drain: Duration,
+    /// The log
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What becomes of an interaction that could be recorded nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Unrecorded {
+    /// It is denied.
+    Deny,
+    /// It is admitted and counted.
+    Admit,
+}
+
+/// How long each step of an admission may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budgets {
+    /// Reading the pod.
+    pub pod: Duration,
+    /// Telling the agent.
+    pub agent: Duration,
+    /// Recording in the pod's metadata.
+    pub fallback: Duration,
+}
+
+/// The steps of an admission may together take longer than the API server waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--pod-timeout, --agent-timeout and --fallback-timeout add up to {sum:?}; together they must stay \
+     below {TIMEOUT:?}, which is how long the API server waits for an answer"
+)]
+pub struct OverBudget {
+    sum: Duration,
+}
+
+impl Args {
+    /// The budgets of an admission's steps.
+    ///
+    /// # Errors
+    /// When they are too long together: a slow agent would then not lead to the fallback but to a
+    /// denial by the API server.
+    pub fn budgets(&self) -> Result<Budgets, OverBudget> {
+        let budgets = Budgets {
+            pod: self.pod_timeout,
+            agent: self.agent_timeout,
+            fallback: self.fallback_timeout,
+        };
+        let sum = budgets
+            .pod
+            .saturating_add(budgets.agent)
+            .saturating_add(budgets.fallback);
+        if sum < TIMEOUT {
+            Ok(budgets)
+        } else {
+            Err(OverBudget { sum })
+        }
+    }
+
+    /// The terms where no policy says otherwise.
+    pub fn terms(&self) -> DefaultTerms {
+        DefaultTerms {
+            ttl: self.default_ttl,
+            max_extension: self.default_max_extension,
+        }
+    }
+}
+
+/// What stands on pods has whole seconds; a part of one would be lost in silence.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let length = duration::parse(text).map_err(|error| error.to_string())?;
+    if length.subsec_nanos() != 0 {
+        return Err(format!(
+            "{text:?} has parts of a second; only whole ones are kept"
+        ));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["curfew-webhook"], flags].concat())
+    }
+
+    #[test]
+    fn the_defaults_fit_together() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(args.namespace, "curfew");
+        assert_eq!(args.default_ttl, Duration::from_secs(600));
+        assert_eq!(args.default_max_extension, Duration::from_secs(8 * 3600));
+        assert_eq!(args.unrecorded, Unrecorded::Deny);
+        assert_eq!(args.budgets().unwrap().agent, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn budgets_beyond_the_api_servers_patience_are_refused() {
+        let args = parse(&["--agent-timeout=2s"]).unwrap();
+        let error = args.budgets().unwrap_err().to_string();
+        assert!(error.contains("add up to 5s"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_flag_is_said() {
+        for (flag, problem) in [
+            ("--default-ttl=1d", "its unit is none of"),
+            ("--default-ttl=1500ms", "parts of a second"),
+            ("--unrecorded=maybe", "possible values"),
+        ] {
+            let error = parse(&[flag]).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}

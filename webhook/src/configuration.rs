@@ -1,0 +1,349 @@
+//! The ValidatingWebhookConfiguration as this release wants it, and how far another is from it.
+//!
+//! Owns what the API server sends here and when. Writing it to the API server is for
+//! [`crate::registration`]. Nothing here does any I/O.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::admissionregistration::v1::{
+        MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
+        ValidatingWebhookConfiguration, WebhookClientConfig,
+    },
+    apimachinery::pkg::apis::meta::v1::{
+        LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
+    },
+};
+use serde_json::Value;
+
+use crate::admission::{INTERACTION_PATH, PROBE_PATH};
+
+/// The name of the configuration, and of the Service and the account of this webhook.
+pub const NAME: &str = "curfew-webhook";
+/// How long the API server waits for an answer.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// The label of the objects by which it is proved that the API server reaches a replica.
+pub const PROBE_LABEL: &str = "curfew.dev/probe";
+/// The label that tells which release wrote the configuration.
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const INTERACTION: &str = "interaction.curfew.dev";
+const PROBE: &str = "probe.curfew.dev";
+
+/// What the configuration depends on.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// The namespace of Curfew.
+    pub namespace: String,
+    /// Its UID.
+    pub namespace_uid: String,
+    /// The CA of the webhook's certificate (PEM).
+    pub ca: String,
+}
+
+impl Installation {
+    /// The whole configuration.
+    pub fn full(&self) -> ValidatingWebhookConfiguration {
+        self.configuration(vec![self.interaction(), self.probe()])
+    }
+
+    /// What stands while it is not proved that the API server reaches a replica: the probe alone,
+    /// and what may have stood for interactions before, as it was.
+    pub fn probing(
+        &self,
+        before: Option<&ValidatingWebhookConfiguration>,
+    ) -> ValidatingWebhookConfiguration {
+        let mut webhooks = vec![self.probe()];
+        webhooks.extend(
+            before
+                .and_then(|before| webhook(before, INTERACTION))
+                .cloned(),
+        );
+        self.configuration(webhooks)
+    }
+
+    fn configuration(&self, webhooks: Vec<ValidatingWebhook>) -> ValidatingWebhookConfiguration {
+        let labels = [
+            ("app.kubernetes.io/name", "curfew"),
+            ("app.kubernetes.io/component", "webhook"),
+            ("app.kubernetes.io/managed-by", NAME),
+            (VERSION_LABEL, VERSION),
+        ];
+        ValidatingWebhookConfiguration {
+            metadata: ObjectMeta {
+                name: Some(NAME.to_owned()),
+                labels: Some(
+                    labels
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
+                ),
+                // It goes with the namespace, even when no replica is left to delete it.
+                owner_references: Some(vec![OwnerReference {
+                    api_version: "v1".to_owned(),
+                    kind: "Namespace".to_owned(),
+                    name: self.namespace.clone(),
+                    uid: self.namespace_uid.clone(),
+                    block_owner_deletion: Some(false),
+                    controller: None,
+                }]),
+                ..ObjectMeta::default()
+            },
+            webhooks: Some(webhooks),
+        }
+    }
+
+    fn interaction(&self) -> ValidatingWebhook {
+        ValidatingWebhook {
+            name: INTERACTION.to_owned(),
+            rules: Some(vec![
+                rule("CONNECT", &["pods/exec", "pods/attach", "pods/portforward"]),
+                rule("UPDATE", &["pods/ephemeralcontainers"]),
+            ]),
+            namespace_selector: Some(selector(&[
+                (
+                    "kubernetes.io/metadata.name",
+                    "NotIn",
+                    &["kube-system", &self.namespace],
+                ),
+                ("curfew.dev/exempt", "NotIn", &["true"]),
+            ])),
+            object_selector: Some(LabelSelector::default()),
+            side_effects: "NoneOnDryRun".to_owned(),
+            match_conditions: Some(vec![
+                // Without Curfew's permissions nothing could be recorded. They are taken away first
+                // when it is removed, and from then on this configuration stops nobody.
+                condition(
+                    "curfew-is-installed",
+                    format!(
+                        "authorizer.serviceAccount('{}', '{NAME}').group('').resource('pods')\
+                         .check('get').allowed()",
+                        self.namespace
+                    ),
+                ),
+                // Admission comes before the API server's own check that a connection may be made:
+                // what it is about to refuse must mark no pod. An update was checked before.
+                condition(
+                    "is-allowed",
+                    "request.operation != 'CONNECT' || authorizer.group('').resource('pods')\
+                     .subresource(request.subResource).namespace(request.namespace)\
+                     .name(request.name).check('create').allowed()"
+                        .to_owned(),
+                ),
+            ]),
+            ..self.webhook(INTERACTION_PATH)
+        }
+    }
+
+    fn probe(&self) -> ValidatingWebhook {
+        ValidatingWebhook {
+            name: PROBE.to_owned(),
+            rules: Some(vec![rule("CREATE", &["configmaps"])]),
+            namespace_selector: Some(selector(&[(
+                "kubernetes.io/metadata.name",
+                "In",
+                &[&self.namespace],
+            )])),
+            object_selector: Some(LabelSelector {
+                match_labels: Some(BTreeMap::from([(
+                    PROBE_LABEL.to_owned(),
+                    "true".to_owned(),
+                )])),
+                ..LabelSelector::default()
+            }),
+            side_effects: "None".to_owned(),
+            ..self.webhook(PROBE_PATH)
+        }
+    }
+
+    fn webhook(&self, path: &str) -> ValidatingWebhook {
+        ValidatingWebhook {
+            client_config: WebhookClientConfig {
+                ca_bundle: Some(ByteString(self.ca.clone().into_bytes())),
+                service: Some(ServiceReference {
+                    name: NAME.to_owned(),
+                    namespace: self.namespace.clone(),
+                    path: Some(path.to_owned()),
+                    port: Some(443),
+                }),
+                url: None,
+            },
+            failure_policy: Some("Fail".to_owned()),
+            match_policy: Some("Equivalent".to_owned()),
+            admission_review_versions: vec!["v1".to_owned()],
+            timeout_seconds: Some(TIMEOUT.as_secs() as i32),
+            ..ValidatingWebhook::default()
+        }
+    }
+}
+
+fn rule(operation: &str, resources: &[&str]) -> RuleWithOperations {
+    let owned = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
+    RuleWithOperations {
+        api_groups: owned(&[""]),
+        api_versions: owned(&["v1"]),
+        operations: owned(&[operation]),
+        resources: owned(resources),
+        scope: Some("Namespaced".to_owned()),
+    }
+}
+
+fn selector(all: &[(&str, &str, &[&str])]) -> LabelSelector {
+    let requirements = all
+        .iter()
+        .map(|(key, operator, values)| LabelSelectorRequirement {
+            key: (*key).to_owned(),
+            operator: (*operator).to_owned(),
+            values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
+        });
+    LabelSelector {
+        match_expressions: Some(requirements.collect()),
+        match_labels: None,
+    }
+}
+
+fn condition(name: &str, expression: String) -> MatchCondition {
+    MatchCondition {
+        name: name.to_owned(),
+        expression,
+    }
+}
+
+fn webhook<'a>(
+    configuration: &'a ValidatingWebhookConfiguration,
+    name: &str,
+) -> Option<&'a ValidatingWebhook> {
+    configuration
+        .webhooks
+        .iter()
+        .flatten()
+        .find(|webhook| webhook.name == name)
+}
+
+/// Whether another release wrote this configuration and not this one. While an update of Curfew is
+/// rolled out, two releases run side by side and must not undo each other's work for ever.
+pub fn is_of_another_release(actual: &ValidatingWebhookConfiguration) -> bool {
+    let version = actual
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(VERSION_LABEL));
+    version.is_some_and(|version| version != VERSION)
+}
+
+/// Whether everything that is wanted stands there. What else stands there is somebody else's.
+pub fn is_there(
+    wanted: &ValidatingWebhookConfiguration,
+    actual: &ValidatingWebhookConfiguration,
+) -> bool {
+    let labels = wanted.metadata.labels.iter().flatten().all(|(key, value)| {
+        let actual = actual.metadata.labels.as_ref();
+        actual.and_then(|labels| labels.get(key)) == Some(value)
+    });
+    let owners = wanted
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .all(|wanted| {
+            let actual = actual.metadata.owner_references.iter().flatten();
+            actual.into_iter().any(|actual| actual.uid == wanted.uid)
+        });
+    let webhooks = wanted.webhooks.iter().flatten().all(|wanted| {
+        webhook(actual, &wanted.name).is_some_and(|actual| {
+            match (serde_json::to_value(wanted), serde_json::to_value(actual)) {
+                (Ok(wanted), Ok(actual)) => covers(&actual, &wanted),
+                _ => false,
+            }
+        })
+    });
+    labels && owners && webhooks
+}
+
+/// Whether a value has all that is wanted of it; objects may have more.
+fn covers(actual: &Value, wanted: &Value) -> bool {
+    match (actual, wanted) {
+        (Value::Object(actual), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| actual.get(key).is_some_and(|actual| covers(actual, wanted))),
+        (Value::Array(actual), Value::Array(wanted)) => {
+            actual.len() == wanted.len()
+                && actual
+                    .iter()
+                    .zip(wanted)
+                    .all(|(actual, wanted)| covers(actual, wanted))
+        }
+        _ => actual == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installation() -> Installation {
+        Installation {
+            namespace: "curfew".into(),
+            namespace_uid: "u-1".into(),
+            ca: "PEM".into(),
+        }
+    }
+
+    #[test]
+    fn interactions_are_not_sent_here_before_it_is_proved_that_they_arrive() {
+        let probing = installation().probing(None);
+        assert!(webhook(&probing, INTERACTION).is_none());
+        assert!(webhook(&probing, PROBE).is_some());
+    }
+
+    #[test]
+    fn what_stood_before_stays_while_it_is_probed() {
+        let mut before = installation();
+        before.ca = "an older one".into();
+        let before = before.full();
+        let probing = installation().probing(Some(&before));
+        assert_eq!(
+            webhook(&probing, INTERACTION),
+            webhook(&before, INTERACTION)
+        );
+        assert_eq!(webhook(&probing, PROBE), Some(&installation().probe()));
+    }
+
+    #[test]
+    fn what_differs_is_seen_and_what_others_added_is_not_ours() {
+        let wanted = installation().full();
+        let mut actual = wanted.clone();
+        actual.metadata.resource_version = Some("7".into());
+        actual.webhooks.as_mut().unwrap().push(ValidatingWebhook {
+            name: "else.example".into(),
+            ..ValidatingWebhook::default()
+        });
+        assert!(is_there(&wanted, &actual));
+
+        let mut other = actual.clone();
+        other.webhooks.as_mut().unwrap()[0].failure_policy = Some("Ignore".into());
+        assert!(!is_there(&wanted, &other));
+        let mut other = actual.clone();
+        other.webhooks.as_mut().unwrap()[0]
+            .rules
+            .as_mut()
+            .unwrap()
+            .pop();
+        assert!(!is_there(&wanted, &other));
+        let mut other = actual.clone();
+        other.webhooks.as_mut().unwrap().remove(0);
+        assert!(!is_there(&wanted, &other));
+        assert!(!is_there(&wanted, &installation().probing(None)));
+    }
+
+    #[test]
+    fn another_release_is_known_by_its_label() {
+        let mut actual = installation().full();
+        assert!(!is_of_another_release(&actual));
+        let labels = actual.metadata.labels.as_mut().unwrap();
+        labels.insert(VERSION_LABEL.into(), "99.0.0".into());
+        assert!(is_of_another_release(&actual));
+        actual.metadata.labels = None;
+        assert!(!is_of_another_release(&actual));
+    }
+}

@@ -1,0 +1,292 @@
+//! Recording an interaction in the pod's own metadata, when no agent could be told.
+//!
+//! Owns the read-merge-patch of label and annotations. What they mean is in `curfew_core::metadata`;
+//! the agent that starts later reads them there and takes over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use curfew_core::{
+    Interaction, Kind, Known, PodId, Record, metadata,
+    record::{Counted, SAME_DEED_WITHIN},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    explain,
+    placement::{self, Pod},
+};
+
+/// The field manager of everything that the webhook writes.
+pub const MANAGER: &str = "curfew-webhook";
+
+/// Why an interaction could not be recorded on the pod.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no such pod any more.
+    #[error("the pod is gone")]
+    Gone,
+    /// The pod could not be read or patched.
+    #[error(transparent)]
+    Pod(#[from] placement::Failure),
+}
+
+/// Records interactions on the pod, and returns all that it tells then.
+///
+/// `pod` is the pod as it was just read. When it has changed since, it is read again, and when
+/// another pod has its name by now, the interaction is that one's: it is where the API server will
+/// connect to.
+///
+/// # Errors
+/// When the interactions do not stand on the pod after that time.
+pub async fn record(
+    client: &Client,
+    pod: Pod,
+    known: &[Known],
+    within: Duration,
+) -> Result<Record, Failure> {
+    match tokio::time::timeout(within, attempt(client, pod, known, within)).await {
+        Ok(recorded) => recorded,
+        Err(_) => Err(failed(format!("no answer within {within:?}"))),
+    }
+}
+
+async fn attempt(
+    client: &Client,
+    mut pod: Pod,
+    known: &[Known],
+    within: Duration,
+) -> Result<Record, Failure> {
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    loop {
+        let id = pod.id();
+        let api: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
+        let Some((record, news)) = join(&id, &pod.annotations(), known) else {
+            return Err(failed("there is nothing to record".to_owned()));
+        };
+        if !news {
+            return Ok(record);
+        }
+        let error = match api
+            .patch(&id.name, &params, &Patch::Merge(patch(&pod, &record)))
+            .await
+        {
+            Ok(_) => return Ok(record),
+            Err(error) => error,
+        };
+        match explain::code(&error) {
+            Some(404) => return Err(Failure::Gone),
+            Some(409) => {}
+            // Either the webhook may do nothing any more, which the next read tells, or somebody's
+            // admission policy forbids this patch.
+            Some(401 | 403) => {
+                placement::find(client, &id.namespace, &id.name, within).await?;
+                return Err(failed(explain::short(&error)));
+            }
+            _ => return Err(failed(explain::short(&error))),
+        }
+        pod = placement::find(client, &id.namespace, &id.name, within)
+            .await?
+            .ok_or(Failure::Gone)?;
+    }
+}
+
+/// What the pod tells with these interactions added, and whether that is news to its readers; none
+/// when there is nothing to tell.
+///
+/// The same deed told again is no news, though its request is another. It must not be: the patch
+/// makes the API server repeat an update of ephemeral containers that is under way, with a new
+/// request, and if that led to another patch there would be no end to it.
+fn join(
+    id: &PodId,
+    annotations: &BTreeMap<String, String>,
+    known: &[Known],
+) -> Option<(Record, bool)> {
+    let marks = metadata::read(id, annotations).unwrap_or_else(|error| {
+        tracing::warn!(
+            event = "marks-unreadable",
+            pod = %id,
+            uid = id.uid,
+            %error,
+            "writing the pod's annotations anew"
+        );
+        metadata::Marks::default()
+    });
+    let mut told = Record::from_marks(id.clone(), marks);
+    let mut news = false;
+    for known in known {
+        let Some(record) = &mut told else {
+            told = Some(Record::new(id.clone(), known.clone()));
+            news = true;
+            continue;
+        };
+        let (repeated, counted, deadline) = (
+            is_repeated(record, &known.interaction),
+            record.interactions(),
+            record.deadline(),
+        );
+        record.learn(known.clone());
+        // The pod tells until which second its interactions are counted, so that another one in that
+        // same second would seem to be among them.
+        if !repeated && record.interactions() == counted {
+            record.absorb(metadata::Marks {
+                counted: Some(Counted {
+                    until: record.last().interaction.time,
+                    interactions: counted.saturating_add(1),
+                }),
+                ..metadata::Marks::default()
+            });
+        }
+        news |= !repeated || record.deadline() != deadline;
+    }
+    Some((told?, news))
+}
+
+/// Whether the pod tells of this already: the same request, or the same deed of moments ago. A debug
+/// container can be added only once, so that the same one is the same deed whenever it is tried: an
+/// update that names the pod's version fails when the record is written in between, and has to pass
+/// the next time.
+fn is_repeated(record: &Record, interaction: &Interaction) -> bool {
+    [record.decisive(), record.last()]
+        .into_iter()
+        .map(|known| &known.interaction)
+        .any(|known| {
+            let apart = interaction.time.duration_since(known.time).abs();
+            let again = apart <= SAME_DEED_WITHIN
+                || known.kind == Kind::Debug
+                || known.request == interaction.request;
+            known.same_deed(interaction) && again
+        })
+}
+
+/// The merge patch that writes the record; with the version and the UID that were read, so that it
+/// neither undoes what others wrote meanwhile nor marks another pod.
+fn patch(pod: &Pod, record: &Record) -> Value {
+    let written = metadata::annotations(record);
+    let annotations: BTreeMap<_, _> = metadata::WRITTEN
+        .iter()
+        .map(|key| (*key, written.get(key)))
+        .collect();
+    json!({
+        "metadata": {
+            "uid": pod.metadata.uid,
+            "resourceVersion": pod.metadata.resource_version,
+            "labels": { metadata::LABEL: metadata::INTERACTED },
+            "annotations": annotations,
+        }
+    })
+}
+
+fn failed(text: String) -> Failure {
+    Failure::Pod(placement::Failure::Failed(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use curfew_core::{
+        Command,
+        terms::{Action, Terms},
+    };
+    use jiff::Timestamp;
+
+    fn id() -> PodId {
+        PodId {
+            namespace: "shop".into(),
+            name: "cart-1".into(),
+            uid: "u-1".into(),
+        }
+    }
+
+    fn known(second: i64, request: &str, user: &str) -> Known {
+        Known {
+            interaction: Interaction {
+                time: Timestamp::from_second(1_800_000_000 + second).unwrap(),
+                kind: Kind::Debug,
+                user: user.into(),
+                container: Some("debugger".into()),
+                command: Command::new(["sh"]),
+                request: request.into(),
+            },
+            terms: Terms {
+                action: Action::Evict,
+                ttl: Duration::from_secs(600),
+                max_extension: Duration::from_secs(60),
+            },
+        }
+    }
+
+    fn marks(record: &Record) -> BTreeMap<String, String> {
+        metadata::annotations(record)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    #[test]
+    fn a_repeated_deed_is_no_news() {
+        let (first, news) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        assert!(news);
+        for again in [
+            known(0, "r1", "alice"),
+            known(1, "r1", "alice"),
+            known(1, "r2", "alice"),
+            known(60, "r2", "alice"),
+        ] {
+            let (_, news) = join(&id(), &marks(&first), &[again]).unwrap();
+            assert!(!news);
+        }
+        let (both, news) = join(&id(), &marks(&first), &[known(1, "r3", "bob")]).unwrap();
+        assert!(news);
+        assert_eq!(both.interactions(), 2);
+        assert_eq!(both.deadline(), first.deadline());
+    }
+
+    #[test]
+    fn all_of_one_second_are_told() {
+        let (mut record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r0", "u0")]).unwrap();
+        for n in 1..20 {
+            let next = known(0, &format!("r{n}"), &format!("u{n}"));
+            let (more, news) = join(&id(), &marks(&record), &[next]).unwrap();
+            assert!(news);
+            assert_eq!(more.interactions(), n + 1);
+            record = more;
+        }
+        let several: Vec<_> = (0..5)
+            .map(|n| known(0, &format!("s{n}"), &format!("v{n}")))
+            .collect();
+        let (all, _) = join(&id(), &marks(&record), &several).unwrap();
+        assert_eq!(all.interactions(), 25);
+    }
+
+    #[test]
+    fn marks_that_cannot_be_read_are_written_anew() {
+        let (record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        let mut broken = marks(&record);
+        broken.insert(metadata::TTL.into(), "for ever".into());
+        let (record, news) = join(&id(), &broken, &[known(60, "r2", "bob")]).unwrap();
+        assert!(news);
+        assert_eq!(record.interactions(), 1);
+    }
+
+    #[test]
+    fn the_patch_is_bound_to_the_pod_that_was_read() {
+        let (record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u-1", "resourceVersion": "7"}
+        }))
+        .unwrap();
+        let metadata = &patch(&pod, &record)["metadata"];
+        assert_eq!(metadata["uid"], "u-1");
+        assert_eq!(metadata["resourceVersion"], "7");
+        assert_eq!(metadata["labels"]["curfew.dev/interacted"], "true");
+        assert_eq!(metadata["annotations"]["curfew.dev/interactor"], "alice");
+        assert_eq!(metadata["annotations"]["curfew.dev/container"], "debugger");
+    }
+}

@@ -1,0 +1,41 @@
+//! What the plain port tells of this process.
+
+use curfew_runtime::ops::{Answer, Ops};
+use prometheus::proto::MetricFamily;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{agents::Agents, certificate::Identity, metrics::Metrics};
+
+/// The state of the process, as far as it is told.
+pub(crate) struct Health {
+    pub(crate) metrics: Metrics,
+    pub(crate) agents: watch::Receiver<Agents>,
+    pub(crate) identity: watch::Receiver<Option<Identity>>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Ops for Health {
+    fn healthy(&self) -> Answer<'_, Result<(), String>> {
+        // A task that cannot go on ends the process by itself.
+        Box::pin(async { Ok(()) })
+    }
+
+    fn ready(&self) -> Answer<'_, Result<(), String>> {
+        // It waits neither for agents, whose absence the pods' metadata makes up for, nor for the
+        // registration, which in turn waits until this replica is ready and can be reached.
+        let ready = if self.stop.is_cancelled() {
+            Err("stopping".to_owned())
+        } else if self.identity.borrow().is_none() {
+            Err("has no certificate yet".to_owned())
+        } else {
+            Ok(())
+        };
+        Box::pin(async { ready })
+    }
+
+    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
+        let families = self.metrics.gather(&self.agents.borrow());
+        Box::pin(async { families })
+    }
+}

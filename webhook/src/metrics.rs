@@ -1,0 +1,222 @@
+//! What Prometheus is told.
+//!
+//! Owns the names and the labels. None carries a pod, a user or a command.
+
+use std::time::SystemTime;
+
+use curfew_core::Kind;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    proto::MetricFamily,
+};
+
+use crate::agents::Agents;
+
+/// What became of an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Recorded and admitted.
+    Recorded,
+    /// Admitted without a trace, because nothing will come of it: a dry run, no such pod.
+    Nothing,
+    /// Admitted though it could be recorded nowhere.
+    Unrecorded,
+    /// Denied because it could be recorded nowhere.
+    Denied,
+    /// Not understood.
+    Invalid,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 5] = [
+        Outcome::Recorded,
+        Outcome::Nothing,
+        Outcome::Unrecorded,
+        Outcome::Denied,
+        Outcome::Invalid,
+    ];
+
+    /// Its name in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Recorded => "recorded",
+            Outcome::Nothing => "nothing",
+            Outcome::Unrecorded => "unrecorded",
+            Outcome::Denied => "denied",
+            Outcome::Invalid => "invalid",
+        }
+    }
+}
+
+/// Where an interaction was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// In the store of the node's agent.
+    Agent,
+    /// In the pod's metadata.
+    Metadata,
+    /// In neither.
+    Nowhere,
+}
+
+impl Home {
+    const ALL: [Home; 3] = [Home::Agent, Home::Metadata, Home::Nowhere];
+
+    /// Its name in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Home::Agent => "agent",
+            Home::Metadata => "metadata",
+            Home::Nowhere => "nowhere",
+        }
+    }
+}
+
+/// The kind of a request that was not understood.
+const UNKNOWN: &str = "unknown";
+
+/// The metrics of the process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    admissions: IntCounterVec,
+    recorded: IntCounterVec,
+    forward: Histogram,
+    agents: IntGauge,
+    registered: IntGauge,
+    certificate_expiry: Gauge,
+}
+
+impl Metrics {
+    /// Metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// When a name is not one, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let admissions = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_admissions_total",
+                "Admission requests by kind of interaction and by what became of them",
+            ),
+            &["kind", "outcome"],
+        )?;
+        let recorded = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_recorded_total",
+                "Interactions by where they were recorded",
+            ),
+            &["where"],
+        )?;
+        let forward = Histogram::with_opts(
+            HistogramOpts::new(
+                "curfew_webhook_forward_duration_seconds",
+                "Time until the agent had stored an interaction, or was given up",
+            )
+            .buckets(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+            ]),
+        )?;
+        let agents = IntGauge::new(
+            "curfew_webhook_agents",
+            "Nodes whose agent is known and ready",
+        )?;
+        let registered = IntGauge::new(
+            "curfew_webhook_registered",
+            "Whether the webhook configuration was seen as this replica wants it",
+        )?;
+        let certificate_expiry = Gauge::new(
+            "curfew_webhook_certificate_expiry_timestamp_seconds",
+            "When the serving certificate ends; it is renewed after two thirds of its life",
+        )?;
+        let build = IntGaugeVec::new(
+            Opts::new("curfew_webhook_build_info", "The release, as labels of a 1"),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // A counter that does not exist before the first event hides that event from rate().
+        for kind in Kind::ALL {
+            for outcome in Outcome::ALL {
+                admissions.with_label_values(&[kind.as_str(), outcome.as_str()]);
+            }
+        }
+        admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_str()]);
+        for home in Home::ALL {
+            recorded.with_label_values(&[home.as_str()]);
+        }
+        registry.register(Box::new(admissions.clone()))?;
+        registry.register(Box::new(recorded.clone()))?;
+        registry.register(Box::new(forward.clone()))?;
+        registry.register(Box::new(agents.clone()))?;
+        registry.register(Box::new(registered.clone()))?;
+        registry.register(Box::new(certificate_expiry.clone()))?;
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            registry,
+            admissions,
+            recorded,
+            forward,
+            agents,
+            registered,
+            certificate_expiry,
+        })
+    }
+
+    /// An admission was answered.
+    pub fn admitted(&self, kind: Option<Kind>, outcome: Outcome) {
+        let kind = kind.map_or(UNKNOWN, Kind::as_str);
+        self.admissions
+            .with_label_values(&[kind, outcome.as_str()])
+            .inc();
+    }
+
+    /// So many interactions were recorded there.
+    pub fn recorded(&self, home: Home, interactions: usize) {
+        self.recorded
+            .with_label_values(&[home.as_str()])
+            .inc_by(interactions as u64);
+    }
+
+    /// The time of the forwarding that ends when this is dropped.
+    pub fn forwarding(&self) -> prometheus::HistogramTimer {
+        self.forward.start_timer()
+    }
+
+    /// Whether the configuration is as it should be.
+    pub fn registered(&self, registered: bool) {
+        self.registered.set(i64::from(registered));
+    }
+
+    /// There is a certificate that ends then.
+    pub fn certificate(&self, expiry: SystemTime) {
+        let since = expiry.duration_since(SystemTime::UNIX_EPOCH);
+        self.certificate_expiry
+            .set(since.map_or(0.0, |since| since.as_secs_f64()));
+    }
+
+    /// All of them, with the gauges read from the state.
+    pub fn gather(&self, agents: &Agents) -> Vec<MetricFamily> {
+        self.agents.set(agents.len() as i64);
+        self.registry.gather()
+    }
+
+    /// The value of one counter, for tests.
+    #[doc(hidden)]
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.registry
+            .gather()
+            .iter()
+            .filter(|family| family.name() == name)
+            .flat_map(MetricFamily::get_metric)
+            .filter(|metric| {
+                labels.iter().all(|(name, value)| {
+                    metric
+                        .get_label()
+                        .iter()
+                        .any(|pair| pair.name() == *name && pair.value() == *value)
+                })
+            })
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
+    }
+}

@@ -1,0 +1,215 @@
+//! Where a pod is and what it consists of.
+//!
+//! Owns the one read of the pod that an admission needs, the little of a pod that is kept of it, and
+//! the rules by which a container is found. Which agent is on a node is for [`crate::agents`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use curfew_core::PodId;
+use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::explain;
+
+/// As much of a pod as matters here.
+#[derive(Debug, Clone, Default, Resource, Serialize, Deserialize)]
+#[resource(inherit = "FullPod")]
+pub struct Pod {
+    /// Its metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// Its specification.
+    #[serde(default)]
+    pub spec: Spec,
+}
+
+/// As much of a pod's specification as matters here.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// The node; none before the pod is scheduled.
+    pub node_name: Option<String>,
+    containers: Vec<Named>,
+    init_containers: Vec<Named>,
+    ephemeral_containers: Vec<Named>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// Why a pod could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API server does not let this webhook read pods any more, which means that Curfew is being
+    /// removed.
+    #[error("{0}")]
+    Unauthorised(String),
+    /// Any other reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Pod {
+    /// What tells it apart from all other pods.
+    pub fn id(&self) -> PodId {
+        PodId {
+            namespace: self.metadata.namespace.clone().unwrap_or_default(),
+            name: self.metadata.name.clone().unwrap_or_default(),
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Its annotations.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.metadata.annotations.clone().unwrap_or_default()
+    }
+
+    /// The node that it is on, if it is on one.
+    pub fn node(&self) -> Option<&str> {
+        self.spec
+            .node_name
+            .as_deref()
+            .filter(|node| !node.is_empty())
+    }
+
+    /// Whether it has a container of this name, of whichever sort.
+    pub fn has_container(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    fn named(&self, name: &str) -> Option<&str> {
+        let Spec {
+            containers,
+            init_containers,
+            ephemeral_containers,
+            ..
+        } = &self.spec;
+        [containers, init_containers, ephemeral_containers]
+            .into_iter()
+            .flatten()
+            .map(|container| container.name.as_str())
+            .find(|known| *known == name)
+    }
+
+    /// The container that the API server will take for a request that asks for this one, or for none.
+    /// None means that it will refuse: there is no such container, or it would have to be named.
+    pub fn container(&self, asked: Option<&str>) -> Option<&str> {
+        match (asked, self.spec.containers.as_slice()) {
+            (Some(asked), _) => self.named(asked),
+            // The annotation that names a default container is for kubectl alone.
+            (None, [only]) => Some(&only.name),
+            (None, _) => None,
+        }
+    }
+}
+
+/// Whether there can be a pod of this name at all. What cannot is not asked for: it might not even
+/// make a path.
+pub fn can_exist(namespace: &str, name: &str) -> bool {
+    let label = |text: &str| {
+        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let bytes = text.as_bytes();
+        bytes
+            .iter()
+            .all(|byte| alphanumeric(*byte) || *byte == b'-')
+            && bytes.first().is_some_and(|byte| alphanumeric(*byte))
+            && bytes.last().is_some_and(|byte| alphanumeric(*byte))
+    };
+    namespace.len() <= 63 && label(namespace) && name.len() <= 253 && name.split('.').all(label)
+}
+
+/// Whether a container can have this name.
+pub fn can_be_container(name: &str) -> bool {
+    // The same rule as for a namespace.
+    can_exist(name, "pod")
+}
+
+/// Reads a pod as it is now; none when there is none. No resource version is given, so the answer is
+/// not from a cache that may not know the pod yet.
+///
+/// # Errors
+/// When the API server does not answer, or not with a pod.
+pub async fn find(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    within: Duration,
+) -> Result<Option<Pod>, Failure> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    match tokio::time::timeout(within, api.get(name)).await {
+        Ok(Ok(pod)) => Ok(Some(pod)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+        Ok(Err(error)) if explain::unauthorised(&error) => {
+            Err(Failure::Unauthorised(explain::short(&error)))
+        }
+        Ok(Err(error)) => Err(Failure::Failed(explain::short(&error))),
+        Err(_) => Err(Failure::Failed(format!(
+            "the API server did not tell of the pod within {within:?}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(containers: &[&str]) -> Pod {
+        let named = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| Named {
+                    name: (*name).to_owned(),
+                })
+                .collect()
+        };
+        Pod {
+            spec: Spec {
+                node_name: None,
+                containers: named(containers),
+                init_containers: named(&["init"]),
+                ephemeral_containers: named(&["debugger-1"]),
+            },
+            ..Pod::default()
+        }
+    }
+
+    #[test]
+    fn containers_are_found_as_the_api_server_finds_them() {
+        let one = pod(&["app"]);
+        assert_eq!(one.container(None), Some("app"));
+        assert_eq!(one.container(Some("app")), Some("app"));
+        assert_eq!(one.container(Some("init")), Some("init"));
+        assert_eq!(one.container(Some("debugger-1")), Some("debugger-1"));
+        assert_eq!(one.container(Some("else")), None);
+        let two = pod(&["app", "sidecar"]);
+        assert_eq!(two.container(None), None);
+        assert_eq!(two.container(Some("sidecar")), Some("sidecar"));
+    }
+
+    #[test]
+    fn names_that_no_pod_can_have_are_known() {
+        assert!(can_exist("shop", "cart-1"));
+        assert!(can_exist("shop", "cart.v1"));
+        assert!(can_exist("s", &"a".repeat(253)));
+        for (namespace, name) in [
+            ("", "cart"),
+            ("shop", ""),
+            ("shop", "Cart"),
+            ("shop", "cart/exec"),
+            ("shop", "../nodes"),
+            ("shop", "-cart"),
+            ("shop", "cart-"),
+            ("shop", "a..b"),
+            ("shop", "kärt"),
+            ("shop", &"a".repeat(254)),
+            ("shop", &"a".repeat(10_000)),
+            (&"n".repeat(64), "cart"),
+            ("sh.op", "cart"),
+        ] {
+            assert!(!can_exist(namespace, name), "{namespace}/{name}");
+        }
+    }
+}

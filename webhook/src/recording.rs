@@ -1,0 +1,148 @@
+//! Recording an interaction: with the agent of the pod's node, else on the pod itself.
+//!
+//! Owns the order of the two homes. What is to follow when neither works is for
+//! [`crate::admission`].
+
+use curfew_core::{Known, Notice, PodId, notice};
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::watch;
+
+use crate::{
+    agents::Agents,
+    args::Budgets,
+    fallback,
+    forward::Forwarder,
+    metrics::{Home, Metrics},
+    placement::{self, Pod},
+};
+
+/// Records interactions.
+#[derive(Clone)]
+#[allow(
+    missing_debug_implementations,
+    reason = "a client of the API server has none"
+)]
+pub struct Recorder {
+    client: Client,
+    agents: watch::Receiver<Agents>,
+    forwarder: Forwarder,
+    budgets: Budgets,
+    metrics: Metrics,
+}
+
+/// Where an interaction was recorded and what comes of it.
+#[derive(Debug)]
+pub struct Trace {
+    /// The pod that it was recorded of.
+    pub pod: PodId,
+    /// In which of its homes.
+    pub home: Home,
+    /// Why not with the agent, where it was not.
+    pub without_agent: Option<String>,
+    /// When the pod will be evicted; none when nothing started a timer.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Why an interaction was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no such pod any more, so nothing can come of it.
+    #[error("the pod is gone")]
+    Gone,
+    /// The API server lets the webhook do nothing any more.
+    #[error("{0}")]
+    Unauthorised(String),
+    /// Neither home took it.
+    #[error("agent: {agent}; metadata: {metadata}")]
+    Nowhere {
+        /// Why the agent did not.
+        agent: String,
+        /// Why the pod's metadata did not.
+        metadata: String,
+    },
+}
+
+impl Recorder {
+    /// One that finds the agents in this map.
+    pub fn new(
+        client: Client,
+        agents: watch::Receiver<Agents>,
+        budgets: Budgets,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client,
+            agents,
+            forwarder: Forwarder::new(budgets.agent),
+            budgets,
+            metrics,
+        }
+    }
+
+    /// Records these interactions with a pod. They are on disk when this returns a trace.
+    ///
+    /// # Errors
+    /// When they could be recorded nowhere. Some or all may have been all the same: an answer may be
+    /// lost on its way.
+    pub async fn record(&self, pod: Pod, known: &[Known]) -> Result<Trace, Failure> {
+        let id = pod.id();
+        let agent = match self.tell(&pod, &id, known).await {
+            Ok(deadline) => {
+                self.metrics.recorded(Home::Agent, known.len());
+                return Ok(Trace {
+                    pod: id,
+                    home: Home::Agent,
+                    without_agent: None,
+                    deadline,
+                });
+            }
+            Err(why) => why,
+        };
+        match fallback::record(&self.client, pod, known, self.budgets.fallback).await {
+            Ok(record) => {
+                self.metrics.recorded(Home::Metadata, known.len());
+                Ok(Trace {
+                    deadline: record.deadline(),
+                    pod: record.pod,
+                    home: Home::Metadata,
+                    without_agent: Some(agent),
+                })
+            }
+            Err(fallback::Failure::Gone) => Err(Failure::Gone),
+            Err(fallback::Failure::Pod(failure)) => {
+                self.metrics.recorded(Home::Nowhere, known.len());
+                Err(match failure {
+                    placement::Failure::Unauthorised(why) => Failure::Unauthorised(why),
+                    placement::Failure::Failed(metadata) => Failure::Nowhere { agent, metadata },
+                })
+            }
+        }
+    }
+
+    /// Tells the agent, and returns the pod's deadline; or why it could not be told.
+    async fn tell(
+        &self,
+        pod: &Pod,
+        id: &PodId,
+        known: &[Known],
+    ) -> Result<Option<Timestamp>, String> {
+        let node = pod.node().ok_or("the pod is on no node yet")?;
+        let address = self.agents.borrow().get(node).copied();
+        let address = address.ok_or_else(|| format!("none is ready on {node}"))?;
+        let notices: Vec<_> = known
+            .iter()
+            .map(|known| Notice {
+                version: notice::VERSION,
+                node: node.to_owned(),
+                pod: id.clone(),
+                known: known.clone(),
+            })
+            .collect();
+        let _timer = self.metrics.forwarding();
+        match self.forwarder.tell(address, &notices).await {
+            Ok(receipt) => Ok(receipt.and_then(|receipt| receipt.eviction_time)),
+            Err(failure) => Err(format!("{address}: {failure}")),
+        }
+    }
+}

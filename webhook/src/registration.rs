@@ -1,0 +1,313 @@
+//! Telling the API server to ask this webhook.
+//!
+//! Owns the ValidatingWebhookConfiguration on the API server: it is written only after a replica was
+//! seen to answer the API server, repaired when somebody changes or deletes it, and deleted when
+//! Curfew's namespace is being deleted, so that neither the installation nor the removal of Curfew
+//! stops anybody. What stands in it is for [`crate::configuration`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::ValidatingWebhookConfiguration,
+        core::v1::{ConfigMap, Namespace},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, watch_object},
+    },
+};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    answer,
+    certificate::Authority,
+    configuration::{self, Installation, NAME, PROBE_LABEL},
+    explain,
+    fallback::MANAGER,
+    metrics::Metrics,
+};
+
+const CALL: Duration = Duration::from_secs(10);
+/// The first and the longest pause between two attempts.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Between two repairs: somebody who insists on something else is not fought faster than that.
+const BETWEEN_REPAIRS: Duration = Duration::from_secs(10);
+/// How long a change has to last before it is mended.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Keeps the configuration.
+#[allow(
+    missing_debug_implementations,
+    reason = "a client of the API server has none"
+)]
+pub struct Registration {
+    /// To read and write.
+    pub client: Client,
+    /// The namespace of Curfew.
+    pub namespace: String,
+    /// Who the API server is to trust.
+    pub authority: Arc<Authority>,
+    /// To count.
+    pub metrics: Metrics,
+}
+
+/// Why the configuration is not written.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    /// Curfew is being removed: it is not to be written any more.
+    #[error("Curfew is being removed")]
+    Removal,
+    /// Another CA is agreed upon: this process has to start anew with it.
+    #[error(
+        "the CA in Secret {} is not the one that this process started with",
+        crate::certificate::SECRET
+    )]
+    OtherAuthority,
+    /// Something that may pass.
+    #[error("{0}")]
+    Passing(String),
+}
+
+impl Registration {
+    /// Writes the configuration and keeps it as it should be until `stop`.
+    ///
+    /// # Errors
+    /// When the process has to start anew, with a CA that others agreed upon meanwhile.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            kept = self.keep() => match kept {
+                Obstacle::Removal => self.withdraw().await,
+                obstacle => anyhow::bail!(obstacle),
+            },
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    /// Keeps the configuration, until there is a reason not to.
+    async fn keep(&self) -> Obstacle {
+        let mut configurations = watched(watch_object(self.configurations(), NAME));
+        let mut namespaces = watched(watch_object(self.namespaces(), &self.namespace));
+        let mut repair_not_before = Instant::now();
+        let mut repair_due: Option<Instant> = Some(repair_not_before);
+        let mut wanted = None;
+        loop {
+            let due = async {
+                match repair_due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    repair_due = None;
+                    match self.register().await {
+                        Ok(written) => wanted = Some(written),
+                        Err(obstacle) => return obstacle,
+                    }
+                    repair_not_before = Instant::now() + BETWEEN_REPAIRS;
+                }
+                Some(actual) = configurations.next() => {
+                    let Some(wanted) = &wanted else { continue };
+                    let right = actual.as_ref().is_some_and(|actual| {
+                        configuration::is_of_another_release(actual)
+                            || configuration::is_there(wanted, actual)
+                    });
+                    self.metrics.registered(right);
+                    // What comes first may be older than what this replica has just written: it is
+                    // looked at once more before anything is done.
+                    repair_due = (!right).then(|| repair_not_before.max(Instant::now() + SETTLE));
+                }
+                Some(namespace) = namespaces.next() => {
+                    if namespace.is_none_or(|namespace| is_going(&namespace)) {
+                        return Obstacle::Removal;
+                    }
+                }
+                else => return Obstacle::Passing("the watches of the registration ended".to_owned()),
+            }
+        }
+    }
+
+    /// Writes the configuration as soon as that stops nobody.
+    async fn register(&self) -> Result<ValidatingWebhookConfiguration, Obstacle> {
+        let mut pause = PAUSE.0;
+        let mut told = String::new();
+        loop {
+            match self.attempt().await {
+                Ok(written) => {
+                    self.metrics.registered(true);
+                    return Ok(written);
+                }
+                Err(Obstacle::Passing(why)) => {
+                    // Each reason once: the first seconds of an installation would else be noise.
+                    if why != told {
+                        tracing::info!(event = "registration-waits", why);
+                        told = why;
+                    }
+                }
+                Err(obstacle) => return Err(obstacle),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn attempt(&self) -> Result<ValidatingWebhookConfiguration, Obstacle> {
+        let namespace = call(self.namespaces().get_opt(&self.namespace)).await?;
+        let namespace = namespace
+            .filter(|namespace| !is_going(namespace))
+            .ok_or(Obstacle::Removal)?;
+        match self
+            .authority
+            .is_agreed(&self.client, &self.namespace)
+            .await
+        {
+            Ok(true) => {}
+            Ok(false) => return Err(Obstacle::OtherAuthority),
+            Err(failure) => return Err(Obstacle::Passing(failure.to_string())),
+        }
+        let installation = Installation {
+            namespace: self.namespace.clone(),
+            namespace_uid: namespace.metadata.uid.unwrap_or_default(),
+            ca: self.authority.certificate.clone(),
+        };
+        let full = installation.full();
+        let before = call(self.configurations().get_opt(NAME)).await?;
+        if before
+            .as_ref()
+            .is_some_and(|before| configuration::is_there(&full, before))
+        {
+            return Ok(full);
+        }
+        self.apply(&installation.probing(before.as_ref())).await?;
+        self.probe().await?;
+        self.apply(&full).await?;
+        tracing::info!(
+            event = "registered",
+            configuration = NAME,
+            stood_before = before.is_some(),
+            "the API server asks for every interaction from now on"
+        );
+        Ok(full)
+    }
+
+    async fn apply(&self, wanted: &ValidatingWebhookConfiguration) -> Result<(), Obstacle> {
+        let params = PatchParams::apply(MANAGER).force();
+        call(
+            self.configurations()
+                .patch(NAME, &params, &Patch::Apply(wanted)),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Proves that the API server reaches a replica that shares our CA: creates, as a dry run, an
+    /// object that nobody but a replica denies in these words.
+    async fn probe(&self) -> Result<(), Obstacle> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // It only has to differ from those before.
+        let nonce = format!("{:x}", since.unwrap_or_default().as_nanos());
+        let object = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some("curfew-webhook-probe".to_owned()),
+                labels: Some([(PROBE_LABEL.to_owned(), "true".to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some([("nonce".to_owned(), nonce.clone())].into()),
+            ..ConfigMap::default()
+        };
+        let params = PostParams {
+            dry_run: true,
+            field_manager: Some(MANAGER.to_owned()),
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        match timeout(CALL, api.create(&params, &object)).await {
+            Ok(Ok(_)) => Err(Obstacle::Passing(
+                "the API server does not know the webhook's probe yet".to_owned(),
+            )),
+            Ok(Err(error)) if explain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
+            Ok(Err(error)) => Err(Obstacle::Passing(format!(
+                "the API server does not reach the webhook: {}",
+                explain::short(&error)
+            ))),
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// Deletes the configuration before the last replica goes.
+    async fn withdraw(&self) {
+        self.metrics.registered(false);
+        let params = DeleteParams::default();
+        match timeout(CALL, self.configurations().delete(NAME, &params)).await {
+            Ok(Ok(_)) => tracing::info!(
+                event = "withdrawn",
+                "Curfew is being removed; the API server asks no more"
+            ),
+            // Another replica was faster.
+            Ok(Err(error)) if explain::code(&error) == Some(404) => {}
+            // Without permissions the configuration has no effect any more, and it goes with the
+            // namespace, which owns it.
+            Ok(Err(error)) => tracing::info!(
+                event = "not-withdrawn",
+                error = explain::short(&error),
+                "Curfew is being removed; the configuration goes with the namespace"
+            ),
+            Err(_) => tracing::warn!(event = "not-withdrawn", error = "no answer"),
+        }
+    }
+
+    fn configurations(&self) -> Api<ValidatingWebhookConfiguration> {
+        Api::all(self.client.clone())
+    }
+
+    fn namespaces(&self) -> Api<Namespace> {
+        Api::all(self.client.clone())
+    }
+}
+
+/// A watch that never ends and leaves out its own troubles, which it only logs.
+fn watched<K: Send + 'static>(
+    stream: impl futures::Stream<Item = watcher::Result<Option<K>>> + Send + 'static,
+) -> BoxStream<'static, Option<K>> {
+    stream
+        .default_backoff()
+        .filter_map(|item| async {
+            item.inspect_err(|error| {
+                tracing::debug!(
+                    event = "registration-watch",
+                    error = explain::watch(error),
+                    "trying again"
+                );
+            })
+            .ok()
+        })
+        .boxed()
+}
+
+fn is_going(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+}
+
+async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Obstacle> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Obstacle::Passing(explain::short(&error))),
+        Err(_) => Err(late()),
+    }
+}
+
+fn late() -> Obstacle {
+    Obstacle::Passing(format!("the API server did not answer within {CALL:?}"))
+}

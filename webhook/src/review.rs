@@ -1,0 +1,384 @@
+//! Reading AdmissionReviews.
+//!
+//! Owns what the API server sends and says which field of it is wrong when it is not what it should
+//! be. What is to follow from a request is for others. Nothing here does any I/O.
+
+use curfew_core::{Command, interaction::MAX_USER, text::cut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::placement::Pod;
+
+/// The longest UID of a request: the API server's have 36 bytes. With the name of a container behind
+/// it, it still fits into a notice.
+const MAX_UID: usize = 63;
+
+/// A review of which at least the UID could be read, so that it can be answered.
+#[derive(Debug)]
+pub struct Review {
+    /// The UID of the request, which the answer has to repeat.
+    pub uid: String,
+    /// The request.
+    pub request: Result<Request, Unfit>,
+}
+
+/// Somebody wants to reach into a pod.
+#[derive(Debug)]
+pub struct Request {
+    /// The pod's namespace, as the request says.
+    pub namespace: String,
+    /// The pod's name, as the request says.
+    pub name: String,
+    /// Who, of bounded length.
+    pub user: String,
+    /// Whether nothing is to come of it.
+    pub dry_run: bool,
+    /// How.
+    pub deed: Deed,
+}
+
+/// How somebody wants to reach into a pod.
+#[derive(Debug)]
+pub enum Deed {
+    /// `kubectl exec`.
+    Exec {
+        /// The container, if it was named.
+        container: Option<String>,
+        /// What is to run in it.
+        command: Command,
+    },
+    /// `kubectl attach`.
+    Attach {
+        /// The container, if it was named.
+        container: Option<String>,
+    },
+    /// `kubectl port-forward`.
+    Portforward,
+    /// `kubectl debug`.
+    Debug {
+        /// The pod as it is; boxed, because it is far larger than the rest.
+        pod: Box<Pod>,
+        /// The containers that it does not have yet.
+        added: Vec<Added>,
+    },
+}
+
+/// An ephemeral container that is to be added.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Its name.
+    pub name: String,
+    /// What is to run in it; empty where that is up to its image.
+    pub command: Command,
+}
+
+/// A body that cannot be answered as a review.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// No JSON at all.
+    #[error("the body is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// JSON, but not that of a review.
+    #[error("the body is not an AdmissionReview: {0}")]
+    NotReview(serde_json::Error),
+    /// An object of another kind.
+    #[error(
+        "the body is of apiVersion {api_version:?} and kind {kind:?}, where admission.k8s.io/v1 and \
+         AdmissionReview are understood"
+    )]
+    Kind {
+        /// Its version.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A review of nothing.
+    #[error("request: is missing from the AdmissionReview")]
+    NoRequest,
+    /// A request that cannot be answered.
+    #[error("request.uid: has {0} bytes, where 1 to {MAX_UID} would be right")]
+    Uid(usize),
+}
+
+/// A request that is none of those that this webhook is registered for.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// A field does not say what it should.
+    #[error("{field}: {value:?} is not understood here; {expected}")]
+    Value {
+        /// The path of the field.
+        field: &'static str,
+        /// What it says, cut.
+        value: String,
+        /// What would be.
+        expected: &'static str,
+    },
+    /// A field is missing.
+    #[error("{0}: is missing")]
+    Missing(&'static str),
+    /// Something has another type than it should.
+    #[error("{part}: {error}")]
+    Type {
+        /// The path of the part that was read.
+        part: &'static str,
+        /// What was found there.
+        error: serde_json::Error,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(borrow, default)]
+    request: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    #[serde(default)]
+    uid: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(default)]
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    user_info: UserInfo,
+    #[serde(default)]
+    dry_run: Option<bool>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old_object: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct Resource {
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    resource: String,
+}
+
+#[derive(Default, Deserialize)]
+struct UserInfo {
+    #[serde(default)]
+    username: String,
+}
+
+/// What `PodExecOptions` and `PodAttachOptions` say of interest.
+#[derive(Deserialize)]
+struct Options {
+    #[serde(default)]
+    container: Option<String>,
+    #[serde(default)]
+    command: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct NewPod {
+    #[serde(default)]
+    spec: NewSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewSpec {
+    #[serde(default)]
+    ephemeral_containers: Option<Vec<NewContainer>>,
+}
+
+#[derive(Deserialize)]
+struct NewContainer {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    command: Option<Vec<String>>,
+    #[serde(default)]
+    args: Option<Vec<String>>,
+}
+
+/// The UID and the raw request of a review.
+fn identify(body: &[u8]) -> Result<(String, &RawValue), Unreadable> {
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Unreadable::NotReview(error),
+            _ => Unreadable::NotJson(error),
+        })?;
+    if envelope.api_version != "admission.k8s.io/v1" || envelope.kind != "AdmissionReview" {
+        return Err(Unreadable::Kind {
+            api_version: cut(&envelope.api_version, 80).into_owned(),
+            kind: cut(&envelope.kind, 80).into_owned(),
+        });
+    }
+    let raw = envelope.request.ok_or(Unreadable::NoRequest)?;
+    let Identified { uid } = serde_json::from_str(raw.get()).map_err(Unreadable::NotReview)?;
+    if uid.is_empty() || uid.len() > MAX_UID {
+        return Err(Unreadable::Uid(uid.len()));
+    }
+    Ok((uid, raw))
+}
+
+/// Reads a review of an interaction.
+///
+/// # Errors
+/// When it cannot even be answered with a review.
+pub fn read(body: &[u8]) -> Result<Review, Unreadable> {
+    let (uid, raw) = identify(body)?;
+    Ok(Review {
+        uid,
+        request: request(raw),
+    })
+}
+
+/// Reads the review of a probe: its UID and what the probe carries under `data.nonce`.
+///
+/// # Errors
+/// When it cannot even be answered with a review.
+pub fn read_probe(body: &[u8]) -> Result<(String, String), Unreadable> {
+    #[derive(Deserialize)]
+    struct Probe {
+        object: ConfigMap,
+    }
+    #[derive(Deserialize)]
+    struct ConfigMap {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        nonce: String,
+    }
+    let (uid, raw) = identify(body)?;
+    let probe: Probe = serde_json::from_str(raw.get()).map_err(Unreadable::NotReview)?;
+    Ok((uid, cut(&probe.object.data.nonce, 80).into_owned()))
+}
+
+fn request(raw: &RawValue) -> Result<Request, Unfit> {
+    let fields: Fields<'_> = part("request", raw)?;
+    let value = |field, value: &str, expected| {
+        Err(Unfit::Value {
+            field,
+            value: cut(value, 80).into_owned(),
+            expected,
+        })
+    };
+    let Resource {
+        group,
+        version,
+        resource,
+    } = &fields.resource;
+    if !group.is_empty() || version != "v1" || resource != "pods" {
+        return value(
+            "request.resource",
+            &format!("{group}/{version}/{resource}"),
+            "this webhook is for subresources of pods of the core group, version v1",
+        );
+    }
+    let operation = match fields.sub_resource.as_str() {
+        "exec" | "attach" | "portforward" => "CONNECT",
+        "ephemeralcontainers" => "UPDATE",
+        other => {
+            return value(
+                "request.subResource",
+                other,
+                "it is one of exec, attach, portforward, ephemeralcontainers",
+            );
+        }
+    };
+    if fields.operation != operation {
+        return value(
+            "request.operation",
+            &fields.operation,
+            "it is CONNECT, for ephemeralcontainers UPDATE",
+        );
+    }
+    if fields.user_info.username.is_empty() {
+        return Err(Unfit::Missing("request.userInfo.username"));
+    }
+    let object = || fields.object.ok_or(Unfit::Missing("request.object"));
+    let options = || -> Result<Options, Unfit> {
+        let mut options: Options = part("request.object", object()?)?;
+        // A client may send the empty name for none.
+        options.container = options.container.filter(|name| !name.is_empty());
+        Ok(options)
+    };
+    let deed = match fields.sub_resource.as_str() {
+        "exec" => {
+            let options = options()?;
+            Deed::Exec {
+                container: options.container,
+                command: Command::new(options.command.unwrap_or_default()),
+            }
+        }
+        "attach" => Deed::Attach {
+            container: options()?.container,
+        },
+        "portforward" => Deed::Portforward,
+        _ => {
+            let old = fields
+                .old_object
+                .ok_or(Unfit::Missing("request.oldObject"))?;
+            debug(
+                part("request.oldObject", old)?,
+                part("request.object", object()?)?,
+            )?
+        }
+    };
+    Ok(Request {
+        namespace: fields.namespace,
+        name: fields.name,
+        user: cut(&fields.user_info.username, MAX_USER).into_owned(),
+        dry_run: fields.dry_run.unwrap_or_default(),
+        deed,
+    })
+}
+
+/// What an update of a pod's ephemeral containers adds. They can only be added, never changed.
+fn debug(pod: Pod, new: NewPod) -> Result<Deed, Unfit> {
+    if pod.metadata.uid.as_deref().unwrap_or_default().is_empty() {
+        return Err(Unfit::Missing("request.oldObject.metadata.uid"));
+    }
+    let containers = new.spec.ephemeral_containers.unwrap_or_default();
+    let added = containers
+        .into_iter()
+        .filter(|container| !pod.has_container(&container.name))
+        .map(|container| Added {
+            name: container.name,
+            command: Command::new(
+                container
+                    .command
+                    .unwrap_or_default()
+                    .into_iter()
+                    .chain(container.args.unwrap_or_default()),
+            ),
+        })
+        .collect();
+    Ok(Deed::Debug {
+        pod: Box::new(pod),
+        added,
+    })
+}
+
+fn part<'a, T: Deserialize<'a>>(part: &'static str, raw: &'a RawValue) -> Result<T, Unfit> {
+    serde_json::from_str(raw.get()).map_err(|error| Unfit::Type { part, error })
+}
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;

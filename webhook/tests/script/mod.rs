@@ -1,0 +1,277 @@
+//! An agent and an API server that do as they are told, and the router between them.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the lint knows tests only where they are marked as such"
+)]
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{Request, Response, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
+use curfew_core::{Notice, Receipt, Record, notice, terms::DefaultTerms};
+use curfew_runtime::http::{Limits, bounded};
+use curfew_webhook::{
+    admission::{self, Admission},
+    args::{Budgets, Unrecorded},
+    metrics::Metrics,
+    recording::Recorder,
+};
+use http_body_util::BodyExt;
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+use tower::ServiceExt;
+
+/// What the node's agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// Stores what it is told.
+    Stores,
+    /// There is none.
+    None,
+    /// Its address is known, but nobody listens there.
+    Down,
+    /// Answers too late.
+    Slow,
+    /// Says that it could not store.
+    Fails,
+    /// Says something that is no receipt.
+    Babbles,
+}
+
+/// What the API server does.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// The pod.
+    pub(crate) pod: Value,
+    /// The status of each read.
+    pub(crate) get: u16,
+    /// The status of each patch.
+    pub(crate) patch: u16,
+    /// So many patches find that the pod has changed.
+    pub(crate) conflicts: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            pod: json!({
+                "metadata": {
+                    "name": "one", "namespace": "wh-test", "uid": "u-1", "resourceVersion": "7",
+                    "annotations": {"example.org/kept": "yes"}
+                },
+                "spec": {"nodeName": "node-1", "containers": [{"name": "app", "image": "x"}]},
+                "status": {"phase": "Running"}
+            }),
+            get: 200,
+            patch: 200,
+            conflicts: 0,
+        }
+    }
+}
+
+type Notices = Arc<Mutex<Vec<Notice>>>;
+
+/// The router, with what agent and API server were told.
+pub(crate) struct Script {
+    admission: Arc<Admission>,
+    metrics: Metrics,
+    notices: Notices,
+    patches: Arc<Mutex<Vec<Value>>>,
+    _agents: watch::Sender<Arc<HashMap<String, SocketAddr>>>,
+}
+
+impl Script {
+    pub(crate) async fn start(agent: Agent, api: Api) -> Self {
+        let notices = Notices::default();
+        let patches = Arc::new(Mutex::new(Vec::new()));
+        let mut known = HashMap::new();
+        if let Some(address) = start_agent(agent, notices.clone()).await {
+            known.insert("node-1".to_owned(), address);
+        }
+        let (sender, agents) = watch::channel(Arc::new(known));
+        let client = api_server(api, patches.clone());
+        let metrics = Metrics::new().unwrap();
+        let budgets = Budgets {
+            pod: Duration::from_secs(1),
+            agent: Duration::from_millis(300),
+            fallback: Duration::from_secs(1),
+        };
+        let admission = Arc::new(Admission {
+            recorder: Recorder::new(client.clone(), agents, budgets, metrics.clone()),
+            client,
+            terms: DefaultTerms {
+                ttl: Duration::from_secs(600),
+                max_extension: Duration::from_secs(3600),
+            },
+            unrecorded: Unrecorded::Deny,
+            pod_timeout: budgets.pod,
+            metrics: metrics.clone(),
+        });
+        Self {
+            admission,
+            metrics,
+            notices,
+            patches,
+            _agents: sender,
+        }
+    }
+
+    /// What becomes of an interaction that could be recorded nowhere.
+    pub(crate) fn unrecorded(&mut self, unrecorded: Unrecorded) {
+        Arc::get_mut(&mut self.admission).unwrap().unrecorded = unrecorded;
+    }
+
+    /// Posts a review of an interaction and returns the review that answers it.
+    pub(crate) async fn admit(&self, body: String) -> Value {
+        let (status, text) = self.post(body).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn post(&self, body: String) -> (StatusCode, String) {
+        self.post_to(admission::INTERACTION_PATH, body).await
+    }
+
+    pub(crate) async fn post_to(&self, path: &str, body: String) -> (StatusCode, String) {
+        let limits = Limits {
+            body: admission::MAX_BODY,
+            request: Duration::from_secs(5),
+            concurrent: 16,
+            drain: Duration::ZERO,
+        };
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body))
+            .unwrap();
+        let router = bounded(admission::router(self.admission.clone()), limits);
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    /// What the agent stored.
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        self.notices.lock().unwrap().clone()
+    }
+
+    /// What the API server was asked to patch, refused or not.
+    pub(crate) fn patches(&self) -> Vec<Value> {
+        self.patches.lock().unwrap().clone()
+    }
+
+    pub(crate) fn counted(&self, name: &str, label: &str, value: &str) -> f64 {
+        self.metrics
+            .count(&format!("curfew_webhook_{name}"), &[(label, value)])
+    }
+}
+
+/// A review as an API server sent it.
+pub(crate) fn review(name: &str) -> String {
+    let path = format!("{}/tests/reviews/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The review of `kubectl exec one -c app -- echo hi`.
+pub(crate) fn exec() -> String {
+    review("exec")
+}
+
+/// A review with a text in it replaced everywhere.
+pub(crate) fn changed(body: String, from: &str, to: &str) -> String {
+    assert!(body.contains(from), "{from} is not in {body}");
+    body.replace(from, to)
+}
+
+async fn start_agent(agent: Agent, notices: Notices) -> Option<SocketAddr> {
+    if agent == Agent::None {
+        return None;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    if agent == Agent::Down {
+        return Some(address);
+    }
+    let router = Router::new()
+        .route(notice::PATH, post(take))
+        .with_state((agent, notices));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Some(address)
+}
+
+async fn take(
+    State((agent, notices)): State<(Agent, Notices)>,
+    Json(notice): Json<Notice>,
+) -> axum::response::Response {
+    match agent {
+        Agent::Slow => tokio::time::sleep(Duration::from_secs(3)).await,
+        Agent::Fails => return (StatusCode::SERVICE_UNAVAILABLE, "disk full").into_response(),
+        Agent::Babbles => return "hello".into_response(),
+        _ => {}
+    }
+    let record = Record::new(notice.pod.clone(), notice.known.clone());
+    notices.lock().unwrap().push(notice);
+    Json(Receipt {
+        version: notice::VERSION,
+        eviction_time: record.deadline(),
+        interactions: record.interactions(),
+    })
+    .into_response()
+}
+
+/// An API server that has one pod, of whichever name it is asked for.
+fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>) -> Client {
+    let api = Arc::new(Mutex::new(api));
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (api, patches) = (api.clone(), patches.clone());
+        async move {
+            let method = request.method().clone();
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let mut api = api.lock().unwrap();
+            let code = if method == "PATCH" {
+                let patch: Value = serde_json::from_slice(&body).unwrap();
+                let code = if api.conflicts > 0 {
+                    api.conflicts -= 1;
+                    let version = api.pod["metadata"]["resourceVersion"].as_str().unwrap();
+                    let next = version.parse::<u32>().unwrap() + 1;
+                    api.pod["metadata"]["resourceVersion"] = json!(next.to_string());
+                    409
+                } else {
+                    api.patch
+                };
+                if code == 200 {
+                    let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+                    for (key, value) in annotations.iter().filter(|(_, value)| !value.is_null()) {
+                        api.pod["metadata"]["annotations"][key] = value.clone();
+                    }
+                }
+                patches.lock().unwrap().push(patch);
+                code
+            } else {
+                api.get
+            };
+            let answer = match code {
+                200 => api.pod.clone(),
+                _ => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                    "code": code, "reason": "Scripted", "message": "as the script says"}),
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            let response = Response::builder().status(code).body(body).unwrap();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    Client::new(service, "default")
+}
