@@ -1,0 +1,141 @@
+//! Finds pods: those that are marked, page by page, or those that were named.
+
+use curfew_core::metadata::{INTERACTED, LABEL};
+use futures::{StreamExt, stream};
+use kube::api::{ListParams, ObjectList};
+
+/// How many pods are asked for at once, as kubectl does.
+const PAGE: u32 = 500;
+/// How many named pods are asked for at once.
+const AT_ONCE: usize = 8;
+/// The pages began too long ago to be continued.
+const GONE: u16 = 410;
+
+/// All marked pods that also match `selector`.
+pub(crate) async fn marked<K: Clone>(
+    selector: Option<&str>,
+    list: impl AsyncFn(ListParams) -> kube::Result<ObjectList<K>>,
+) -> kube::Result<Vec<K>> {
+    let mut labels = format!("{LABEL}={INTERACTED}");
+    if let Some(selector) = selector.filter(|selector| !selector.trim().is_empty()) {
+        labels.push(',');
+        labels.push_str(selector);
+    }
+    let first = ListParams::default().labels(&labels).limit(PAGE);
+    let mut found = Vec::new();
+    let mut params = first.clone();
+    let mut begun_anew = false;
+    loop {
+        let page = match list(params).await {
+            Err(kube::Error::Api(status)) if status.code == GONE && !begun_anew => {
+                begun_anew = true;
+                found.clear();
+                params = first.clone();
+                continue;
+            }
+            page => page?,
+        };
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = first.clone().continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// The pods of these names, in this order, each or why it was not got. `pod/NAME` is a name too: it
+/// is what `-o name` prints.
+pub(crate) async fn named<K>(
+    names: &[String],
+    get: impl AsyncFn(&str) -> kube::Result<K>,
+) -> Vec<kube::Result<K>> {
+    let get = &get;
+    stream::iter(names)
+        .map(async |name| {
+            let bare = ["pod/", "pods/"]
+                .iter()
+                .find_map(|kind| name.strip_prefix(kind));
+            get(bare.unwrap_or(name)).await
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::{ListMeta, Status, TypeMeta};
+    use std::cell::RefCell;
+
+    fn page(items: &[u32], next: Option<&str>) -> kube::Result<ObjectList<u32>> {
+        Ok(ObjectList {
+            types: TypeMeta::default(),
+            metadata: ListMeta {
+                continue_: next.map(str::to_owned),
+                ..ListMeta::default()
+            },
+            items: items.to_vec(),
+        })
+    }
+
+    fn gone() -> kube::Result<ObjectList<u32>> {
+        Err(kube::Error::Api(
+            Status::failure("expired", "Expired")
+                .with_code(GONE)
+                .boxed(),
+        ))
+    }
+
+    /// Answers in order, and what was asked for.
+    async fn run(
+        selector: Option<&str>,
+        mut answers: Vec<kube::Result<ObjectList<u32>>>,
+    ) -> (kube::Result<Vec<u32>>, Vec<ListParams>) {
+        answers.reverse();
+        let answers = RefCell::new(answers);
+        let asked = RefCell::new(Vec::new());
+        let found = marked(selector, async |params| {
+            asked.borrow_mut().push(params);
+            answers.borrow_mut().pop().unwrap()
+        })
+        .await;
+        (found, asked.into_inner())
+    }
+
+    #[tokio::test]
+    async fn every_page_is_fetched() {
+        let answers = vec![
+            page(&[1, 2], Some("a")),
+            page(&[3], Some("b")),
+            page(&[4], Some("")),
+        ];
+        let (found, asked) = run(Some("app=web"), answers).await;
+        assert_eq!(found.unwrap(), [1, 2, 3, 4]);
+        let tokens: Vec<_> = asked.iter().map(|p| p.continue_token.as_deref()).collect();
+        assert_eq!(tokens, [None, Some("a"), Some("b")]);
+        for params in asked {
+            assert_eq!(params.limit, Some(PAGE));
+            assert_eq!(
+                params.label_selector.as_deref(),
+                Some("curfew.dev/interacted=true,app=web")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_that_expired_are_begun_anew_once() {
+        let (found, _) = run(None, vec![page(&[1], Some("a")), gone(), page(&[2], None)]).await;
+        assert_eq!(found.unwrap(), [2]);
+        let (found, _) = run(None, vec![page(&[1], Some("a")), gone(), gone()]).await;
+        assert!(found.is_err());
+    }
+
+    #[tokio::test]
+    async fn names_may_have_their_kind() {
+        let names = ["web-1", "pod/web-2", "pods/web-3"].map(str::to_owned);
+        let got = named(&names, async |name| Ok(name.to_owned())).await;
+        let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
+        assert_eq!(got, ["web-1", "web-2", "web-3"]);
+    }
+}
