@@ -1,0 +1,66 @@
+//! What the API server was asked, from its audit log.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Seek, SeekFrom},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// A place in the audit log, to read on from.
+#[derive(Debug)]
+pub struct Mark {
+    log: PathBuf,
+    offset: u64,
+}
+
+/// One request, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// What was done: `get`, `watch`, `patch`.
+    pub verb: String,
+    /// The path and the parameters.
+    #[serde(rename = "requestURI")]
+    pub uri: String,
+    /// Who did it.
+    pub user: User,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct User {
+    /// The user's name.
+    pub username: String,
+}
+
+/// The end of the log.
+pub fn now(log: PathBuf) -> Result<Mark> {
+    let size = log
+        .metadata()
+        .with_context(|| format!("there is no audit log at {}", log.display()))?
+        .len();
+    Ok(Mark { log, offset: size })
+}
+
+impl Mark {
+    /// What `user` has asked for since.
+    pub fn since(&self, user: &str) -> Result<Vec<Request>> {
+        let mut log = File::open(&self.log)?;
+        // A log that was begun anew is shorter.
+        let start = self.offset.min(log.metadata()?.len());
+        log.seek(SeekFrom::Start(start))?;
+        let mut requests = Vec::new();
+        for line in BufReader::new(log).lines() {
+            // The last line may still be written to, the first may be a rest.
+            if let Ok(request) = serde_json::from_str::<Request>(&line?)
+                && request.user.username == user
+            {
+                requests.push(request);
+            }
+        }
+        Ok(requests)
+    }
+}

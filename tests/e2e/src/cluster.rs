@@ -1,0 +1,95 @@
+//! The cluster under test, and a client with the administrator's rights.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use curfew_cluster::Cluster;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use crate::{CURFEW, Kubectl};
+
+/// The running cluster. A client belongs to the runtime it was made in, so each test makes its own.
+#[derive(Clone)]
+pub struct TestCluster {
+    /// What runs on this machine.
+    pub machine: Cluster,
+    /// The administrator's client. It does not retry: what fails is to be seen.
+    pub client: Client,
+}
+
+impl std::fmt::Debug for TestCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestCluster")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TestCluster {
+    /// Connects to the running cluster.
+    ///
+    /// # Errors
+    /// When none of this checkout's is running.
+    pub async fn connect() -> Result<Self> {
+        let machine = Cluster::running()?;
+        let file = Kubeconfig::read_from(machine.kubeconfig())?;
+        let mut config =
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        config.default_retry = false;
+        config.connect_timeout = Some(Duration::from_secs(10));
+        let client = Client::try_from(config)?;
+        Ok(Self { machine, client })
+    }
+
+    /// kubectl as the administrator.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(self.machine.clone())
+    }
+
+    /// The name under which the API server knows the administrator.
+    pub async fn administrator(&self) -> Result<String> {
+        let whoami = [
+            "auth",
+            "whoami",
+            "-o",
+            "jsonpath={.status.userInfo.username}",
+        ];
+        self.kubectl().ok(&whoami).await
+    }
+
+    /// The running pods of one of Curfew's parts: `agent` or `webhook`.
+    pub async fn pods_of(&self, part: &str) -> Result<Vec<Pod>> {
+        let running = ListParams::default()
+            .labels(&selector(part))
+            .fields("status.phase=Running");
+        let mut pods = Api::namespaced(self.client.clone(), CURFEW)
+            .list(&running)
+            .await
+            .with_context(|| format!("cannot list the pods of {part}"))?
+            .items;
+        pods.retain(|pod: &Pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(pods)
+    }
+
+    /// Where tests leave what they found out.
+    pub fn results(&self) -> PathBuf {
+        self.machine.checkout().join("target/e2e")
+    }
+
+    /// The overlay that Curfew is deployed from.
+    pub fn overlay(&self) -> PathBuf {
+        self.machine
+            .checkout()
+            .join("manifests/overlays/test-cluster")
+    }
+}
+
+/// The labels of the pods of one of Curfew's parts.
+pub fn selector(part: &str) -> String {
+    format!("app.kubernetes.io/name=curfew,app.kubernetes.io/component={part}")
+}

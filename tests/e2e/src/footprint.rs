@@ -1,0 +1,84 @@
+//! What a process costs, from `/proc`: the nodes' processes are processes of this machine.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// The kernel counts a process's time in these.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pid: u32,
+}
+
+/// The running processes of this name, which the kernel cuts to 15 bytes.
+pub fn processes(name: &str) -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // It may have ended since.
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim_end() == name {
+            found.push(Process { pid });
+        }
+    }
+    Ok(found)
+}
+
+impl Process {
+    /// Its anonymous memory that is resident, in KiB.
+    pub fn anonymous_kib(self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        anonymous(&status).context("the kernel does not tell RssAnon")
+    }
+
+    /// How long it has kept a processor busy, in milliseconds.
+    pub fn busy_ms(self) -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let ticks = ticks(&stat).context("the kernel does not tell the process's time")?;
+        Ok(ticks * 1000 / TICKS_PER_SECOND)
+    }
+}
+
+fn anonymous(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// User and system time together. The name in the second field may hold anything, so that fields
+/// count from behind its last parenthesis.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes_is_read() {
+        let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t     264 kB\nRssFile:\t 1 kB\n";
+        assert_eq!(anonymous(status), Some(264));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 99 0 0";
+        assert_eq!(ticks(stat), Some(42));
+    }
+
+    #[test]
+    fn finds_itself() {
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        let pid = std::process::id();
+        assert!(
+            processes(name.trim_end())
+                .unwrap()
+                .contains(&Process { pid })
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! The whole course of an interaction, from its admission to the pod's end, checked step by step.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use curfew_core::{Interaction, Kind};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{Agents, Namespace, PodWatch, Scheduled, eventually, marks, namespace::uid};
+
+/// How soon users see what happened, and how late a pod may go.
+pub const PROMPT: Duration = Duration::from_secs(1);
+/// The same for differences of times.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
+/// No time to live of the test cluster is longer, or the tests would take for ever.
+const LONGEST_TTL: SignedDuration = SignedDuration::from_secs(60);
+
+/// What somebody did.
+#[derive(Debug, Clone)]
+pub struct Deed<'a> {
+    /// How.
+    pub kind: Kind,
+    /// Who.
+    pub user: &'a str,
+    /// In which container.
+    pub container: Option<&'a str>,
+    /// The command as it is recorded.
+    pub command: &'a str,
+}
+
+impl Deed<'_> {
+    /// Whether an interaction is this deed.
+    pub fn check(&self, interaction: &Interaction) -> Result<()> {
+        let Interaction {
+            kind,
+            user,
+            container,
+            command,
+            ..
+        } = interaction;
+        let same = *kind == self.kind
+            && user == self.user
+            && container.as_deref() == self.container
+            && command.as_str() == self.command;
+        ensure!(same, "recorded was {interaction:?}, done was {self:?}");
+        Ok(())
+    }
+}
+
+/// Right after the command of a user has returned (or, for one that goes on, has begun): the record
+/// is at its one place, and users are told.
+pub async fn recorded(
+    namespace: &Namespace,
+    agents: &Agents,
+    node: &str,
+    pod: &Pod,
+    deed: &Deed<'_>,
+) -> Result<Scheduled> {
+    let record = agents.record_only_on(node, &uid(pod)?).await?;
+    let age = Timestamp::now().duration_since(record.last.time);
+    ensure!(
+        (SignedDuration::ZERO..SignedDuration::from_secs(30)).contains(&age),
+        "the interaction is said to be {age} old"
+    );
+    deed.check(&record.last)?;
+    marks::told(namespace, &record, PROMPT).await?;
+    Ok(record)
+}
+
+/// Waits for the eviction of a pod with a timer, and returns how late it was.
+///
+/// # Errors
+/// When it was early or late, or when nobody is told.
+pub async fn evicted(
+    namespace: &Namespace,
+    watch: &PodWatch,
+    record: &Scheduled,
+) -> Result<SignedDuration> {
+    let deadline = record.deadline()?;
+    let ttl = deadline.duration_since(record.decisive.time);
+    ensure!(
+        ttl.is_positive() && ttl <= LONGEST_TTL,
+        "the time to live is {ttl}; the overlay of the test cluster makes it short"
+    );
+    let late = watch.evicted(&record.uid, deadline, TOLERANCE).await?;
+    eventually(PROMPT * 2, "the Event of the eviction", async || {
+        let events = marks::events(namespace, &record.uid, "PodInteractionEvicted").await?;
+        Ok((!events.is_empty()).then_some(()))
+    })
+    .await?;
+    Ok(late)
+}
+
+/// Waits until nobody knows the pod any more.
+pub async fn forgotten(agents: &Agents, record: &Scheduled) -> Result<()> {
+    eventually(Duration::from_secs(10), "the record is gone", async || {
+        Ok(agents.records(&record.uid).await?.is_empty().then_some(()))
+    })
+    .await
+}

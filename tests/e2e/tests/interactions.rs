@@ -1,0 +1,273 @@
+//! Every other way into a pod: attach, debug, run, cp, port-forward, and exec past kubectl.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use curfew_core::Kind;
+use curfew_e2e::{
+    Agents, Namespace, Workload, eventually, life,
+    life::Deed,
+    marks,
+    namespace::{is_ready, uid},
+    within_namespace,
+    workload::{CONTAINER, IMAGE},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::AttachParams;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const NODE: &str = "node-2";
+const TICKS: &str = "while true; do echo tick; sleep 1; done";
+
+/// Whatever started a timer ends in the same way.
+async fn lives_out(
+    namespace: &Namespace,
+    agents: &Agents,
+    pod: &Pod,
+    deed: &Deed<'_>,
+) -> Result<()> {
+    let watch = namespace.watch().await?;
+    let record = life::recorded(namespace, agents, NODE, pod, deed).await?;
+    life::evicted(namespace, &watch, &record).await?;
+    life::forgotten(agents, &record).await
+}
+
+#[tokio::test]
+async fn attach() {
+    within_namespace("attach", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let pod = namespace
+            .run_pod(&Workload::new("pod").on(NODE).script(TICKS))
+            .await?;
+        let mut attached = namespace.kubectl.start(&["attach", "pod"])?;
+        ensure!(attached.line().await? == "tick");
+        let deed = Deed {
+            kind: Kind::Attach,
+            user: &user,
+            container: Some(CONTAINER),
+            command: "",
+        };
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_debug_container() {
+    within_namespace("debug", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let image = format!("--image={IMAGE}");
+        let args = [
+            "debug",
+            "pod",
+            &image,
+            "--target=main",
+            "--container=lens",
+            "--",
+            "sleep",
+            "300",
+        ];
+        let said = namespace.kubectl.run(&args).await?;
+        ensure!(said.code == Some(0), "{said:?}");
+        let deed = Deed {
+            kind: Kind::Debug,
+            user: &user,
+            container: Some("lens"),
+            command: "sleep 300",
+        };
+        let record = agents.record_only_on(NODE, &uid(&pod)?).await?;
+        // Here kubectl shows what the webhook has to say.
+        let deadline = record.deadline()?.to_string();
+        ensure!(
+            said.stderr.contains(&deadline),
+            "no warning of {deadline}: {said:?}"
+        );
+        let now = namespace.pods().get("pod").await?;
+        let added = now
+            .spec
+            .and_then(|spec| spec.ephemeral_containers)
+            .unwrap_or_default();
+        ensure!(added.len() == 1 && added[0].target_container_name.as_deref() == Some("main"));
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_exec_that_names_no_container() {
+    within_namespace("unnamed", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let params = AttachParams::default().stdin(false).stderr(false);
+        ensure!(params.container.is_none());
+        let mut process = namespace
+            .pods()
+            .exec("pod", ["echo", "hi"], &params)
+            .await?;
+        let mut output = String::new();
+        let mut stdout = process.stdout().context("no output")?;
+        stdout.read_to_string(&mut output).await?;
+        process.join().await?;
+        ensure!(output == "hi\n", "{output:?}");
+        let deed = Deed {
+            kind: Kind::Exec,
+            user: &user,
+            container: Some(CONTAINER),
+            command: "echo hi",
+        };
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cp() {
+    within_namespace("cp", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("note");
+        fs::write(&file, "a note\n")?;
+        let args = ["cp", &file.to_string_lossy(), "pod:/tmp/note"];
+        namespace.kubectl.ok(&args).await?;
+        let record = agents.record_only_on(NODE, &uid(&pod)?).await?;
+        // kubectl looks where to and then unpacks, and within one second neither of them is the first.
+        let commands = [&record.decisive, &record.last].map(|did| did.command.as_str());
+        ensure!(
+            commands.iter().any(|command| command.starts_with("tar ")),
+            "{record:?}"
+        );
+        let deed = Deed {
+            kind: Kind::Exec,
+            user: &user,
+            container: Some(CONTAINER),
+            command: record.last.command.as_str(),
+        };
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn run_on_a_terminal() {
+    within_namespace("run", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let image = format!("--image={IMAGE}");
+        let place = format!(
+            r#"--overrides={{"spec":{{"terminationGracePeriodSeconds":0,"nodeSelector":{{"kubernetes.io/hostname":"{NODE}"}}}}}}"#
+        );
+        let args = [
+            "run",
+            "shell",
+            "-it",
+            &image,
+            "--restart=Never",
+            "--image-pull-policy=Never",
+            &place,
+            "--",
+            "sh",
+        ];
+        let mut shell = namespace.kubectl.start_on_a_terminal(&args)?;
+        shell.type_line("echo $((6*7))").await?;
+        while shell.line().await?.trim_end() != "42" {}
+        let pod = namespace.pods().get("shell").await?;
+        let deed = Deed {
+            kind: Kind::Attach,
+            user: &user,
+            container: Some("shell"),
+            command: "",
+        };
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_forward_is_recorded_and_starts_no_timer() {
+    within_namespace("forward", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let user = namespace.cluster.administrator().await?;
+        let serving = "echo served >/tmp/index.html; exec httpd -f -p 8080 -h /tmp";
+        let pod = namespace
+            .run_pod(&Workload::new("pod").on(NODE).script(serving))
+            .await?;
+        let watch = namespace.watch().await?;
+        let mut forward = namespace
+            .kubectl
+            .start(&["port-forward", "pod/pod", ":8080"])?;
+        let line = forward.line().await?;
+        let address = line
+            .strip_prefix("Forwarding from ")
+            .and_then(|rest| rest.split(' ').next());
+        let address = address.with_context(|| format!("{line:?} names no address"))?;
+
+        let deed = Deed {
+            kind: Kind::Portforward,
+            user: &user,
+            container: None,
+            command: "",
+        };
+        let record = life::recorded(namespace, &agents, NODE, &pod, &deed).await?;
+        ensure!(
+            record.eviction_time.is_none() && record.state == "recorded",
+            "{record:?}"
+        );
+        let served = eventually(
+            Duration::from_secs(10),
+            "the forwarded port serves",
+            async || Ok(Some(fetch(address).await?)),
+        );
+        ensure!(served.await?.ends_with("served\n"));
+
+        // A sibling's whole time to live later it is still there.
+        namespace
+            .run_pod(&Workload::new("sibling").on(NODE))
+            .await?;
+        namespace
+            .kubectl
+            .ok(&["exec", "sibling", "--", "true"])
+            .await?;
+        let sibling = uid(&namespace.pods().get("sibling").await?)?;
+        let sibling = agents.record_only_on(NODE, &sibling).await?;
+        life::evicted(namespace, &watch, &sibling).await?;
+        ensure!(
+            watch.end(&record.uid).going.is_none(),
+            "a port-forward led to an eviction"
+        );
+        let still = namespace.pods().get("pod").await?;
+        ensure!(is_ready(&still));
+        marks::check(&still, &agents.record_only_on(NODE, &record.uid).await?)?;
+
+        // And it does not shield the pod from what follows a shell.
+        namespace.kubectl.ok(&["exec", "pod", "--", "true"]).await?;
+        let deed = Deed {
+            kind: Kind::Exec,
+            user: &user,
+            container: Some(CONTAINER),
+            command: "true",
+        };
+        lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+async fn fetch(address: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(
+        answer.starts_with("HTTP/1.") && answer.contains(" 200 "),
+        "{answer:?}"
+    );
+    Ok(answer)
+}
