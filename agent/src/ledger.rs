@@ -132,6 +132,8 @@ pub struct Ledger {
     /// When to look at which pod again, by time.
     agenda: BTreeSet<(Timestamp, String)>,
     due: BTreeSet<Turn>,
+    /// Pods that went before the request to evict them was answered.
+    outrun: BTreeMap<String, Record>,
     open_evictions: usize,
     max_evictions: usize,
     /// UIDs whose record may differ from what the store holds.
@@ -198,6 +200,7 @@ impl Ledger {
             entries: BTreeMap::new(),
             agenda: BTreeSet::new(),
             due: BTreeSet::new(),
+            outrun: BTreeMap::new(),
             open_evictions: 0,
             max_evictions,
             dirty: BTreeSet::new(),
@@ -311,7 +314,7 @@ impl Ledger {
     }
 
     /// The pod of that UID is gone, and its record with it.
-    pub fn gone(&mut self, uid: &str, out: &mut Vec<Effect>) {
+    pub fn gone(&mut self, uid: &str) {
         let Some(mut entry) = self.entries.remove(uid) else {
             return;
         };
@@ -319,11 +322,9 @@ impl Ledger {
         if let Some(record) = entry.record {
             tracing::info!(pod = %record.pod, uid, "the pod is gone and its record ends");
             self.dirty.insert(uid.to_owned());
-        }
-        if entry.eviction == Eviction::Asked {
-            // Its answer will find nobody.
-            self.open_evictions -= 1;
-            self.next_turns(out);
+            if entry.eviction == Eviction::Asked {
+                self.outrun.insert(uid.to_owned(), record);
+            }
         }
     }
 
@@ -339,7 +340,7 @@ impl Ledger {
         for uid in missing {
             match self.entries.get_mut(&uid) {
                 // It was in the watch's earlier events and is not in its list.
-                Some(Entry { pod: Some(_), .. }) => self.gone(&uid, out),
+                Some(Entry { pod: Some(_), .. }) => self.gone(&uid),
                 // The store knows it, or a notice outran the watch: the API server knows.
                 Some(entry) => {
                     entry.unseen_since = now - UNSEEN_PATIENCE;
@@ -378,25 +379,22 @@ impl Ledger {
 
     /// The request to evict the pod was answered.
     pub fn evicted(&mut self, uid: &str, outcome: Outcome, now: Timestamp, out: &mut Vec<Effect>) {
+        self.open_evictions = self.open_evictions.saturating_sub(1);
+        // Where a pod ends at once, the watch says so before the request is answered.
+        if let Some(record) = self.outrun.remove(uid) {
+            if outcome == Outcome::Accepted {
+                out.extend(announce_eviction(&record));
+            }
+            self.next_turns(out);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
-        if entry.eviction != Eviction::Asked {
-            return;
-        }
-        self.open_evictions -= 1;
         match outcome {
             Outcome::Accepted => {
                 entry.eviction = Eviction::Accepted;
-                if let Some(record) = &entry.record
-                    && let Some(deadline) = record.deadline()
-                {
-                    out.push(Effect::Announce(Announcement::Evicted {
-                        pod: record.pod.clone(),
-                        decisive: record.decisive().clone(),
-                        deadline,
-                    }));
-                }
+                out.extend(entry.record.as_ref().and_then(announce_eviction));
             }
             Outcome::Gone => {
                 // The watch will say so; should it not, the look-up does.
@@ -599,6 +597,15 @@ impl Entry {
             (Some(_), None) => State::Due,
         }
     }
+}
+
+/// Tells that the eviction was accepted.
+fn announce_eviction(record: &Record) -> Option<Effect> {
+    Some(Effect::Announce(Announcement::Evicted {
+        pod: record.pod.clone(),
+        decisive: record.decisive().clone(),
+        deadline: record.deadline()?,
+    }))
 }
 
 /// Tells of the interactions that the record has now and had not before.

@@ -129,7 +129,7 @@ pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Re
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
             Err(error) => {
-                let error = explain::causes(&error);
+                let error = explain::watch(&error);
                 tracing::warn!(
                     node,
                     error,

@@ -250,7 +250,7 @@ impl Task {
         match message {
             Message::Notice(notice, answer) => self.journal.add(Waiting { notice, answer }),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
-            Message::PodGone(uid) => self.ledger.gone(&uid, out),
+            Message::PodGone(uid) => self.ledger.gone(&uid),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
             Message::Marked(uid, outcome, pod) => {
                 if let Some(pod) = pod {
@@ -264,7 +264,7 @@ impl Task {
             }
             // Another pod has its name.
             Message::LookedUp(pod, LookUp::Found(_) | LookUp::Gone) => {
-                self.ledger.gone(&pod.uid, out);
+                self.ledger.gone(&pod.uid);
             }
             Message::LookedUp(_, LookUp::Unknown) => {}
             // Whoever asked may have gone meanwhile.

@@ -104,8 +104,19 @@ impl Record {
     /// Adds an interaction. Returns whether it was news.
     pub fn learn(&mut self, known: Known) -> bool {
         let before = self.clone();
-        self.known.push(known);
+        self.known.push(known.clone());
         self.settle();
+        // Times are whole seconds: one of the very second up to which others were counted is not
+        // told from those by its time.
+        let uncounted = self.interactions() == before.interactions()
+            && self.deeds().any(|deed| *deed == known)
+            && !before.known.contains(&known);
+        if let Some(counted) = &mut self.counted
+            && uncounted
+            && counted.until == known.interaction.time
+        {
+            counted.interactions = counted.interactions.saturating_add(1);
+        }
         *self != before
     }
 
@@ -371,6 +382,22 @@ mod tests {
         assert_eq!(record.deadline(), Some(at(600)));
         assert_eq!(record.deeds().count(), MAX_KNOWN);
         assert_eq!(record.last().interaction.time, at(990));
+    }
+
+    #[test]
+    fn those_of_one_second_are_all_counted_after_a_rebuild() {
+        let told = record(&[
+            shell(0, "alice", "a"),
+            shell(9, "bob", "b"),
+            shell(10, "carl", "c"),
+        ]);
+        let marks = metadata::read(&pod(), &marks_of(&told)).unwrap();
+        let mut rebuilt = Record::from_marks(pod(), marks).unwrap();
+        for user in ["dora", "eve", "frida"] {
+            rebuilt.learn(shell(10, user, user));
+            rebuilt.learn(shell(10, user, user));
+        }
+        assert_eq!(rebuilt.interactions(), 6);
     }
 
     #[test]

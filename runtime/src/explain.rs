@@ -6,6 +6,7 @@
 use std::error::Error;
 
 use curfew_core::text::cut;
+use kube::runtime::watcher;
 
 /// The longest text of an error.
 const MAX: usize = 300;
@@ -18,6 +19,16 @@ pub fn short(error: &kube::Error) -> String {
         }
         kube::Error::Api(status) => format!("HTTP status {}", status.code),
         _ => causes(error),
+    }
+}
+
+/// What went wrong with a watch, in one bounded line.
+pub fn watch(error: &watcher::Error) -> String {
+    let call = error.source().and_then(|source| source.downcast_ref());
+    match (call, error) {
+        (Some(call), _) => short(call),
+        (None, watcher::Error::WatchError(status)) => cut(&status.message, MAX).into_owned(),
+        (None, _) => causes(error),
     }
 }
 

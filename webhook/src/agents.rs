@@ -19,7 +19,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::explain;
+use curfew_runtime::explain;
 
 /// The Service of the agents.
 pub const SERVICE: &str = "curfew-agent";

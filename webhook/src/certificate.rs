@@ -25,7 +25,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{configuration::NAME, explain};
+use curfew_runtime::explain;
+
+use crate::configuration::NAME;
 
 /// The Secret of the CA.
 pub const SECRET: &str = "curfew-webhook-ca";

@@ -15,10 +15,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    explain,
-    placement::{self, Pod},
-};
+use curfew_runtime::explain;
+
+use crate::placement::{self, Pod};
 
 /// The field manager of everything that the webhook writes.
 pub const MANAGER: &str = "curfew-webhook";

@@ -13,7 +13,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use crate::explain;
+use curfew_runtime::explain;
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 * 1024;

@@ -14,7 +14,6 @@ pub mod answer;
 pub mod args;
 pub mod certificate;
 pub mod configuration;
-pub mod explain;
 pub mod fallback;
 pub mod forward;
 mod health;

@@ -10,7 +10,7 @@ use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
 
-use crate::explain;
+use curfew_runtime::explain;
 
 /// As much of a pod as matters here.
 #[derive(Debug, Clone, Default, Resource, Serialize, Deserialize)]

@@ -29,11 +29,12 @@ use kube::{
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use curfew_runtime::explain;
+
 use crate::{
     answer,
     certificate::Authority,
     configuration::{self, Installation, NAME, PROBE_LABEL},
-    explain,
     fallback::MANAGER,
     metrics::Metrics,
 };

@@ -167,30 +167,36 @@ fn a_record_ends_with_its_pod_and_not_with_another_of_its_name() {
     bench.ledger.take_dirty();
     bench.effects(|ledger, now, out| ledger.seen(pod("another", 9), now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    bench.effects(|ledger, _, _| ledger.gone("u"));
     assert_eq!(bench.state("u"), "none");
     assert_eq!(bench.ledger.take_dirty(), Batch::from([("u".into(), None)]));
     assert_eq!(bench.tick_at(9000), []);
 }
 
 #[test]
-fn an_eviction_that_nobody_answers_frees_its_place() {
+fn a_pod_that_is_gone_before_the_answer_is_told_all_the_same() {
     let mut bench = Bench::with(Vec::new(), 1);
     bench.touched("a");
     bench.touched("b");
     assert_eq!(bench.tick_at(600), [evict("a")]);
-    let effects = bench.effects(|ledger, _, out| ledger.gone("a", out));
-    assert_eq!(effects, [evict("b")]);
-    let effects =
-        bench.effects(|ledger, now, out| ledger.evicted("a", Outcome::Accepted, now, out));
-    assert_eq!(effects, []);
+    let effects = bench.effects(|ledger, _, _| ledger.gone("a"));
+    assert_eq!(effects, [], "the request is still open");
+    let mut out = Vec::new();
+    bench
+        .ledger
+        .evicted("a", Outcome::Accepted, at(600), &mut out);
+    assert!(
+        matches!(&out[..], [Effect::Announce(Announcement::Evicted { .. }), next] if *next == evict("b")),
+        "{out:?}"
+    );
+    assert_eq!(bench.state("a"), "none");
 }
 
 #[test]
 fn a_late_answer_does_not_bring_a_pod_back() {
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    bench.effects(|ledger, _, _| ledger.gone("u"));
     let effects = bench.effects(|ledger, now, out| {
         ledger.answered(marked(&record("u", shell(0)), 3), now, out);
         ledger.marked("u", mark::Outcome::Done, now, out);
@@ -240,7 +246,7 @@ fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
     let there = BTreeSet::from(["there".to_owned()]);
     let effects = bench.effects(|ledger, now, out| ledger.listed(&there, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("old"))]);
-    bench.effects(|ledger, _, out| ledger.gone("old", out));
+    bench.effects(|ledger, _, _| ledger.gone("old"));
     assert_eq!(bench.state("old"), "none");
     assert_eq!(bench.state("there"), "scheduled");
 }
