@@ -3,12 +3,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, http::StatusCode};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
-use tower_http::{limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
+use tower_http::timeout::TimeoutLayer;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +34,9 @@ pub struct Limits {
 /// The largest head of a request in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// How much of a body that is too large is read and thrown away.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+
 /// How long a client may take to send the head of a request, and to idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -33,11 +44,45 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 pub fn bounded(router: Router, limits: Limits) -> Router {
     router
         .layer(GlobalConcurrencyLimitLayer::new(limits.concurrent))
-        .layer(RequestBodyLimitLayer::new(limits.body))
+        .layer(middleware::from_fn_with_state(limits.body, read_body))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             limits.request,
         ))
+}
+
+/// Reads the body before others are asked, so that a client that sends slowly holds up nobody.
+///
+/// A body that is too large is read on for a while and thrown away: a client that is still sending when
+/// the connection closes would see that it broke, and not the answer.
+async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> Response {
+    let (head, mut body) = request.into_parts();
+    let mut read = BytesMut::new();
+    let mut length = 0;
+    while length <= limit.saturating_add(MAX_DISCARDED) {
+        match body.frame().await {
+            None => break,
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                length += data.len();
+                if length <= limit {
+                    read.extend_from_slice(&data);
+                } else {
+                    read = BytesMut::new();
+                }
+            }
+            Some(Err(error)) => {
+                let why = format!("the body broke off: {error}\n");
+                return (StatusCode::BAD_REQUEST, why).into_response();
+            }
+        }
+    }
+    if length > limit {
+        let why = format!("the body is larger than {limit} bytes\n");
+        return (StatusCode::PAYLOAD_TOO_LARGE, why).into_response();
+    }
+    next.run(Request::from_parts(head, read.freeze().into()))
+        .await
 }
 
 /// Serves the router until `stop`, then finishes the requests in hand.

@@ -102,7 +102,8 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     let pods = run::output(in_namespace().args(["get", "pods", "-o", "wide"])).unwrap_or_default();
     let mut said = String::new();
     for (workload, name) in WORKLOADS {
-        let selector = format!("app.kubernetes.io/name={name}");
+        let component = name.trim_start_matches("curfew-");
+        let selector = format!("app.kubernetes.io/component={component}");
         let logs = run::output(in_namespace().args(["logs", workload, "--tail=8"])).or_else(|_| {
             run::output(in_namespace().args(["logs", "--selector", &selector, "--tail=8"]))
         });
