@@ -1,6 +1,11 @@
 //! Curfew itself, from this checkout's manifests onto the running cluster.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -32,15 +37,9 @@ pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
         .iter()
         .map(|(workload, _)| exists(workload))
         .collect();
-    // A CRD and the objects that it defines may stand in one set: the second attempt knows the kind.
-    let apply = || run::output(kubectl().args(["apply", "-k"]).arg(&overlay));
-    let applied = apply().or_else(|_| {
-        std::thread::sleep(Duration::from_secs(2));
-        apply()
-    });
-    let applied = applied.context("the manifests cannot be applied")?;
-    for line in applied.lines().filter(|line| !line.ends_with(" unchanged")) {
-        progress::note(line);
+    // Applying patches some objects even where nothing differs.
+    if !run::succeeds(kubectl().args(["diff", "-k"]).arg(&overlay)) {
+        apply(&overlay)?;
     }
     for ((workload, image), existed) in WORKLOADS.iter().zip(existing) {
         let image = find(images, image)?;
@@ -71,6 +70,20 @@ pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
             .then_some(())
     })
     .map_err(explain)
+}
+
+fn apply(overlay: &Path) -> Result<()> {
+    let apply = || run::output(kubectl().args(["apply", "-k"]).arg(overlay));
+    // A CRD and the objects that it defines may stand in one set: the second attempt knows the kind.
+    let applied = apply().or_else(|_| {
+        std::thread::sleep(Duration::from_secs(2));
+        apply()
+    });
+    let applied = applied.context("the manifests cannot be applied")?;
+    for line in applied.lines().filter(|line| !line.ends_with(" unchanged")) {
+        progress::note(line);
+    }
+    Ok(())
 }
 
 fn find<'a>(images: &'a [Image], name: &str) -> Result<&'a Image> {
