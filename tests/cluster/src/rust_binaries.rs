@@ -48,6 +48,14 @@ pub fn build_plugin(checkout: &Checkout) -> Result<PathBuf> {
 /// Cargo shows its own progress.
 fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
     progress::step(&format!("Building {what}"));
+    // `cargo run` tells this program of its own package. Build scripts further down (ring's) look at the
+    // same variables and would run again at each change between the two.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
     let status = cargo
         .current_dir(checkout.root())
         .status()
