@@ -152,7 +152,8 @@ pub fn backoff(outcome: &Outcome, tries: u32, uid: &str) -> Duration {
         Outcome::Budgets(_) | Outcome::Forbidden(_) => (5, 60),
         Outcome::Throttled(Some(wait)) => (wait.as_secs().clamp(1, 300), 300),
         Outcome::Throttled(None) | Outcome::Passing(_) => (1, 30),
-        Outcome::Accepted | Outcome::Gone => (1, 1),
+        // Gone, and yet there: the watch and the API server have to agree first.
+        Outcome::Accepted | Outcome::Gone => (10, 10),
     };
     let wait = Duration::from_secs(first << (tries - 1).min(16)).min(Duration::from_secs(most));
     let mut hasher = DefaultHasher::new();

@@ -397,8 +397,9 @@ impl Ledger {
                 out.extend(entry.record.as_ref().and_then(announce_eviction));
             }
             Outcome::Gone => {
-                // The watch will say so; should it not, the look-up does.
-                entry.eviction = Eviction::Accepted;
+                // The watch will say so; should it not, the look-up does. Should the pod be there all
+                // the same, it is asked for again.
+                entry.eviction = Eviction::From(after(now, evict::backoff(&outcome, 1, uid)));
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
             }

@@ -193,6 +193,20 @@ fn a_pod_that_is_gone_before_the_answer_is_told_all_the_same() {
 }
 
 #[test]
+fn a_pod_that_is_there_though_it_was_said_to_be_gone_is_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    let effects = bench.effects(|ledger, now, out| ledger.evicted("u", Outcome::Gone, now, out));
+    assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
+    bench.effects(|ledger, now, out| {
+        ledger.answered(marked(&record("u", shell(0)), 2), now, out);
+    });
+    assert_eq!(bench.tick_at(605), []);
+    assert_eq!(bench.tick_at(610), [evict("u")]);
+}
+
+#[test]
 fn a_late_answer_does_not_bring_a_pod_back() {
     let mut bench = Bench::new();
     bench.touched("u");
