@@ -57,7 +57,17 @@ impl Host {
 
     pub(crate) fn start(&self, user: Option<u32>) -> Agent<'_> {
         let [notices, metrics, debug] = self.ports.map(|port| format!("127.0.0.1:{port}"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_curfew-agent"));
+        let built = Path::new(env!("CARGO_BIN_EXE_curfew-agent"));
+        let program = match user {
+            None => built.to_owned(),
+            // Where cargo builds, somebody without rights may not even look.
+            Some(_) => {
+                let copy = self.kubeconfig.with_file_name("curfew-agent");
+                fs::copy(built, &copy).unwrap();
+                copy
+            }
+        };
+        let mut command = Command::new(program);
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .args([
