@@ -8,14 +8,18 @@
 pub mod agents;
 pub mod audit;
 pub mod cluster;
+pub mod disrupt;
+pub mod evictions;
 pub mod figures;
 pub mod footprint;
+pub mod holdings;
 mod http;
 pub mod kubectl;
 pub mod life;
 pub mod marks;
 pub mod namespace;
 pub mod poll;
+pub mod torture;
 pub mod watch;
 pub mod webhook;
 pub mod workload;

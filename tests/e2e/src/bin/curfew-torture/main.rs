@@ -1,0 +1,40 @@
+//! `make torture`: kills everything again and again, and reckons up whether anything was lost.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use curfew_e2e::{
+    torture::{self, Settings},
+    within_namespace,
+};
+
+/// Kills agents, webhook, pods and API server at random while people reach into pods
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where the plan comes from; random when not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many kills
+    #[arg(long, default_value_t = 200)]
+    kills: usize,
+    /// How many execs have to be admitted
+    #[arg(long, default_value_t = 600)]
+    execs: usize,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let settings = Settings {
+        seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
+        kills: args.kills,
+        execs: args.execs,
+        talkative: true,
+    };
+    // It panics on failure, which makes the exit status.
+    within_namespace("torture", async |namespace| {
+        torture::run(namespace, settings).await?.passed()
+    })
+    .await;
+    ExitCode::SUCCESS
+}

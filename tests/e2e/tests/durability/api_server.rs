@@ -1,0 +1,91 @@
+//! An API server that is away over a deadline.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use curfew_core::metadata;
+use curfew_e2e::{
+    NODES, Workload,
+    disrupt::{self, API_SERVER},
+    eventually,
+    evictions::Mark,
+    figures, marks,
+    namespace::uid,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::{Touched, alone, exec, told_once, until};
+
+/// How long after its return pods may still be there: agents ask with growing pauses while it is away.
+const PROMPT: SignedDuration = SignedDuration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_back_is_asked_once() {
+    alone("api-server", async |namespace| {
+        let cluster = &namespace.cluster;
+        let workloads: Vec<_> = (0..4)
+            .map(|at| Workload::new(&format!("pod-{at}")).on(NODES[at % 2]))
+            .collect();
+        let pods = namespace.run_pods(&workloads).await?;
+        let audit = Mark::now(cluster.machine.audit_log())?;
+        for pod in &pods {
+            exec(namespace, pod, "id").await?;
+        }
+        let mut all = Vec::new();
+        for pod in &pods {
+            let marked = eventually(Duration::from_secs(2), "the mark", async || {
+                let pod = namespace.pods().get(&pod.name_any()).await?;
+                Ok(pod.annotations().get(metadata::EVICTION_TIME).cloned())
+            });
+            all.push(Touched {
+                name: pod.name_any(),
+                uid: uid(pod)?,
+                deadline: marked.await?.parse()?,
+            });
+        }
+        let first = all.iter().map(|pod| pod.deadline).min();
+        let last = all.iter().map(|pod| pod.deadline).max();
+        until(first.context("no pod")? - SignedDuration::from_secs(3)).await;
+        disrupt::on_machine(cluster, |machine| machine.kill(API_SERVER)).await?;
+        until(last.context("no pod")? + SignedDuration::from_secs(3)).await;
+        disrupt::on_machine(cluster, |machine| {
+            machine.start(API_SERVER)?;
+            machine.wait_until_ready()
+        })
+        .await?;
+        let back = Timestamp::now();
+
+        eventually(
+            Duration::from_secs(60),
+            "all pods are evicted",
+            async || {
+                let left = namespace.pods().list_metadata(&Default::default()).await?;
+                Ok(left.items.is_empty().then_some(()))
+            },
+        )
+        .await?;
+        for pod in &all {
+            told_once(namespace, pod).await?;
+            let blocked =
+                marks::events(namespace, &pod.uid, "PodInteractionEvictionBlocked").await?;
+            ensure!(blocked.is_empty(), "{blocked:?}");
+        }
+        let granted = audit.granted(&namespace.name)?;
+        let mut slowest = SignedDuration::ZERO;
+        for pod in &all {
+            let of: Vec<_> = granted.iter().filter(|one| one.pod == pod.name).collect();
+            ensure!(of.len() == 1, "{} was evicted {} times", pod.name, of.len());
+            ensure!(of[0].asked >= pod.deadline, "{} went early", pod.name);
+            slowest = slowest.max(of[0].asked.duration_since(back));
+        }
+        let shown = format!(
+            "the last pod went {} ms after it was ready",
+            slowest.as_millis()
+        );
+        figures::report(cluster, "api-server-back", &shown)?;
+        ensure!(slowest <= PROMPT, "{shown}");
+        Result::Ok(())
+    })
+    .await;
+}
