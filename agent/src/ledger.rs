@@ -112,6 +112,9 @@ enum Marking {
 struct Entry {
     record: Option<Record>,
     pod: Option<PodView>,
+    /// Whether the record is from the store and the pod has yet to show how much of it was told: the
+    /// agent may have been killed between the two.
+    restored: bool,
     /// Since when the watch owes us the pod.
     unseen_since: Timestamp,
     eviction: Eviction,
@@ -223,7 +226,10 @@ impl Ledger {
                 .or_insert_with(|| Entry::new(None, now));
             match &mut entry.record {
                 Some(record) => record.join(stored),
-                empty => *empty = Some(stored),
+                empty => {
+                    *empty = Some(stored);
+                    entry.restored = true;
+                }
             }
             self.attend(&uid, now, out);
         }
@@ -297,8 +303,13 @@ impl Ledger {
             .entry(uid.clone())
             .or_insert_with(|| Entry::new(None, now));
         let before = entry.record.clone();
+        let restored = std::mem::take(&mut entry.restored);
         match &mut entry.record {
             Some(record) => {
+                if restored {
+                    let told = marks.counted.map_or(0, |counted| counted.interactions);
+                    announce_latest(record, record.interactions().saturating_sub(told), out);
+                }
                 record.absorb(marks);
             }
             empty => *empty = Record::from_marks(pod.id.clone(), marks),
@@ -570,6 +581,7 @@ impl Entry {
     fn new(record: Option<Record>, now: Timestamp) -> Self {
         Self {
             record,
+            restored: false,
             pod: None,
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
@@ -609,6 +621,23 @@ fn announce_eviction(record: &Record) -> Option<Effect> {
     }))
 }
 
+/// Tells of the latest so many interactions.
+fn announce_latest(record: &Record, untold: u32, out: &mut Vec<Effect>) {
+    let deeds: Vec<_> = record.deeds().collect();
+    let first = deeds.len().saturating_sub(untold as usize);
+    for known in &deeds[first..] {
+        out.push(announce_interaction(record, known));
+    }
+}
+
+fn announce_interaction(record: &Record, known: &Known) -> Effect {
+    Effect::Announce(Announcement::Interaction {
+        pod: record.pod.clone(),
+        known: known.clone(),
+        deadline: record.deadline(),
+    })
+}
+
 /// Tells of the interactions that the record has now and had not before.
 fn announce_news(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>) {
     for known in record.deeds() {
@@ -619,11 +648,7 @@ fn announce_news(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>
             })
         });
         if !told {
-            out.push(Effect::Announce(Announcement::Interaction {
-                pod: record.pod.clone(),
-                known: known.clone(),
-                deadline: record.deadline(),
-            }));
+            out.push(announce_interaction(record, known));
         }
     }
 }

@@ -254,6 +254,26 @@ fn the_pods_metadata_alone_are_enough_after_a_loss_of_the_store() {
 }
 
 #[test]
+fn what_was_stored_but_not_told_before_a_crash_is_told_after_it() {
+    let mut known = record("u", shell(0));
+    known.learn(shell(60));
+    let mut bench = Bench::with(vec![known.clone()], 5);
+    let half_told = marked(&record("u", shell(0)), 2);
+    let told = bench.told(|ledger, now, out| ledger.seen(half_told, now, out));
+    assert!(
+        matches!(&told[..], [Announcement::Interaction { known, .. }] if *known == shell(60)),
+        "{told:?}"
+    );
+
+    let mut bench = Bench::with(vec![known.clone()], 5);
+    let told = bench.told(|ledger, now, out| {
+        ledger.seen(marked(&known, 2), now, out);
+        ledger.seen(pod("u", 3), now, out);
+    });
+    assert_eq!(told, [], "all of it stood on the pod once");
+}
+
+#[test]
 fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
     let mut bench = Bench::with(vec![record("old", shell(0)), record("there", shell(0))], 5);
     bench.effects(|ledger, now, out| ledger.seen(marked(&record("there", shell(0)), 2), now, out));
