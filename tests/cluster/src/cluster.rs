@@ -135,6 +135,15 @@ impl Cluster {
         process.start()
     }
 
+    /// Starts every part of the control plane that is not running, as a kubelet does where they are static pods. They end
+    /// by themselves, too: kube-scheduler was seen to, when an API server that was killed had bound a pod and not said so.
+    pub fn revive(&self) -> Result<()> {
+        control_plane::PARTS
+            .iter()
+            .filter(|part| self.pid(part).is_none())
+            .try_for_each(|part| self.start(part))
+    }
+
     /// Waits until the API server serves and the nodes are ready.
     pub fn wait_until_ready(&self) -> Result<()> {
         control_plane::wait_until_ready()?;

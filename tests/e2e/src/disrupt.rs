@@ -200,9 +200,7 @@ pub async fn on_machine(
 /// tests, and every part is ready.
 pub async fn heal(cluster: &TestCluster) -> Result<()> {
     on_machine(cluster, |machine| {
-        if machine.pid(API_SERVER).is_none() {
-            machine.start(API_SERVER)?;
-        }
+        machine.revive()?;
         machine.wait_until_ready()
     })
     .await?;

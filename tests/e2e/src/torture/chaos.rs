@@ -62,6 +62,8 @@ pub(super) async fn strike_all(
 }
 
 async fn strike(namespace: &Namespace, book: &Book, blow: &Blow) -> Result<()> {
+    // Whatever ended by itself would have been started again by its kubelet.
+    disrupt::on_machine(&namespace.cluster, |machine| machine.revive()).await?;
     let cluster = &namespace.cluster;
     match blow.target {
         Target::Agent(at) => {
