@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_core::{Known, PodId, Record, metadata};
+use curfew_core::{Known, PodId, Record, metadata, record::later};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -376,7 +376,7 @@ impl Ledger {
         entry.marking = match result {
             mark::Outcome::Done => Marking::Idle,
             mark::Outcome::Failed => Marking::Failed {
-                again: after(now, MARK_RETRY),
+                again: later(now, MARK_RETRY),
             },
             mark::Outcome::Refused => Marking::Refused {
                 version: entry
@@ -410,7 +410,7 @@ impl Ledger {
             Outcome::Gone => {
                 // The watch will say so; should it not, the look-up does. Should the pod be there all
                 // the same, it is asked for again.
-                entry.eviction = Eviction::From(after(now, evict::backoff(&outcome, 1, uid)));
+                entry.eviction = Eviction::From(later(now, evict::backoff(&outcome, 1, uid)));
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
             }
@@ -428,7 +428,7 @@ impl Ledger {
                     }));
                 }
                 let tries = last.map_or(0, |last| last.tries) + 1;
-                entry.eviction = Eviction::From(after(now, evict::backoff(&outcome, tries, uid)));
+                entry.eviction = Eviction::From(later(now, evict::backoff(&outcome, tries, uid)));
                 entry.refusal = Some(Refusal { outcome, tries });
             }
         }
@@ -651,13 +651,6 @@ fn announce_news(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>
             out.push(announce_interaction(record, known));
         }
     }
-}
-
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait)
-        .ok()
-        .and_then(|wait| now.checked_add(wait).ok())
-        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

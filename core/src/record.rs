@@ -122,16 +122,13 @@ impl Record {
 
     /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is
     /// an extension; where it was lost, the one remembered holds.
-    /// Returns whether any of it was news.
-    pub fn absorb(&mut self, marks: Marks) -> bool {
-        let before = self.clone();
+    pub fn absorb(&mut self, marks: Marks) {
         if !marks.known.is_empty() {
             self.extension = marks.extension;
         }
         self.known.extend(marks.known);
         self.counted = self.counted.max(marks.counted);
         self.settle();
-        *self != before
     }
 
     /// Adds all that another record of the same pod knows.
@@ -258,7 +255,7 @@ impl Record {
 }
 
 /// A time that much later, or the last there is.
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| time.checked_add(by).ok())
