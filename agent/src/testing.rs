@@ -34,6 +34,8 @@ pub(crate) fn shell(second: i64) -> Known {
             action: Action::Evict,
             ttl: Duration::from_secs(600),
             max_extension: Duration::from_secs(3600),
+            max_hold: Duration::from_secs(7200),
+            exemption: None,
         },
     }
 }

@@ -18,4 +18,4 @@ pub mod text;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};
 pub use record::{Known, PodId, Record};
-pub use terms::{Action, Terms};
+pub use terms::{Action, Exemption, Terms};

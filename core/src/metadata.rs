@@ -40,12 +40,20 @@ pub const LAST_INTERACTION: &str = "curfew.dev/last-interaction";
 pub const TTL: &str = "curfew.dev/ttl";
 /// The longest extension (Go duration); absent when no timer runs.
 pub const MAX_EXTENSION: &str = "curfew.dev/max-extension";
-/// When the pod will be evicted, the extension included; absent when no timer runs.
+/// When the pod will be evicted, extension and hold included; absent when no timer runs.
 pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
 /// By how much somebody extended the time to live (Go duration, as it was typed).
 pub const EXTENSION: &str = "curfew.dev/extension";
 /// Who extended it.
 pub const EXTENSION_REQUESTER: &str = "curfew.dev/extension-requester";
+
+/// Why the pod is kept beyond its deadline, in the words of who wants it kept.
+pub const HOLD: &str = "curfew.dev/hold";
+/// Who keeps it.
+pub const HOLD_REQUESTER: &str = "curfew.dev/hold-requester";
+
+/// The most bytes of a hold's reason that are read.
+pub const MAX_REASON: usize = 256;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
@@ -62,13 +70,23 @@ pub const WRITTEN: [&str; 10] = [
 ];
 
 /// An extension of a pod's time to live, as somebody set it on the pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Extension {
     /// The length, in whole seconds.
     #[serde(with = "crate::duration")]
     pub by: Duration,
     /// As it was typed.
     pub text: String,
+    /// Who set it; empty when the pod does not say.
+    #[serde(default)]
+    pub requester: String,
+}
+
+/// A wish that a pod be kept beyond its deadline, as somebody set it on the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why, cut to [`MAX_REASON`].
+    pub reason: String,
     /// Who set it; empty when the pod does not say.
     #[serde(default)]
     pub requester: String,
@@ -83,6 +101,8 @@ pub struct Marks {
     pub counted: Option<Counted>,
     /// The extension, where there is one that can be read.
     pub extension: Option<Extension>,
+    /// The hold, where there is one.
+    pub hold: Option<Hold>,
 }
 
 /// An annotation that does not say what it should.
@@ -100,8 +120,12 @@ pub struct InvalidMark {
 /// The value of [`LAST_INTERACTION`]. The UID tells marks that were copied from another pod (by a
 /// template, or by `kubectl debug --copy-to`) from the pod's own.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Last {
     uid: String,
+    /// The longest hold by the terms of the decisive interaction, which has no annotation of its own.
+    #[serde(with = "duration", default)]
+    max_hold: Duration,
     #[serde(flatten)]
     known: Known,
 }
@@ -111,6 +135,7 @@ pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
     let Known { interaction, terms } = record.decisive();
     let last = Last {
         uid: record.pod.uid.clone(),
+        max_hold: terms.max_hold,
         known: record.last().clone(),
     };
     let mut marks = BTreeMap::from([
@@ -129,10 +154,10 @@ pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
     if !interaction.command.is_empty() {
         marks.insert(COMMAND, interaction.command.to_string());
     }
-    if let Some(deadline) = record.deadline() {
+    if let Some(eviction_time) = record.eviction_time() {
         marks.insert(TTL, duration::format(terms.ttl));
         marks.insert(MAX_EXTENSION, duration::format(terms.max_extension));
-        marks.insert(EVICTION_TIME, deadline.to_string());
+        marks.insert(EVICTION_TIME, eviction_time.to_string());
     }
     marks
 }
@@ -195,6 +220,8 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 action: Action::Evict,
                 ttl,
                 max_extension: max_extension.unwrap_or_default(),
+                max_hold: last.max_hold,
+                exemption: None,
             },
             // Nothing but the action has a meaning then; the last one's is as good as any.
             None => Terms {
@@ -211,6 +238,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         known: vec![decisive, last.known],
         counted: Some(counted),
         extension: extension(annotations),
+        hold: hold(annotations),
     })
 }
 
@@ -222,12 +250,20 @@ pub fn extension(annotations: &BTreeMap<String, String>) -> Option<Extension> {
     Some(Extension {
         by: Duration::from_secs(by.as_secs()),
         text: text.clone(),
-        requester: cut(
-            annotations
-                .get(EXTENSION_REQUESTER)
-                .map_or("", String::as_str),
-            crate::interaction::MAX_USER,
-        )
-        .into_owned(),
+        requester: requester(annotations, EXTENSION_REQUESTER),
     })
+}
+
+/// The hold that stands on a pod, where there is one.
+pub fn hold(annotations: &BTreeMap<String, String>) -> Option<Hold> {
+    let reason = annotations.get(HOLD)?;
+    Some(Hold {
+        reason: cut(reason, MAX_REASON).into_owned(),
+        requester: requester(annotations, HOLD_REQUESTER),
+    })
+}
+
+fn requester(annotations: &BTreeMap<String, String>, key: &str) -> String {
+    let name = annotations.get(key).map_or("", String::as_str);
+    cut(name, crate::interaction::MAX_USER).into_owned()
 }

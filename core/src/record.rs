@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     interaction::Interaction,
-    metadata::{Extension, Marks},
-    terms::{Action, Terms},
+    metadata::{Extension, Hold, Marks},
+    terms::{Action, Exemption, Terms},
 };
 
 /// How many interactions a record keeps: the one that set the deadline and the latest others.
@@ -80,6 +80,9 @@ pub struct Record {
     /// The extension that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
+    /// The hold that stands on the pod, as it was last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 impl Record {
@@ -90,6 +93,7 @@ impl Record {
             known: vec![known],
             counted: None,
             extension: None,
+            hold: None,
         }
     }
 
@@ -121,21 +125,24 @@ impl Record {
     }
 
     /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is
-    /// an extension; where it was lost, the one remembered holds.
+    /// an extension or a hold; where it was lost, those remembered stand.
     pub fn absorb(&mut self, marks: Marks) {
         if !marks.known.is_empty() {
             self.extension = marks.extension;
+            self.hold = marks.hold;
         }
         self.known.extend(marks.known);
         self.counted = self.counted.max(marks.counted);
         self.settle();
     }
 
-    /// Adds all that another record of the same pod knows.
+    /// Adds all that another record of the same pod knows. Whether an extension or a hold still stands
+    /// is for the pod to say: until it does, the one that keeps the pod longer is believed.
     pub fn join(&mut self, other: Record) {
         self.known.extend(other.known);
         self.counted = self.counted.max(other.counted);
-        self.extension = self.extension.take().or(other.extension);
+        self.extension = self.extension.take().max(other.extension);
+        self.hold = self.hold.take().max(other.hold);
         self.settle();
     }
 
@@ -158,19 +165,25 @@ impl Record {
         &self.known[self.known.len() - 1]
     }
 
-    /// The interactions that are still known, by time; repetitions of one deed are left out.
+    /// The interactions that are still known, by time; repetitions of one deed are left out. What is
+    /// repeated is told from the first of its kind, not from the last: a loop that runs a command every
+    /// second does so many times, not once.
     pub fn deeds(&self) -> impl Iterator<Item = &Known> {
-        self.known.iter().enumerate().filter_map(|(at, known)| {
-            let again = self.known[..at].iter().rev().any(|earlier| {
-                known.interaction.same_deed(&earlier.interaction)
+        let mut firsts: Vec<&Known> = Vec::with_capacity(self.known.len());
+        for known in &self.known {
+            let again = firsts.iter().rev().any(|first| {
+                known.interaction.same_deed(&first.interaction)
                     && known
                         .interaction
                         .time
-                        .duration_since(earlier.interaction.time)
+                        .duration_since(first.interaction.time)
                         <= SAME_DEED_WITHIN
             });
-            (!again).then_some(known)
-        })
+            if !again {
+                firsts.push(known);
+            }
+        }
+        firsts.into_iter()
     }
 
     /// How many interactions there were.
@@ -194,10 +207,32 @@ impl Record {
         }
     }
 
-    /// When the pod is to be evicted: the time of the decisive interaction, its time to live and the
+    /// When the pod's time ends: the time of the decisive interaction, its time to live and the
     /// extension. None when nothing started a timer.
     pub fn deadline(&self) -> Option<Timestamp> {
         Some(later(self.decisive().expiry()?, self.extension()))
+    }
+
+    /// When the pod is to be evicted: at its deadline, or when its hold ends. A hold ends at a time
+    /// that is fixed by the deadline, not by when somebody set it: setting it again gains nothing.
+    pub fn eviction_time(&self) -> Option<Timestamp> {
+        let deadline = self.deadline()?;
+        Some(match self.hold {
+            Some(_) => later(deadline, self.decisive().terms.max_hold),
+            None => deadline,
+        })
+    }
+
+    /// Why nothing that was done to the pod starts a timer, where the latest that would have says so.
+    pub fn exemption(&self) -> Option<Exemption> {
+        match self.deadline() {
+            Some(_) => None,
+            None => self
+                .known
+                .iter()
+                .rev()
+                .find_map(|known| known.terms.exemption),
+        }
     }
 
     /// Brings the facts into their one form: sorted, each once, no more than are to be kept.
@@ -298,6 +333,8 @@ mod tests {
                 action,
                 ttl: Duration::from_secs(ttl),
                 max_extension: Duration::from_secs(3600),
+                max_hold: Duration::from_secs(7200),
+                exemption: None,
             },
         }
     }
@@ -318,6 +355,13 @@ mod tests {
         Some(Extension {
             by: Duration::from_secs(by),
             text: format!("{by}s"),
+            requester: "alice".into(),
+        })
+    }
+
+    fn held(reason: &str) -> Option<Hold> {
+        Some(Hold {
+            reason: reason.into(),
             requester: "alice".into(),
         })
     }
@@ -361,12 +405,71 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_of_one_command_is_many_interactions() {
+        let all: Vec<_> = (0..10)
+            .map(|second| shell(second, "alice", &format!("r{second}")))
+            .collect();
+        assert_eq!(record(&all).interactions(), 4, "seconds 0, 3, 6 and 9");
+    }
+
+    #[test]
     fn an_extension_counts_within_its_maximum_only() {
         let mut record = record(&[shell(0, "alice", "a")]);
         record.extension = extended(1800);
         assert_eq!(record.deadline(), Some(at(2400)));
         record.extension = extended(3601);
         assert_eq!(record.deadline(), Some(at(600)));
+    }
+
+    #[test]
+    fn a_hold_ends_at_a_time_that_holding_again_does_not_move() {
+        let mut record = record(&[shell(0, "alice", "a")]);
+        record.extension = extended(1800);
+        assert_eq!(record.eviction_time(), Some(at(2400)));
+        record.hold = held("evidence");
+        assert_eq!(record.deadline(), Some(at(2400)));
+        assert_eq!(record.eviction_time(), Some(at(2400 + 7200)));
+        record.hold = held("again");
+        assert_eq!(record.eviction_time(), Some(at(2400 + 7200)));
+        record.hold = None;
+        assert_eq!(record.eviction_time(), Some(at(2400)));
+    }
+
+    #[test]
+    fn a_hold_keeps_nothing_that_has_no_deadline() {
+        let mut record = record(&[known(0, "alice", Action::Record, 600, "a")]);
+        record.hold = held("evidence");
+        assert_eq!(record.eviction_time(), None);
+    }
+
+    #[test]
+    fn an_exemption_is_told_as_long_as_nothing_starts_a_timer() {
+        let mut harmless = known(0, "alice", Action::Record, 600, "a");
+        harmless.terms.exemption = Some(Exemption::Harmless);
+        let mut record = record(&[harmless]);
+        assert_eq!(record.exemption(), Some(Exemption::Harmless));
+        record.learn(shell(5, "alice", "b"));
+        assert_eq!(record.exemption(), None);
+    }
+
+    #[test]
+    fn what_stands_on_the_pod_wins_over_what_was_remembered() {
+        let mut kept = record(&[shell(0, "alice", "a")]);
+        kept.extension = extended(1800);
+        kept.hold = held("evidence");
+        let bare = Record {
+            extension: None,
+            hold: None,
+            ..kept.clone()
+        };
+        // Released while nobody looked.
+        kept.absorb(metadata::read(&pod(), &marks_of(&bare)).unwrap());
+        assert_eq!((&kept.extension, &kept.hold), (&None, &None));
+        // All metadata lost: nobody released anything.
+        let mut remembered = bare.clone();
+        remembered.hold = held("evidence");
+        remembered.absorb(metadata::Marks::default());
+        assert_eq!(remembered.hold, held("evidence"));
     }
 
     #[test]
@@ -461,6 +564,50 @@ mod tests {
                 shuffled.swap(n, (seed as usize).wrapping_mul(n + 7) % len);
             }
             prop_assert_eq!(record(&all), record(&shuffled));
+        }
+
+        /// Store, metadata and notices may be put together in any order, and more than once.
+        #[test]
+        fn joining_is_commutative_and_idempotent(
+            ours in prop::collection::vec(any_known(), 1..MAX_KNOWN / 2),
+            theirs in prop::collection::vec(any_known(), 1..MAX_KNOWN / 2),
+            extensions in (prop::option::of(0u64..90), prop::option::of(0u64..90)),
+            holds in (prop::option::of("[a-c]"), prop::option::of("[a-c]")),
+        ) {
+            let mut one = record(&ours);
+            one.extension = extensions.0.and_then(extended);
+            one.hold = holds.0.as_deref().and_then(held);
+            let mut other = record(&theirs);
+            other.extension = extensions.1.and_then(extended);
+            other.hold = holds.1.as_deref().and_then(held);
+            let mut left = one.clone();
+            left.join(other.clone());
+            let mut right = other.clone();
+            right.join(one.clone());
+            prop_assert_eq!(&left, &right);
+            let mut again = left.clone();
+            again.join(one);
+            again.join(other);
+            prop_assert_eq!(again, left);
+        }
+
+        /// Whatever comes later, an interaction that was learned stays: kept, or counted when there are
+        /// too many to keep, and the deadline stays within what it promised.
+        #[test]
+        fn nothing_learned_is_forgotten(mut all in prop::collection::vec(any_known(), 1..60)) {
+            // In the order in which things happen; a request that is asked again is the same interaction.
+            all.sort_by_key(|known| known.interaction.time);
+            for (at, known) in all.iter_mut().enumerate() {
+                known.interaction.request = at.to_string();
+            }
+            let mut record = Record::new(pod(), all[0].clone());
+            for (at, known) in all.iter().enumerate() {
+                let before = record.interactions();
+                record.learn(known.clone());
+                prop_assert!(record.interactions() >= before);
+                let promised = all[..=at].iter().filter_map(Known::expiry).min();
+                prop_assert_eq!(record.decisive().expiry(), promised);
+            }
         }
 
         #[test]

@@ -25,6 +25,29 @@ impl Action {
     }
 }
 
+/// Why an interaction of a kind that would start a timer is only recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exemption {
+    /// The command is one of those that change nothing.
+    Harmless,
+    /// The pod is one of those that are never evicted.
+    Protected,
+    /// Nothing would put another pod in its place.
+    Unmanaged,
+}
+
+impl Exemption {
+    /// Its name, as it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Exemption::Harmless => "harmless",
+            Exemption::Protected => "protected",
+            Exemption::Unmanaged => "unmanaged",
+        }
+    }
+}
+
 /// What the webhook decided for one interaction. It travels with the interaction and stands on the
 /// pod, so that a policy changed later does not move a deadline that people were told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +61,12 @@ pub struct Terms {
     /// By how much people may extend that at the most, in whole seconds.
     #[serde(with = "crate::duration")]
     pub max_extension: Duration,
+    /// How long beyond its deadline people may keep the pod at the most, in whole seconds.
+    #[serde(with = "crate::duration", default)]
+    pub max_hold: Duration,
+    /// Why it is only recorded, where that is not simply what is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exemption: Option<Exemption>,
 }
 
 /// The terms that hold where no policy says otherwise.
@@ -47,6 +76,8 @@ pub struct DefaultTerms {
     pub ttl: Duration,
     /// The longest extension.
     pub max_extension: Duration,
+    /// The longest hold beyond the deadline.
+    pub max_hold: Duration,
 }
 
 impl DefaultTerms {
@@ -60,6 +91,8 @@ impl DefaultTerms {
             },
             ttl: self.ttl,
             max_extension: self.max_extension,
+            max_hold: self.max_hold,
+            exemption: None,
         }
     }
 }

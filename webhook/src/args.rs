@@ -30,6 +30,9 @@ pub struct Args {
     /// By how much that may be extended at the most
     #[arg(long, env = "CURFEW_DEFAULT_MAX_EXTENSION", default_value = "8h", value_parser = whole_seconds)]
     pub default_max_extension: Duration,
+    /// How long beyond its deadline a pod may be held at the most
+    #[arg(long, env = "CURFEW_DEFAULT_MAX_HOLD", default_value = "24h", value_parser = whole_seconds)]
+    pub default_max_hold: Duration,
     /// What becomes of an interaction that could be recorded nowhere
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
     pub unrecorded: Unrecorded,
@@ -108,6 +111,7 @@ impl Args {
         DefaultTerms {
             ttl: self.default_ttl,
             max_extension: self.default_max_extension,
+            max_hold: self.default_max_hold,
         }
     }
 }

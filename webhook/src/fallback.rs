@@ -217,6 +217,8 @@ mod tests {
                 action: Action::Evict,
                 ttl: Duration::from_secs(600),
                 max_extension: Duration::from_secs(60),
+                max_hold: Duration::from_secs(7200),
+                exemption: None,
             },
         }
     }

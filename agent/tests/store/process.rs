@@ -172,6 +172,8 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 action: Action::Evict,
                 ttl: Duration::from_secs(3600),
                 max_extension: Duration::from_secs(3600),
+                max_hold: Duration::from_secs(7200),
+                exemption: None,
             },
         },
     }

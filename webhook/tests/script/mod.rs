@@ -115,6 +115,7 @@ impl Script {
             terms: DefaultTerms {
                 ttl: Duration::from_secs(600),
                 max_extension: Duration::from_secs(3600),
+                max_hold: Duration::from_secs(7200),
             },
             unrecorded: Unrecorded::Deny,
             pod_timeout: budgets.pod,
