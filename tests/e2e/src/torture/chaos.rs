@@ -21,8 +21,9 @@ use crate::{
     poll::eventually,
 };
 
-/// How long a victim may take to be there.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a victim may take to be there. Controllers whose watches broke with the API server may take
+/// more than a minute to look again.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// An API server that was killed leaves connections that never answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
