@@ -1,30 +1,30 @@
 //! What happens is told in one place: its line in the log and its Event on the pod.
 
+mod event;
+
 use std::time::Duration;
 
-use curfew_core::{Action, Kind, PodId, text::cut};
+use curfew_core::text::cut;
 use curfew_runtime::explain;
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    api::events::v1::{Event, EventSeries},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{evict::Outcome, ledger::Announcement, metrics::Metrics};
-
-/// Who reports, in Events.
-const CONTROLLER: &str = "curfew.dev/agent";
+use crate::{
+    ledger::{Announcement, Block},
+    metrics::Metrics,
+};
 
 /// The API server's limit of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
-
-/// The API server's limit of a note is 1,024 bytes.
-const MAX_NOTE: usize = 1024;
-
-/// As much of a user's name as a note has room for.
-const MAX_USER: usize = 256;
 
 /// How long the API server may take for an Event.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,28 +32,62 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// An announcement and when it was made.
 pub(crate) type Told = (Announcement, Timestamp);
 
-/// Writes the line in the log.
+/// Writes the line in the log. That something goes on is no news there.
 pub(crate) fn log(announcement: &Announcement) {
     match announcement {
         Announcement::Interaction {
             pod,
             known,
-            deadline,
+            eviction_time,
         } => {
             let did = &known.interaction;
             tracing::info!(
                 pod = %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
                 container = did.container, command = %did.command, time = %did.time,
-                eviction_time = deadline.map(|at| at.to_string()), "interaction"
+                eviction_time = eviction_time.map(|at| at.to_string()), "interaction"
             );
         }
+        Announcement::Extended {
+            pod,
+            extension,
+            consequence,
+        } => tracing::info!(
+            pod = %pod, uid = pod.uid, ?consequence,
+            extension = extension.as_ref().map(|extension| extension.text.as_str()),
+            user = extension.as_ref().map(|extension| extension.requester.as_str()),
+            "extension"
+        ),
+        Announcement::Held {
+            pod,
+            hold,
+            consequence,
+        } => tracing::info!(
+            pod = %pod, uid = pod.uid, ?consequence, held = hold.is_some(),
+            user = hold.as_ref().map(|hold| hold.requester.as_str()),
+            reason = hold.as_ref().map(|hold| hold.reason.as_str()),
+            "hold"
+        ),
         Announcement::Evicted {
             pod,
             decisive,
-            deadline,
+            eviction_time,
         } => tracing::info!(
             pod = %pod, uid = pod.uid, id = decisive.interaction.request,
-            eviction_time = %deadline, "evicted"
+            eviction_time = %eviction_time, "evicted"
+        ),
+        Announcement::Blocked(Block { pod, why, .. }) => tracing::warn!(
+            pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
+            "eviction blocked"
+        ),
+        Announcement::StillBlocked(_) => {}
+        Announcement::Stuck(Block {
+            pod,
+            why,
+            eviction_time,
+            ..
+        }) => tracing::error!(
+            pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
+            eviction_time = %eviction_time, "eviction blocked for too long"
         ),
         Announcement::StoreRebuilt { node, moved_to } => {
             tracing::error!(
@@ -62,10 +96,6 @@ pub(crate) fn log(announcement: &Announcement) {
                 "began a new store in place of a damaged one"
             );
         }
-        Announcement::Blocked { pod, why } => tracing::warn!(
-            pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
-            "eviction blocked"
-        ),
     }
 }
 
@@ -78,206 +108,54 @@ pub(crate) async fn post_all(
     mut announcements: mpsc::Receiver<Told>,
 ) -> anyhow::Result<()> {
     let instance = cut(&instance, MAX_INSTANCE).into_owned();
+    let mut last = 0;
     while let Some((announcement, now)) = announcements.recv().await {
-        let event = event(&announcement, &instance, now);
-        let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        let params = PostParams::default();
-        match tokio::time::timeout(TIMEOUT, events.create(&params, &event)).await {
-            Ok(Ok(_)) => {}
-            failed => {
-                metrics.events_dropped.inc();
-                let error = match failed {
-                    Ok(Err(error)) => explain::short(&error),
-                    _ => format!("no answer within {TIMEOUT:?}"),
-                };
-                tracing::warn!(
-                    namespace,
-                    reason = event.reason,
-                    error,
-                    "cannot post an Event"
-                );
-            }
+        // Several things may happen to a pod in one moment; each Event has a name of its own.
+        last = now.as_nanosecond().max(last + 1);
+        let event = event::of(&announcement, &instance, now, last);
+        let again = match &announcement {
+            Announcement::StillBlocked(block) => Some(block.times),
+            _ => None,
+        };
+        if let Err(error) = post(&client, &event, again).await {
+            metrics.events_dropped.inc();
+            tracing::warn!(
+                namespace = event.metadata.namespace,
+                reason = event.reason,
+                error,
+                "cannot post an Event"
+            );
         }
     }
     Ok(())
 }
 
-/// The Event that tells it, as `kubectl describe pod` and `kubectl events` show it.
-fn event(announcement: &Announcement, instance: &str, now: Timestamp) -> Event {
-    let (regarding, type_, reason, action, note) = match announcement {
-        Announcement::Interaction {
-            pod,
-            known,
-            deadline,
-        } => {
-            let did = &known.interaction;
-            let user = cut(&did.user, MAX_USER);
-            let what = match did.kind {
-                Kind::Exec => "ran a command",
-                Kind::Attach => "attached",
-                Kind::Portforward => "forwarded a port",
-                Kind::Debug => "added a debug container",
-            };
-            let mut note = format!("{user} {what} ({}) at {}", did.kind, did.time);
-            if let Some(container) = &did.container {
-                note += &format!(", container {container}");
-            }
-            match deadline {
-                Some(deadline) => note += &format!("; the pod will be evicted at {deadline}"),
-                None => note += "; it is only recorded, the pod stays",
-            }
-            if deadline.is_some() && known.terms.action == Action::Record {
-                note += " because of another interaction";
-            }
-            // Last, so that nothing else is lost when it is cut.
-            if !did.command.is_empty() {
-                note += &format!("; command: {}", did.command);
-            }
-            (of_pod(pod), "Warning", "PodInteraction", "Interact", note)
-        }
-        Announcement::Evicted {
-            pod,
-            decisive,
-            deadline,
-        } => {
-            let did = &decisive.interaction;
-            let user = cut(&did.user, MAX_USER);
-            let note = format!(
-                "evicted: its time ended at {deadline}, after {user} interacted with it ({}) at {}",
-                did.kind, did.time
-            );
-            (
-                of_pod(pod),
-                "Normal",
-                "PodInteractionEvicted",
-                "Evict",
-                note,
-            )
-        }
-        Announcement::StoreRebuilt { node, moved_to } => {
-            let note = format!(
-                "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
-                 pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
-            );
-            (of_node(node), "Warning", "StoreRebuilt", "Rebuild", note)
-        }
-        Announcement::Blocked { pod, why } => {
-            let advice = match why {
-                Outcome::Budget(_) => "it is asked for again until the budget has room",
-                Outcome::Budgets(_) => {
-                    "leave only one PodDisruptionBudget whose selector matches the pod"
-                }
-                _ => {
-                    "check the rights of the ServiceAccount curfew-agent and other admission webhooks"
-                }
-            };
-            let note = format!("cannot be evicted yet: {}; {advice}", why.message());
-            (
-                of_pod(pod),
-                "Warning",
-                "PodInteractionEvictionBlocked",
-                "Evict",
-                note,
-            )
-        }
-    };
-    let name = name_stem(regarding.name.as_deref().unwrap_or_default());
-    // Events of what has no namespace stand in the default one.
-    let namespace = regarding.namespace.as_deref().unwrap_or("default");
-    Event {
-        metadata: ObjectMeta {
-            namespace: Some(namespace.to_owned()),
-            // As client-go names them; the pod's name may be as long as an Event's.
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-            ..ObjectMeta::default()
-        },
-        regarding: Some(regarding),
-        type_: Some(type_.to_owned()),
-        reason: Some(reason.to_owned()),
-        action: Some(action.to_owned()),
-        note: Some(cut(&note, MAX_NOTE).into_owned()),
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(CONTROLLER.to_owned()),
-        reporting_instance: Some(instance.to_owned()),
-        ..Event::default()
-    }
-}
-
-fn of_pod(pod: &PodId) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        namespace: Some(pod.namespace.clone()),
-        name: Some(pod.name.clone()),
-        uid: Some(pod.uid.clone()),
-        ..ObjectReference::default()
-    }
-}
-
-/// The kubelet, too, gives a node's name as its UID, and `kubectl describe node` looks for that.
-fn of_node(node: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Node".to_owned()),
-        name: Some(node.to_owned()),
-        uid: Some(node.to_owned()),
-        ..ObjectReference::default()
-    }
-}
-
-/// As much of a name as leaves room for the rest; it does not end in the separator of labels.
-fn name_stem(name: &str) -> &str {
-    let end = name.len().min(200);
-    name.get(..end)
-        .unwrap_or_default()
-        .trim_end_matches(['.', '-'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{at, record, shell};
-    use curfew_core::{Command, interaction};
-
-    fn note_of(announcement: &Announcement) -> String {
-        event(announcement, "curfew-agent-x", at(0)).note.unwrap()
-    }
-
-    #[test]
-    fn says_who_how_which_command_when_and_what_follows() {
-        let announcement = Announcement::Interaction {
-            pod: record("u-1", shell(0)).pod,
-            known: shell(0),
-            deadline: Some(at(600)),
+/// Posts an Event, or the news that what it told was seen so many times by now.
+async fn post(client: &Client, event: &Event, times: Option<u32>) -> Result<(), String> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    if let Some(times) = times {
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        let series = EventSeries {
+            count: times.try_into().unwrap_or(i32::MAX),
+            last_observed_time: event
+                .event_time
+                .clone()
+                .unwrap_or(MicroTime(Timestamp::UNIX_EPOCH)),
         };
-        assert_eq!(
-            note_of(&announcement),
-            "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
-             evicted at 2027-01-15T08:10:00Z; command: sh -c id"
-        );
+        let patch = Patch::Merge(json!({ "series": series }));
+        let params = PatchParams::default();
+        match within(events.patch_metadata(name, &params, &patch)).await {
+            // Events are not kept for ever: a new one goes on telling.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            result => return result.map(drop).map_err(|error| explain::short(&error)),
+        }
     }
+    let result = within(events.create(&PostParams::default(), event)).await;
+    result.map(drop).map_err(|error| explain::short(&error))
+}
 
-    #[test]
-    fn fits_the_limits_of_the_api_whatever_users_send() {
-        let mut known = shell(0);
-        known.interaction.user = "ü".repeat(interaction::MAX_USER / 2);
-        known.interaction.command = Command::new(["x".repeat(5000)]);
-        let mut pod = record("u-1", shell(0)).pod;
-        pod.name = "a.".repeat(126);
-        let event = event(
-            &Announcement::Interaction {
-                pod,
-                known,
-                deadline: Some(at(600)),
-            },
-            "i",
-            at(0),
-        );
-        let note = event.note.unwrap();
-        assert!(note.len() <= MAX_NOTE, "{}", note.len());
-        assert!(note.contains("evicted at"));
-        let name = event.metadata.name.unwrap();
-        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-    }
+async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = |_| kube::Error::Service(format!("no answer within {TIMEOUT:?}").into());
+    tokio::time::timeout(TIMEOUT, call).await.map_err(late)?
 }

@@ -1,8 +1,9 @@
 //! The flags of the agent.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
+use curfew_core::duration;
 use curfew_runtime::logging::LogArgs;
 
 /// Keeps the eviction schedule of one node's pods and carries it out
@@ -51,6 +52,12 @@ pub struct Args {
     #[arg(long, env = "CURFEW_MAX_CONCURRENT_EVICTIONS", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(1..=100))]
     pub max_concurrent_evictions: u16,
+
+    /// How long a disruption budget may refuse a pod past its eviction time before that is reported as
+    /// stuck
+    #[arg(long, env = "CURFEW_BLOCKED_AFTER", default_value = "1h",
+          value_parser = duration::parse)]
+    pub blocked_after: Duration,
 
     /// The log
     #[command(flatten)]

@@ -55,12 +55,15 @@ pub struct ScheduledPod {
     pub name: String,
     /// The UID.
     pub uid: String,
-    /// Where it stands: `recorded`, `scheduled`, `due`, `blocked`, `retrying`, `terminating`,
-    /// `finished`, `static` or `unseen`.
+    /// Where it stands: `recorded`, `protected`, `scheduled`, `held`, `due`, `blocked`, `stuck`,
+    /// `retrying`, `terminating`, `finished` or `unseen`.
     pub state: &'static str,
     /// What stands in the way, while something does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The PodDisruptionBudget that stands in the way, while one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
     /// Whether it is still to be evicted.
     pub pending: bool,
     /// When it is to be evicted; null when no timer runs.
@@ -77,21 +80,25 @@ impl NodeSchedule {
     pub(crate) fn of(node: &str, ledger: &Ledger, store: Health, now: Timestamp) -> Self {
         let mut records: Vec<_> = ledger
             .lines(now)
-            .map(|ledger::Line { record, state }| ScheduledPod {
-                namespace: record.pod.namespace.clone(),
-                name: record.pod.name.clone(),
-                uid: record.pod.uid.clone(),
-                state: state.as_str(),
-                reason: match &state {
-                    ledger::State::Refused(outcome) => Some(outcome.message().to_owned()),
-                    _ => None,
+            .map(
+                |ledger::Line {
+                     record,
+                     state,
+                     blocker,
+                 }| ScheduledPod {
+                    namespace: record.pod.namespace.clone(),
+                    name: record.pod.name.clone(),
+                    uid: record.pod.uid.clone(),
+                    state: state.as_str(),
+                    reason: state.reason().map(str::to_owned),
+                    budget: blocker.map(|budget| budget.name),
+                    pending: state.is_pending(),
+                    eviction_time: record.eviction_time(),
+                    interactions: record.interactions(),
+                    decisive: record.decisive().interaction.clone(),
+                    last: record.last().interaction.clone(),
                 },
-                pending: state.is_pending(),
-                eviction_time: record.deadline(),
-                interactions: record.interactions(),
-                decisive: record.decisive().interaction.clone(),
-                last: record.last().interaction.clone(),
-            })
+            )
             .collect();
         records.sort_by_key(|pod| pod.eviction_time.unwrap_or(Timestamp::MAX));
         Self {

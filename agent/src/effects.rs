@@ -1,14 +1,17 @@
 //! Carries out what the ledger decided: each effect is a task of its own that reports back to the
 //! schedule, so nothing waits for the API server.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use curfew_core::PodId;
 use jiff::Timestamp;
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     announce::{self, Told},
+    budgets::{self, BudgetId},
     evict,
     ledger::Effect,
     mark,
@@ -27,12 +30,13 @@ const ANNOUNCEMENTS: usize = 1024;
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The hands of the schedule.
-#[derive(Clone)]
 pub(crate) struct Effects {
     client: Client,
     schedule: Schedule,
     open: Arc<Semaphore>,
     announcements: mpsc::Sender<Told>,
+    /// The budgets that are watched, for as long as the handles are kept.
+    watches: BTreeMap<BudgetId, AbortOnDropHandle<()>>,
     pub(crate) metrics: Metrics,
 }
 
@@ -49,14 +53,16 @@ impl Effects {
             schedule,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             announcements,
+            watches: BTreeMap::new(),
             metrics,
         };
         (effects, told)
     }
 
     /// Starts an effect.
-    pub(crate) fn start(&self, effect: Effect, now: Timestamp) {
-        let this = self.clone();
+    pub(crate) fn start(&mut self, effect: Effect, now: Timestamp) {
+        let (client, schedule) = (self.client.clone(), self.schedule.clone());
+        let open = self.open.clone();
         match effect {
             Effect::Announce(announcement) => {
                 announce::log(&announcement);
@@ -66,46 +72,53 @@ impl Effects {
                 }
             }
             Effect::Evict(pod) => {
+                let evictions = self.metrics.evictions.clone();
                 tokio::spawn(async move {
-                    let outcome = evict::evict(this.client.clone(), &pod).await;
+                    let outcome = evict::evict(&client, &pod).await;
                     tracing::debug!(
                         pod = %pod, uid = pod.uid, outcome = outcome.as_str(),
                         message = outcome.message(), "asked for an eviction"
                     );
-                    this.metrics
-                        .evictions
-                        .with_label_values(&[outcome.as_str()])
-                        .inc();
-                    let _ = this.schedule.evicted(pod.uid, outcome).await;
+                    evictions.with_label_values(&[outcome.as_str()]).inc();
+                    let _ = schedule.evicted(pod.uid, outcome).await;
                 });
             }
             Effect::Mark(change) => {
                 tokio::spawn(async move {
-                    let Ok(_permit) = this.open.acquire().await else {
+                    let Ok(_permit) = open.acquire().await else {
                         return;
                     };
-                    let (outcome, pod) = mark::apply(this.client.clone(), &change).await;
-                    let _ = this.schedule.marked(change.pod.uid, outcome, pod).await;
+                    let (outcome, pod) = mark::apply(client, &change).await;
+                    let _ = schedule.marked(change.pod.uid, outcome, pod).await;
                 });
             }
             Effect::LookUp(pod) => {
                 tokio::spawn(async move {
-                    let Ok(_permit) = this.open.acquire().await else {
+                    let Ok(_permit) = open.acquire().await else {
                         return;
                     };
-                    let pods: Api<WatchedPod> =
-                        Api::namespaced(this.client.clone(), &pod.namespace);
-                    let found = match tokio::time::timeout(LOOK_UP_TIMEOUT, pods.get_opt(&pod.name))
-                        .await
-                    {
-                        Ok(Ok(Some(found))) => LookUp::Found(found.into()),
-                        Ok(Ok(None)) => LookUp::Gone,
-                        // The ledger asks again after a while.
-                        Ok(Err(_)) | Err(_) => LookUp::Unknown,
-                    };
-                    let _ = this.schedule.looked_up(pod, found).await;
+                    let found = look_up(client, &pod).await;
+                    let _ = schedule.looked_up(pod, found).await;
                 });
             }
+            Effect::WatchBudget(id) => {
+                let watch = tokio::spawn(budgets::watch(client, id.clone(), schedule));
+                self.watches.insert(id, AbortOnDropHandle::new(watch));
+            }
+            Effect::UnwatchBudget(id) => {
+                self.watches.remove(&id);
+            }
         }
+    }
+}
+
+/// What the API server has under the pod's name.
+async fn look_up(client: Client, pod: &PodId) -> LookUp {
+    let pods: Api<WatchedPod> = Api::namespaced(client, &pod.namespace);
+    match tokio::time::timeout(LOOK_UP_TIMEOUT, pods.get_opt(&pod.name)).await {
+        Ok(Ok(Some(found))) => LookUp::Found(found.into()),
+        Ok(Ok(None)) => LookUp::Gone,
+        // The ledger asks again after a while.
+        Ok(Err(_)) | Err(_) => LookUp::Unknown,
     }
 }

@@ -5,17 +5,28 @@
 //! event makes it look at the pod as a whole, so an effect that failed is found again, whatever it was
 //! that failed.
 
+mod effect;
+mod entry;
+mod news;
+mod queues;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use curfew_core::{Known, PodId, Record, metadata, record::later};
+use curfew_core::{Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 
+pub use effect::{Announcement, Block, Consequence, Effect};
+use entry::{Entry, Eviction, Marking, Refusal, Turn, marks};
+pub use entry::{Line, State};
+use queues::Queues;
+
 use crate::{
-    evict::{self, Outcome},
-    mark::{self, Change},
+    budgets::{BudgetId, BudgetView},
+    evict::answer::Outcome,
+    mark,
     pods::PodView,
     store::Batch,
 };
@@ -26,107 +37,18 @@ const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long to wait after a failed patch of the pod's metadata.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
-/// Something to do outside. Each is answered by an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Change the pod's metadata; answered by [`Ledger::marked`].
-    Mark(Change),
-    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`].
-    Evict(PodId),
-    /// Look whether the pod still exists, which the watch did not show; answered by
-    /// [`Ledger::looked_up`] or by the pod as it was found.
-    LookUp(PodId),
-    /// Tell people.
-    Announce(Announcement),
-}
+/// How often people are told that an obstacle is still there. Events live for an hour by default, and
+/// each such telling prolongs that.
+const TELL_AGAIN: Duration = Duration::from_secs(300);
 
-/// What people are told of, by an Event on the pod, a line in the log and a metric.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Announcement {
-    /// Somebody reached into the pod.
-    Interaction {
-        /// The pod.
-        pod: PodId,
-        /// Who, how, and what follows.
-        known: Known,
-        /// When the pod goes.
-        deadline: Option<Timestamp>,
-    },
-    /// The API server accepted the eviction.
-    Evicted {
-        /// The pod.
-        pod: PodId,
-        /// Whose interaction set the deadline.
-        decisive: Known,
-        /// The deadline.
-        deadline: Timestamp,
-    },
-    /// The store was damaged, and a new one was begun.
-    StoreRebuilt {
-        /// The node whose store it is.
-        node: String,
-        /// Where the damaged one is.
-        moved_to: String,
-    },
-    /// The eviction was refused for a reason that people can do something about.
-    Blocked {
-        /// The pod.
-        pod: PodId,
-        /// Why.
-        why: Outcome,
-    },
+/// What of it can be set.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many eviction requests may be open at a time.
+    pub max_evictions: usize,
+    /// How long a budget may refuse a pod before that is a matter of its own.
+    pub blocked_after: Duration,
 }
-
-/// Where a pod stands on its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Eviction {
-    /// It may be asked for from this time on, its deadline included.
-    From(Timestamp),
-    /// The request is open.
-    Asked,
-    /// The API server accepted; the pod has its grace period, and its finalizers.
-    Accepted,
-}
-
-/// How often an eviction was refused in a row, and why the last time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
-    outcome: Outcome,
-    tries: u32,
-}
-
-/// Where the pod's metadata stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Marking {
-    /// Nothing is under way.
-    Idle,
-    /// The patch is open.
-    Asked,
-    /// It failed and is tried again then.
-    Failed { again: Timestamp },
-    /// The API server takes no such patch for the pod as it is: only a changed pod is tried again.
-    Refused { version: String },
-}
-
-#[derive(Debug)]
-struct Entry {
-    record: Option<Record>,
-    pod: Option<PodView>,
-    /// Whether the record is from the store and the pod has yet to show how much of it was told: the
-    /// agent may have been killed between the two.
-    restored: bool,
-    /// Since when the watch owes us the pod.
-    unseen_since: Timestamp,
-    eviction: Eviction,
-    refusal: Option<Refusal>,
-    marking: Marking,
-    wake: Option<Timestamp>,
-    /// The place among those that wait for an eviction request, while it is there.
-    turn: Option<Turn>,
-}
-
-/// The order of evictions: lowest priority first, then the earliest deadline.
-type Turn = (i32, Timestamp, String);
 
 /// The pods of one node.
 #[derive(Debug)]
@@ -137,75 +59,25 @@ pub struct Ledger {
     due: BTreeSet<Turn>,
     /// Pods that went before the request to evict them was answered.
     outrun: BTreeMap<String, Record>,
+    queues: Queues,
     open_evictions: usize,
-    max_evictions: usize,
+    settings: Settings,
     /// UIDs whose record may differ from what the store holds.
     dirty: BTreeSet<String>,
     synced: bool,
 }
 
-/// A pod as the ledger has it, for those who look into the agent.
-#[derive(Debug, Clone)]
-pub struct Line<'a> {
-    /// What is known.
-    pub record: &'a Record,
-    /// Where it stands.
-    pub state: State<'a>,
-}
-
-/// Where a pod stands, in the words of `/v1/schedule` and of the metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State<'a> {
-    /// No timer runs.
-    Recorded,
-    /// Its deadline lies ahead.
-    Scheduled,
-    /// Its deadline has passed; the request waits for its turn or its answer.
-    Due,
-    /// It was refused and will be asked again.
-    Refused(&'a Outcome),
-    /// It is on its way out.
-    Terminating,
-    /// All its containers ended by themselves.
-    Finished,
-    /// It stands for a static pod, which Curfew leaves alone.
-    Static,
-    /// The watch has not shown it yet.
-    Unseen,
-}
-
-impl State<'_> {
-    /// Its name.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            State::Recorded => "recorded",
-            State::Scheduled => "scheduled",
-            State::Due => "due",
-            State::Refused(outcome) if outcome.is_blocked() => "blocked",
-            State::Refused(_) => "retrying",
-            State::Terminating => "terminating",
-            State::Finished => "finished",
-            State::Static => "static",
-            State::Unseen => "unseen",
-        }
-    }
-
-    /// Whether the pod is still to be evicted.
-    pub fn is_pending(&self) -> bool {
-        matches!(self, State::Scheduled | State::Due | State::Refused(_))
-    }
-}
-
 impl Ledger {
     /// A ledger that knows nothing yet.
-    pub fn new(max_evictions: usize) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             entries: BTreeMap::new(),
             agenda: BTreeSet::new(),
             due: BTreeSet::new(),
             outrun: BTreeMap::new(),
+            queues: Queues::default(),
             open_evictions: 0,
-            max_evictions,
+            settings,
             dirty: BTreeSet::new(),
             synced: false,
         }
@@ -225,7 +97,13 @@ impl Ledger {
                 .entry(uid.clone())
                 .or_insert_with(|| Entry::new(None, now));
             match &mut entry.record {
-                Some(record) => record.join(stored),
+                Some(record) => {
+                    record.join(stored);
+                    // The pod says what of it still stands.
+                    if let Some(pod) = &entry.pod {
+                        record.absorb(marks(pod));
+                    }
+                }
                 empty => {
                     *empty = Some(stored);
                     entry.restored = true;
@@ -270,7 +148,7 @@ impl Ledger {
             .entries
             .entry(uid.clone())
             .or_insert_with(|| Entry::new(None, now));
-        announce_news(entry.record.as_ref(), &record, out);
+        news::interactions(entry.record.as_ref(), &record, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
         record
@@ -294,10 +172,7 @@ impl Ledger {
     /// The watch saw the pod.
     pub fn seen(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
         let uid = pod.id.uid.clone();
-        let marks = metadata::read(&pod.id, &pod.annotations).unwrap_or_else(|error| {
-            tracing::warn!(pod = %pod.id, uid, %error, "the pod's metadata cannot be read");
-            metadata::Marks::default()
-        });
+        let marks = marks(&pod);
         let entry = self
             .entries
             .entry(uid.clone())
@@ -308,28 +183,31 @@ impl Ledger {
             Some(record) => {
                 if restored {
                     let told = marks.counted.map_or(0, |counted| counted.interactions);
-                    announce_latest(record, record.interactions().saturating_sub(told), out);
+                    news::latest(record, record.interactions().saturating_sub(told), out);
                 }
                 record.absorb(marks);
             }
             empty => *empty = Record::from_marks(pod.id.clone(), marks),
         }
+        entry.pod = Some(pod);
         if entry.record != before
             && let Some(record) = &entry.record
         {
             self.dirty.insert(uid.clone());
-            announce_news(before.as_ref(), record, out);
+            news::interactions(before.as_ref(), record, out);
+            news::wishes(before.as_ref(), record, entry, out);
         }
-        entry.pod = Some(pod);
         self.attend(&uid, now, out);
     }
 
     /// The pod of that UID is gone, and its record with it.
-    pub fn gone(&mut self, uid: &str) {
+    pub fn gone(&mut self, uid: &str, out: &mut Vec<Effect>) {
         let Some(mut entry) = self.entries.remove(uid) else {
             return;
         };
-        self.unschedule(&mut entry, uid);
+        if let Some(budget) = self.unschedule(&mut entry, uid) {
+            self.queues.close_if_empty(&budget, out);
+        }
         if let Some(record) = entry.record {
             tracing::info!(pod = %record.pod, uid, "the pod is gone and its record ends");
             self.dirty.insert(uid.to_owned());
@@ -351,7 +229,7 @@ impl Ledger {
         for uid in missing {
             match self.entries.get_mut(&uid) {
                 // It was in the watch's earlier events and is not in its list.
-                Some(Entry { pod: Some(_), .. }) => self.gone(&uid),
+                Some(Entry { pod: Some(_), .. }) => self.gone(&uid, out),
                 // The store knows it, or a notice outran the watch: the API server knows.
                 Some(entry) => {
                     entry.unseen_since = now - UNSEEN_PATIENCE;
@@ -394,9 +272,8 @@ impl Ledger {
         // Where a pod ends at once, the watch says so before the request is answered.
         if let Some(record) = self.outrun.remove(uid) {
             if outcome == Outcome::Accepted {
-                out.extend(announce_eviction(&record));
+                out.extend(news::eviction(&record));
             }
-            self.next_turns(out);
             return;
         }
         let Some(entry) = self.entries.get_mut(uid) else {
@@ -405,38 +282,105 @@ impl Ledger {
         match outcome {
             Outcome::Accepted => {
                 entry.eviction = Eviction::Accepted;
-                out.extend(entry.record.as_ref().and_then(announce_eviction));
+                out.extend(entry.record.as_ref().and_then(news::eviction));
             }
             Outcome::Gone => {
                 // The watch will say so; should it not, the look-up does. Should the pod be there all
                 // the same, it is asked for again.
-                entry.eviction = Eviction::From(later(now, evict::backoff(&outcome, 1, uid)));
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
             }
             outcome => {
-                let last = entry.refusal.take();
-                let told = last
-                    .as_ref()
-                    .is_some_and(|last| last.outcome.same_cause(&outcome));
-                if outcome.concerns_people() && !told {
-                    out.extend(entry.id().map(|pod| {
-                        Effect::Announce(Announcement::Blocked {
-                            pod,
-                            why: outcome.clone(),
-                        })
-                    }));
-                }
-                let tries = last.map_or(0, |last| last.tries) + 1;
-                entry.eviction = Eviction::From(later(now, evict::backoff(&outcome, tries, uid)));
+                let tries = entry.refusal.take().map_or(0, |last| last.tries) + 1;
+                entry.eviction = Eviction::From(later(now, outcome.wait(tries, uid)));
+                entry.meet(&outcome, now);
                 entry.refusal = Some(Refusal { outcome, tries });
             }
         }
         self.attend(uid, now, out);
-        self.next_turns(out);
+        self.tell_obstacle(uid, now, out);
     }
 
-    /// Looks at every pod whose time has come.
+    /// A budget that somebody waits for was seen, or seen to be gone. As many as it has room for ask at
+    /// once, those whose turn is first; all of them when people changed it, for who knows what it holds
+    /// now.
+    pub fn budget_seen(
+        &mut self,
+        id: &BudgetId,
+        view: Option<BudgetView>,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some((waiting, before)) = self.queues.seen(id, view) else {
+            return;
+        };
+        let changed = before.map(|before| before.generation) != view.map(|view| view.generation);
+        let all = view.is_none() || (changed && before.is_some());
+        let mut room = view.map_or(0, |view| if view.current { view.allowed } else { 0 });
+        for uid in waiting {
+            self.tell_obstacle(&uid, now, out);
+            let Some(entry) = self.entries.get_mut(&uid) else {
+                continue;
+            };
+            let ready = entry.pod.as_ref().is_none_or(|pod| pod.ready);
+            let spared = view.is_some_and(|view| view.current && view.spares(ready));
+            if !all && !spared {
+                if room <= 0 {
+                    continue;
+                }
+                room -= 1;
+            }
+            if matches!(entry.eviction, Eviction::From(from) if from > now) {
+                entry.eviction = Eviction::From(now);
+                self.attend(&uid, now, out);
+            }
+        }
+    }
+
+    /// Tells what stands in a pod's way: once, from time to time that it is still there, and once more
+    /// when it has been there for too long.
+    fn tell_obstacle(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        let view = entry
+            .queued
+            .as_ref()
+            .and_then(|(id, _)| self.queues.view(id));
+        let stuck = matches!(
+            entry.state(now, self.settings.blocked_after),
+            State::Stuck(_)
+        );
+        let (Some(obstacle), Some(block)) = (&entry.obstacle, entry.block(view)) else {
+            return;
+        };
+        // What a budget wants is known a moment later, when its watch has begun.
+        let awaited = entry.queued.is_some() && view.is_none() && obstacle.times == 1;
+        let tell = match obstacle.again {
+            None if awaited => None,
+            None => Some((Announcement::Blocked(block.clone()), Duration::ZERO)),
+            Some(again) if obstacle.times > 1 && now >= again => {
+                Some((Announcement::StillBlocked(block.clone()), TELL_AGAIN))
+            }
+            Some(_) => None,
+        };
+        let tell_stuck = stuck && !obstacle.stuck_told;
+        let Some(obstacle) = &mut entry.obstacle else {
+            return;
+        };
+        if let Some((announcement, pause)) = tell {
+            obstacle.again = Some(later(now, pause));
+            out.push(Effect::Announce(announcement));
+        }
+        if tell_stuck {
+            obstacle.stuck_told = true;
+            out.push(Effect::Announce(Announcement::Stuck(block)));
+        }
+    }
+
+    /// Looks at every pod whose time has come, and then lets those ask for their eviction whose turn it
+    /// is: to be called after all that happened at one time, so that their order holds among all of them.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         while let Some((at, uid)) = self.agenda.first()
             && *at <= now
@@ -444,6 +388,7 @@ impl Ledger {
             let uid = uid.clone();
             self.attend(&uid, now, out);
         }
+        self.next_turns(out);
     }
 
     /// When to look again: never before, and not at all when nothing is to come.
@@ -479,9 +424,11 @@ impl Ledger {
     /// Every pod with a record.
     pub fn lines(&self, now: Timestamp) -> impl Iterator<Item = Line<'_>> {
         self.entries.values().filter_map(move |entry| {
-            let record = entry.record.as_ref()?;
-            let state = entry.state(record, now);
-            Some(Line { record, state })
+            Some(Line {
+                record: entry.record.as_ref()?,
+                state: entry.state(now, self.settings.blocked_after),
+                blocker: entry.blocker(),
+            })
         })
     }
 
@@ -490,70 +437,65 @@ impl Ledger {
         let Some(mut entry) = self.entries.remove(uid) else {
             return;
         };
-        self.unschedule(&mut entry, uid);
-        let Some(record) = &entry.record else {
+        let left = self.unschedule(&mut entry, uid);
+        entry.wake = match (&entry.record, &entry.pod) {
             // A pod that nobody touched: it is remembered while it lives.
-            self.entries.insert(uid.to_owned(), entry);
-            return;
+            (None, _) => None,
+            (Some(record), None) => Some(look_up(record, &mut entry.unseen_since, now, out)),
+            (Some(_), Some(pod)) if pod.terminating => None,
+            (Some(record), Some(pod)) => {
+                let patch = mark_pod(record, pod, &mut entry.marking, now, out);
+                let eviction = self.queue(uid, &mut entry, now, out);
+                patch.into_iter().chain(eviction).min()
+            }
         };
-        let mut wake = None;
-        let mut look_at =
-            |at: Timestamp| wake = Some(wake.map_or(at, |wake: Timestamp| wake.min(at)));
-        match &entry.pod {
-            None => {
-                let again = entry.unseen_since + UNSEEN_PATIENCE;
-                if now >= again {
-                    entry.unseen_since = now;
-                    out.push(Effect::LookUp(record.pod.clone()));
-                }
-                look_at(entry.unseen_since + UNSEEN_PATIENCE);
-            }
-            Some(pod) if pod.terminating => {}
-            Some(pod) => {
-                if let Some(change) = mark::wanted(record, pod) {
-                    let free = match &entry.marking {
-                        Marking::Idle => true,
-                        Marking::Asked => false,
-                        Marking::Refused { version } => *version != pod.version,
-                        Marking::Failed { again } => {
-                            if now < *again {
-                                look_at(*again);
-                            }
-                            now >= *again
-                        }
-                    };
-                    if free {
-                        entry.marking = Marking::Asked;
-                        out.push(Effect::Mark(change));
-                    }
-                }
-                if let Some(deadline) = record.deadline()
-                    && let Eviction::From(from) = entry.eviction
-                    && !pod.finished
-                    && !pod.mirror
-                {
-                    let from = deadline.max(from);
-                    if now >= from {
-                        let turn = (pod.priority, deadline, uid.to_owned());
-                        self.due.insert(turn.clone());
-                        entry.turn = Some(turn);
-                    } else {
-                        look_at(from);
-                    }
-                }
-            }
-        }
-        if let Some(wake) = wake {
+        if let Some(wake) = entry.wake {
             self.agenda.insert((wake, uid.to_owned()));
         }
-        entry.wake = wake;
         self.entries.insert(uid.to_owned(), entry);
-        self.next_turns(out);
+        if let Some(budget) = left {
+            self.queues.close_if_empty(&budget, out);
+        }
+    }
+
+    /// Puts a pod where it has to wait: for its time, for its turn, for a budget. Returns when to look
+    /// again.
+    fn queue(
+        &mut self,
+        uid: &str,
+        entry: &mut Entry,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) -> Option<Timestamp> {
+        let (record, pod) = (entry.record.as_ref()?, entry.pod.as_ref()?);
+        let at = record.eviction_time()?;
+        if entry.eviction == Eviction::Accepted || pod.finished || pod.mirror {
+            return None;
+        }
+        let turn = (pod.priority, at, uid.to_owned());
+        if now < at {
+            // Somebody gave it more time: what was refused before is of no interest any more.
+            entry.refusal = None;
+            entry.obstacle = None;
+        } else if let Some(budget) = entry.blocker()
+            && self.queues.enter(&budget, turn.clone(), out)
+        {
+            entry.queued = Some((budget, turn.clone()));
+        }
+        let Eviction::From(from) = entry.eviction else {
+            return None;
+        };
+        if now < at.max(from) {
+            return Some(at.max(from));
+        }
+        self.due.insert(turn.clone());
+        entry.turn = Some(turn);
+        None
     }
 
     /// Lets those whose turn it is ask for their eviction, as many as may be open at a time.
     fn next_turns(&mut self, out: &mut Vec<Effect>) {
-        while self.open_evictions < self.max_evictions
+        while self.open_evictions < self.settings.max_evictions
             && let Some((_, _, uid)) = self.due.pop_first()
         {
             if let Some(entry) = self.entries.get_mut(&uid)
@@ -567,90 +509,52 @@ impl Ledger {
         }
     }
 
-    fn unschedule(&mut self, entry: &mut Entry, uid: &str) {
+    /// Takes a pod out of everything that orders pods. Returns the budget that it waited for.
+    fn unschedule(&mut self, entry: &mut Entry, uid: &str) -> Option<BudgetId> {
         if let Some(wake) = entry.wake.take() {
             self.agenda.remove(&(wake, uid.to_owned()));
         }
         if let Some(turn) = entry.turn.take() {
             self.due.remove(&turn);
         }
+        let (budget, turn) = entry.queued.take()?;
+        self.queues.leave(&budget, &turn);
+        Some(budget)
     }
 }
 
-impl Entry {
-    fn new(record: Option<Record>, now: Timestamp) -> Self {
-        Self {
-            record,
-            restored: false,
-            pod: None,
-            unseen_since: now,
-            eviction: Eviction::From(Timestamp::MIN),
-            refusal: None,
-            marking: Marking::Idle,
-            wake: None,
-            turn: None,
-        }
+/// Has a pod looked up that the watch owes us for too long. Returns when to look again.
+fn look_up(
+    record: &Record,
+    unseen_since: &mut Timestamp,
+    now: Timestamp,
+    out: &mut Vec<Effect>,
+) -> Timestamp {
+    if now >= *unseen_since + UNSEEN_PATIENCE {
+        *unseen_since = now;
+        out.push(Effect::LookUp(record.pod.clone()));
     }
-
-    fn id(&self) -> Option<PodId> {
-        self.record.as_ref().map(|record| record.pod.clone())
-    }
-
-    fn state(&self, record: &Record, now: Timestamp) -> State<'_> {
-        let Some(pod) = &self.pod else {
-            return State::Unseen;
-        };
-        match (record.deadline(), &self.refusal) {
-            _ if pod.terminating || self.eviction == Eviction::Accepted => State::Terminating,
-            _ if pod.finished => State::Finished,
-            _ if pod.mirror => State::Static,
-            (None, _) => State::Recorded,
-            (Some(_), Some(refusal)) => State::Refused(&refusal.outcome),
-            (Some(deadline), None) if now < deadline => State::Scheduled,
-            (Some(_), None) => State::Due,
-        }
-    }
+    *unseen_since + UNSEEN_PATIENCE
 }
 
-/// Tells that the eviction was accepted.
-fn announce_eviction(record: &Record) -> Option<Effect> {
-    Some(Effect::Announce(Announcement::Evicted {
-        pod: record.pod.clone(),
-        decisive: record.decisive().clone(),
-        deadline: record.deadline()?,
-    }))
-}
-
-/// Tells of the latest so many interactions.
-fn announce_latest(record: &Record, untold: u32, out: &mut Vec<Effect>) {
-    let deeds: Vec<_> = record.deeds().collect();
-    let first = deeds.len().saturating_sub(untold as usize);
-    for known in &deeds[first..] {
-        out.push(announce_interaction(record, known));
+/// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
+fn mark_pod(
+    record: &Record,
+    pod: &PodView,
+    marking: &mut Marking,
+    now: Timestamp,
+    out: &mut Vec<Effect>,
+) -> Option<Timestamp> {
+    let change = mark::wanted(record, pod)?;
+    match marking {
+        Marking::Asked => return None,
+        Marking::Refused { version } if *version == pod.version => return None,
+        Marking::Failed { again } if now < *again => return Some(*again),
+        _ => {}
     }
-}
-
-fn announce_interaction(record: &Record, known: &Known) -> Effect {
-    Effect::Announce(Announcement::Interaction {
-        pod: record.pod.clone(),
-        known: known.clone(),
-        deadline: record.deadline(),
-    })
-}
-
-/// Tells of the interactions that the record has now and had not before.
-fn announce_news(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>) {
-    for known in record.deeds() {
-        let told = before.is_some_and(|before| {
-            before.deeds().any(|old| {
-                old.interaction.time == known.interaction.time
-                    && old.interaction.same_deed(&known.interaction)
-            })
-        });
-        if !told {
-            out.push(announce_interaction(record, known));
-        }
-    }
+    *marking = Marking::Asked;
+    out.push(Effect::Mark(change));
+    None
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 //! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and the
 //!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
 //! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
-//!   API) and `announce` (log and Events);
+//!   API), [`budgets`] (what stands in its way) and `announce` (log and Events);
 //! - [`metrics`] and [`debug`] show it all.
 #![warn(missing_docs)]
 
 mod announce;
 mod args;
+pub mod budgets;
 pub mod debug;
 mod effects;
 pub mod evict;
@@ -75,7 +76,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (effects, announcements) =
         effects::Effects::new(client.clone(), schedule.clone(), metrics.clone());
     let clock: schedule::Clock = Arc::new(Timestamp::now);
-    let ledger = ledger::Ledger::new(args.max_concurrent_evictions.into());
+    let ledger = ledger::Ledger::new(ledger::Settings {
+        max_evictions: args.max_concurrent_evictions.into(),
+        blocked_after: args.blocked_after,
+    });
     let journal = journal::Journal::new(&args.store);
     let task = schedule::Task::new(node.clone(), clock, journal, ledger, effects, inbox);
 

@@ -1,6 +1,8 @@
 //! The agent's metrics. Counters live here; gauges are read from the schedule at each scrape, so they
 //! cannot drift from it.
 
+use std::collections::BTreeMap;
+
 use curfew_core::{Action, Kind};
 use jiff::Timestamp;
 use prometheus::{
@@ -8,16 +10,22 @@ use prometheus::{
     Registry, core::Collector, proto::MetricFamily,
 };
 
-use crate::{debug::NodeSchedule, evict::Outcome, ledger::Announcement};
+use crate::{
+    debug::NodeSchedule,
+    evict::answer::Outcome,
+    ledger::{Announcement, State},
+};
 
-/// The states of a pod whose eviction is pending.
-const PENDING: [&str; 4] = ["scheduled", "due", "blocked", "retrying"];
+/// How many budgets have a series of their own; the others share one.
+const MAX_BUDGETS: usize = 20;
 
 /// The metrics of one agent.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     pending: IntGaugeVec,
+    protected: IntGauge,
+    blocked_by: IntGaugeVec,
     next: Gauge,
     records: IntGauge,
     interactions: IntCounterVec,
@@ -52,6 +60,18 @@ impl Metrics {
                     "Pods of this node that are still to be evicted, by where they stand.",
                 ),
                 &["state"],
+            )?,
+            protected: IntGauge::new(
+                "curfew_agent_protected_pods",
+                "Pods of this node that were interacted with and are never evicted.",
+            )?,
+            blocked_by: IntGaugeVec::new(
+                Opts::new(
+                    "curfew_agent_blocked_evictions",
+                    "Pods of this node that a PodDisruptionBudget keeps from being evicted, by budget; \
+                     beyond twenty budgets the rest is counted as other.",
+                ),
+                &["namespace", "poddisruptionbudget"],
             )?,
             next: Gauge::new(
                 "curfew_agent_next_eviction_timestamp_seconds",
@@ -129,8 +149,10 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 13] = [
+        let collectors: [Box<dyn Collector>; 15] = [
             Box::new(metrics.pending.clone()),
+            Box::new(metrics.protected.clone()),
+            Box::new(metrics.blocked_by.clone()),
             Box::new(metrics.next.clone()),
             Box::new(metrics.records.clone()),
             Box::new(metrics.interactions.clone()),
@@ -157,25 +179,31 @@ impl Metrics {
                 .interactions
                 .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
                 .inc(),
-            Announcement::Evicted { deadline, .. } => self
+            Announcement::Evicted { eviction_time, .. } => self
                 .lateness
-                .observe(now.duration_since(*deadline).as_secs_f64()),
-            Announcement::Blocked { .. } | Announcement::StoreRebuilt { .. } => {}
+                .observe(now.duration_since(*eviction_time).as_secs_f64()),
+            Announcement::Extended { .. }
+            | Announcement::Held { .. }
+            | Announcement::Blocked(_)
+            | Announcement::StillBlocked(_)
+            | Announcement::Stuck(_)
+            | Announcement::StoreRebuilt { .. } => {}
         }
     }
 
     /// All of them, with the gauges as the schedule stands.
     pub fn gather(&self, schedule: &NodeSchedule) -> Vec<MetricFamily> {
-        let pending = |state: &str| {
-            let count = schedule
-                .records
-                .iter()
-                .filter(|pod| pod.pending && pod.state == state);
+        let in_state = |state: &str| {
+            let count = schedule.records.iter().filter(|pod| pod.state == state);
             count.count() as i64
         };
-        for state in PENDING {
-            self.pending.with_label_values(&[state]).set(pending(state));
+        for state in State::PENDING {
+            self.pending
+                .with_label_values(&[state])
+                .set(in_state(state));
         }
+        self.protected.set(in_state(State::Protected.as_str()));
+        self.show_blockers(schedule);
         self.records.set(schedule.records.len() as i64);
         self.store_open.set(schedule.store.open.into());
         self.store_bytes.set(schedule.store.bytes as i64);
@@ -186,5 +214,31 @@ impl Metrics {
             .find_map(|pod| pod.eviction_time);
         self.next.set(next.map_or(0.0, |at| at.as_second() as f64));
         self.registry.gather()
+    }
+
+    /// Who stands in the way of how many, the greatest first.
+    fn show_blockers(&self, schedule: &NodeSchedule) {
+        let mut counts = BTreeMap::new();
+        for pod in &schedule.records {
+            if let Some(budget) = &pod.budget {
+                *counts
+                    .entry((pod.namespace.as_str(), budget.as_str()))
+                    .or_insert(0) += 1;
+            }
+        }
+        let mut counts: Vec<(i64, (&str, &str))> = counts
+            .into_iter()
+            .map(|(budget, count)| (count, budget))
+            .collect();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        self.blocked_by.reset();
+        for (at, (count, (namespace, budget))) in counts.into_iter().enumerate() {
+            let labels = if at < MAX_BUDGETS {
+                [namespace, budget]
+            } else {
+                ["other", "other"]
+            };
+            self.blocked_by.with_label_values(&labels).add(count);
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct PodView {
     pub annotations: BTreeMap<String, String>,
     /// Its priority; the lowest goes first.
     pub priority: i32,
+    /// Whether it is ready; disruption budgets count only those that are.
+    pub ready: bool,
     /// Whether it is on its way out already.
     pub terminating: bool,
     /// Whether all its containers have ended for good.
@@ -74,6 +76,15 @@ struct WatchedSpec {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct WatchedStatus {
     phase: Option<String>,
+    #[serde(default)]
+    conditions: Vec<WatchedCondition>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct WatchedCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
 }
 
 impl From<WatchedPod> for PodView {
@@ -94,6 +105,11 @@ impl From<WatchedPod> for PodView {
             }),
             annotations,
             priority: pod.spec.priority.unwrap_or_default(),
+            ready: pod
+                .status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             terminating: meta.deletion_timestamp.is_some(),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror,

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    budgets::{BudgetId, BudgetView},
     debug::NodeSchedule,
     effects::Effects,
-    evict,
+    evict::answer::Outcome,
     inspect::Holdings,
     journal::{Journal, Waiting, Written},
     keeper::Opened,
@@ -47,7 +48,8 @@ pub(crate) enum Message {
     PodGone(String),
     PodsListed(BTreeSet<String>),
     Marked(String, mark::Outcome, Option<PodView>),
-    Evicted(String, evict::Outcome),
+    Evicted(String, Outcome),
+    BudgetSeen(BudgetId, Option<BudgetView>),
     LookedUp(PodId, LookUp),
     Look(oneshot::Sender<NodeSchedule>),
     Dump(oneshot::Sender<Holdings>),
@@ -133,8 +135,17 @@ impl Schedule {
     }
 
     /// A request to evict the pod was answered.
-    pub(crate) async fn evicted(&self, uid: String, outcome: evict::Outcome) -> Result<(), Ended> {
+    pub(crate) async fn evicted(&self, uid: String, outcome: Outcome) -> Result<(), Ended> {
         self.tell(Message::Evicted(uid, outcome)).await
+    }
+
+    /// The watch of a budget saw it, or that it is gone.
+    pub(crate) async fn budget_seen(
+        &self,
+        id: BudgetId,
+        view: Option<BudgetView>,
+    ) -> Result<(), Ended> {
+        self.tell(Message::BudgetSeen(id, view)).await
     }
 
     /// A look-up of the pod was answered.
@@ -240,7 +251,7 @@ impl Task {
         Ok(())
     }
 
-    fn start(&self, effects: Vec<Effect>, now: Timestamp) {
+    fn start(&mut self, effects: Vec<Effect>, now: Timestamp) {
         for effect in effects {
             self.effects.start(effect, now);
         }
@@ -250,7 +261,7 @@ impl Task {
         match message {
             Message::Notice(notice, answer) => self.journal.add(Waiting { notice, answer }),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
-            Message::PodGone(uid) => self.ledger.gone(&uid),
+            Message::PodGone(uid) => self.ledger.gone(&uid, out),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
             Message::Marked(uid, outcome, pod) => {
                 if let Some(pod) = pod {
@@ -259,12 +270,13 @@ impl Task {
                 self.ledger.marked(&uid, outcome, now, out);
             }
             Message::Evicted(uid, outcome) => self.ledger.evicted(&uid, outcome, now, out),
+            Message::BudgetSeen(id, view) => self.ledger.budget_seen(&id, view, now, out),
             Message::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
                 self.ledger.answered(view, now, out);
             }
             // Another pod has its name.
             Message::LookedUp(pod, LookUp::Found(_) | LookUp::Gone) => {
-                self.ledger.gone(&pod.uid);
+                self.ledger.gone(&pod.uid, out);
             }
             Message::LookedUp(_, LookUp::Unknown) => {}
             // Whoever asked may have gone meanwhile.
@@ -361,7 +373,7 @@ impl Task {
 fn receipt(record: &Record) -> Receipt {
     Receipt {
         version: notice::VERSION,
-        eviction_time: record.deadline(),
+        eviction_time: record.eviction_time(),
         interactions: record.interactions(),
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn pod(uid: &str, version: u32) -> PodView {
         labelled: false,
         annotations: BTreeMap::new(),
         priority: 0,
+        ready: true,
         terminating: false,
         finished: false,
         mirror: false,

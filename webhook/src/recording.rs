@@ -103,7 +103,7 @@ impl Recorder {
             Ok(record) => {
                 self.metrics.recorded(Home::Metadata, known.len());
                 Ok(Trace {
-                    deadline: record.deadline(),
+                    deadline: record.eviction_time(),
                     pod: record.pod,
                     home: Home::Metadata,
                     without_agent: Some(agent),

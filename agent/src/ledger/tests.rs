@@ -1,5 +1,8 @@
 //! What the ledger decides, event by event, on a clock that the tests turn.
 
+mod budgets;
+mod wishes;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -16,7 +19,10 @@ impl Bench {
     }
 
     fn with(records: Vec<Record>, max_evictions: usize) -> Self {
-        let mut ledger = Ledger::new(max_evictions);
+        let mut ledger = Ledger::new(Settings {
+            max_evictions,
+            blocked_after: Duration::from_secs(3600),
+        });
         ledger.restore(records, at(0), &mut Vec::new());
         Self { ledger, now: at(0) }
     }
@@ -46,6 +52,19 @@ impl Bench {
             .collect()
     }
 
+    /// The request to evict a pod is answered; returns what people are told.
+    fn answer(&mut self, uid: &str, outcome: Outcome) -> Vec<Announcement> {
+        self.told(|ledger, now, out| ledger.evicted(uid, outcome, now, out))
+    }
+
+    /// The watch of the budget `web` sees it.
+    fn budget(&mut self, view: Option<BudgetView>) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.ledger.budget_seen(&web(), view, self.now, &mut out);
+        self.ledger.tick(self.now, &mut out);
+        out
+    }
+
     fn tick_at(&mut self, second: i64) -> Vec<Effect> {
         self.now = at(second);
         self.effects(|ledger, now, out| ledger.tick(now, out))
@@ -66,6 +85,32 @@ impl Bench {
             .find(|line| line.record.pod.uid == uid);
         line.map_or("none", |line| line.state.as_str())
     }
+}
+
+fn web() -> BudgetId {
+    BudgetId {
+        namespace: "shop".into(),
+        name: "web".into(),
+    }
+}
+
+/// The budget refuses.
+fn no_room() -> Outcome {
+    Outcome::Budget {
+        name: Some("web".into()),
+        why: "needs 2".into(),
+    }
+}
+
+fn room(allowed: i32) -> Option<BudgetView> {
+    Some(BudgetView {
+        generation: 1,
+        current: true,
+        allowed,
+        healthy: 1,
+        desired: 2,
+        always_unhealthy: false,
+    })
 }
 
 fn evict(uid: &str) -> Effect {
@@ -117,27 +162,6 @@ fn a_clock_that_jumps_back_evicts_nothing_again() {
 }
 
 #[test]
-fn a_refused_eviction_is_told_once_and_asked_again() {
-    let mut bench = Bench::new();
-    bench.touched("u");
-    bench.tick_at(600);
-    let no_room = Outcome::Budget("needs 2".into());
-    let refuse = |ledger: &mut Ledger, now, out: &mut Vec<Effect>| {
-        ledger.evicted("u", Outcome::Budget("needs 2".into()), now, out);
-    };
-    let told = bench.told(refuse);
-    let blocked = Announcement::Blocked {
-        pod: pod_id("u"),
-        why: no_room,
-    };
-    assert_eq!(told, [blocked]);
-    assert_eq!(bench.state("u"), "blocked");
-    assert_eq!(bench.tick_at(603), [evict("u")]);
-    assert_eq!(bench.told(refuse), [], "people know");
-    assert_eq!(bench.tick_at(620), [evict("u")]);
-}
-
-#[test]
 fn the_lowest_priority_goes_first_and_few_at_a_time() {
     let mut bench = Bench::with(Vec::new(), 2);
     for (uid, priority) in [("high", 100), ("low", -5), ("mid", 7)] {
@@ -148,16 +172,10 @@ fn the_lowest_priority_goes_first_and_few_at_a_time() {
         };
         bench.effects(|ledger, now, out| ledger.seen(view, now, out));
     }
-    // The first comes alone when its timer fires; due together, the order is by priority.
-    bench.now = at(600);
-    bench.ledger.max_evictions = 0;
-    bench.effects(|ledger, now, out| ledger.tick(now, out));
-    bench.ledger.max_evictions = 2;
-    let effects = bench.effects(|ledger, _, out| ledger.next_turns(out));
-    assert_eq!(effects, [evict("low"), evict("mid")]);
-    let effects =
-        bench.effects(|ledger, now, out| ledger.evicted("mid", Outcome::Accepted, now, out));
-    assert_eq!(effects, [evict("high")]);
+    assert_eq!(bench.tick_at(600), [evict("low"), evict("mid")]);
+    bench.answer("mid", Outcome::Accepted);
+    assert_eq!(bench.tick_at(600), [evict("high")]);
+    assert_eq!(bench.tick_at(601), [], "two are open");
 }
 
 #[test]
@@ -167,7 +185,7 @@ fn a_record_ends_with_its_pod_and_not_with_another_of_its_name() {
     bench.ledger.take_dirty();
     bench.effects(|ledger, now, out| ledger.seen(pod("another", 9), now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    bench.effects(|ledger, _, _| ledger.gone("u"));
+    bench.effects(|ledger, _, out| ledger.gone("u", out));
     assert_eq!(bench.state("u"), "none");
     assert_eq!(bench.ledger.take_dirty(), Batch::from([("u".into(), None)]));
     assert_eq!(bench.tick_at(9000), []);
@@ -179,17 +197,18 @@ fn a_pod_that_is_gone_before_the_answer_is_told_all_the_same() {
     bench.touched("a");
     bench.touched("b");
     assert_eq!(bench.tick_at(600), [evict("a")]);
-    let effects = bench.effects(|ledger, _, _| ledger.gone("a"));
+    let effects = bench.effects(|ledger, _, out| ledger.gone("a", out));
     assert_eq!(effects, [], "the request is still open");
     let mut out = Vec::new();
     bench
         .ledger
         .evicted("a", Outcome::Accepted, at(600), &mut out);
     assert!(
-        matches!(&out[..], [Effect::Announce(Announcement::Evicted { .. }), next] if *next == evict("b")),
+        matches!(&out[..], [Effect::Announce(Announcement::Evicted { .. })]),
         "{out:?}"
     );
     assert_eq!(bench.state("a"), "none");
+    assert_eq!(bench.tick_at(600), [evict("b")]);
 }
 
 #[test]
@@ -210,7 +229,7 @@ fn a_pod_that_is_there_though_it_was_said_to_be_gone_is_asked_for_again() {
 fn a_late_answer_does_not_bring_a_pod_back() {
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.effects(|ledger, _, _| ledger.gone("u"));
+    bench.effects(|ledger, _, out| ledger.gone("u", out));
     let effects = bench.effects(|ledger, now, out| {
         ledger.answered(marked(&record("u", shell(0)), 3), now, out);
         ledger.marked("u", mark::Outcome::Done, now, out);
@@ -280,7 +299,7 @@ fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
     let there = BTreeSet::from(["there".to_owned()]);
     let effects = bench.effects(|ledger, now, out| ledger.listed(&there, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("old"))]);
-    bench.effects(|ledger, _, _| ledger.gone("old"));
+    bench.effects(|ledger, _, out| ledger.gone("old", out));
     assert_eq!(bench.state("old"), "none");
     assert_eq!(bench.state("there"), "scheduled");
 }
@@ -308,7 +327,7 @@ fn a_pod_that_cannot_usefully_be_evicted_is_left() {
                 mirror: true,
                 ..marked(&record("u", shell(0)), 2)
             },
-            "static",
+            "protected",
         ),
         (
             PodView {

@@ -1,0 +1,432 @@
+//! The words: which Event tells what, as `kubectl describe pod` and `kubectl events` show it.
+
+use std::borrow::Cow;
+
+use curfew_core::{Action, Kind, Known, PodId, duration, text::cut};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+
+use crate::{
+    evict::answer::Outcome,
+    ledger::{Announcement, Block, Consequence},
+};
+
+/// Who reports, in Events.
+const CONTROLLER: &str = "curfew.dev/agent";
+
+/// The API server's limit of a note is 1,024 bytes.
+const MAX_NOTE: usize = 1024;
+
+/// As much of a user's name as a note has room for.
+const MAX_USER: usize = 256;
+
+/// What an Event says, and of what.
+struct Telling {
+    regarding: ObjectReference,
+    related: Option<ObjectReference>,
+    warning: bool,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+}
+
+/// The Event that tells it. `stamp` makes its name one of its own.
+pub(super) fn of(
+    announcement: &Announcement,
+    instance: &str,
+    now: Timestamp,
+    stamp: i128,
+) -> Event {
+    let telling = telling(announcement);
+    let stem = name_stem(telling.regarding.name.as_deref().unwrap_or_default());
+    // As client-go names them; the pod's name may be as long as an Event's. A series is found again by
+    // its name.
+    let name = match announcement {
+        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+            format!("{stem}.{:x}.blocked", block.since.as_nanosecond())
+        }
+        _ => format!("{stem}.{stamp:x}"),
+    };
+    // Events of what has no namespace stand in the default one.
+    let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(telling.regarding),
+        related: telling.related,
+        type_: Some(if telling.warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(telling.reason.to_owned()),
+        action: Some(telling.action.to_owned()),
+        note: Some(cut(&telling.note, MAX_NOTE).into_owned()),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        ..Event::default()
+    }
+}
+
+fn telling(announcement: &Announcement) -> Telling {
+    let pod_event = |pod, warning, reason, action, note| Telling {
+        regarding: of_pod(pod),
+        related: None,
+        warning,
+        reason,
+        action,
+        note,
+    };
+    match announcement {
+        Announcement::Interaction {
+            pod,
+            known,
+            eviction_time,
+        } => {
+            let note = interaction(known, *eviction_time);
+            pod_event(pod, true, "PodInteraction", "Interact", note)
+        }
+        Announcement::Extended {
+            pod,
+            extension,
+            consequence,
+        } => {
+            let what = match extension {
+                Some(extension) => format!(
+                    "{} extended the pod's time by {}",
+                    by(&extension.requester),
+                    cut(&extension.text, 64)
+                ),
+                None => "the pod's time is extended no longer".to_owned(),
+            };
+            let note = format!("{what}; {}", follows(*consequence));
+            pod_event(pod, false, "PodInteractionExtended", "Extend", note)
+        }
+        Announcement::Held {
+            pod,
+            hold: Some(hold),
+            consequence,
+        } => {
+            let follows = match consequence {
+                Consequence::EvictionAt(at) => {
+                    format!("unless it is released, it will be evicted at {at}")
+                }
+                other => follows(*other),
+            };
+            let note = format!(
+                "{} holds the pod; {follows}; reason: {}",
+                by(&hold.requester),
+                hold.reason
+            );
+            pod_event(pod, false, "PodInteractionHeld", "Hold", note)
+        }
+        Announcement::Held {
+            pod,
+            hold: None,
+            consequence,
+        } => {
+            let note = format!("the pod is held no longer; {}", follows(*consequence));
+            pod_event(pod, false, "PodInteractionReleased", "Release", note)
+        }
+        Announcement::Evicted {
+            pod,
+            decisive,
+            eviction_time,
+        } => {
+            let did = &decisive.interaction;
+            let note = format!(
+                "evicted: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
+                by(&did.user),
+                did.kind,
+                did.time
+            );
+            pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
+        }
+        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+            let note = format!(
+                "cannot be evicted yet: {}; {}",
+                block.why.message(),
+                advice(block)
+            );
+            blocked(block, note)
+        }
+        Announcement::Stuck(block) => {
+            let note = format!(
+                "should have been evicted at {} and still is not: {}; {}",
+                block.eviction_time,
+                block.why.message(),
+                advice(block)
+            );
+            blocked(block, note)
+        }
+        Announcement::StoreRebuilt { node, moved_to } => Telling {
+            regarding: of_node(node),
+            related: None,
+            warning: true,
+            reason: "StoreRebuilt",
+            action: "Rebuild",
+            note: format!(
+                "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
+                 pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
+            ),
+        },
+    }
+}
+
+fn interaction(known: &Known, eviction_time: Option<Timestamp>) -> String {
+    let did = &known.interaction;
+    let what = match did.kind {
+        Kind::Exec => "ran a command",
+        Kind::Attach => "attached",
+        Kind::Portforward => "forwarded a port",
+        Kind::Debug => "added a debug container",
+    };
+    let mut note = format!("{} {what} ({}) at {}", by(&did.user), did.kind, did.time);
+    if let Some(container) = &did.container {
+        note += &format!(", container {container}");
+    }
+    match eviction_time {
+        Some(at) => note += &format!("; the pod will be evicted at {at}"),
+        None => note += "; it is only recorded, the pod stays",
+    }
+    if eviction_time.is_some() && known.terms.action == Action::Record {
+        note += " because of another interaction";
+    }
+    if let (None, Some(exemption)) = (eviction_time, known.terms.exemption) {
+        note += &format!(" ({})", exemption.as_str());
+    }
+    // Last, so that nothing else is lost when it is cut.
+    if !did.command.is_empty() {
+        note += &format!("; command: {}", did.command);
+    }
+    note
+}
+
+fn follows(consequence: Consequence) -> String {
+    match consequence {
+        Consequence::EvictionAt(at) => format!("it will be evicted at {at}"),
+        Consequence::TooLong(longest) => format!(
+            "that is without effect: {} is the longest that is allowed",
+            duration::format(longest)
+        ),
+        Consequence::TooLate => {
+            "that is without effect: the pod is already on its way out".to_owned()
+        }
+        Consequence::NoTimer => "no timer runs for it".to_owned(),
+    }
+}
+
+/// What would help.
+fn advice(block: &Block) -> &'static str {
+    match &block.why {
+        Outcome::Budget { .. } if block.policy_would_free => {
+            "the pod is not ready: unhealthyPodEvictionPolicy: AlwaysAllow in that budget would let it \
+             go; otherwise it goes when the budget has room"
+        }
+        Outcome::Budget { .. } => "it goes as soon as the budget has room",
+        Outcome::Budgets(_) => "leave only one PodDisruptionBudget whose selector matches the pod",
+        Outcome::Denied(_) => {
+            "an admission webhook or policy that is not Curfew's stands in the way"
+        }
+        _ => "check the rights of the ServiceAccount curfew-agent",
+    }
+}
+
+fn blocked(block: &Block, note: String) -> Telling {
+    let related = match &block.why {
+        Outcome::Budget { name, .. } => name.as_deref(),
+        _ => None,
+    };
+    Telling {
+        regarding: of_pod(&block.pod),
+        related: related.map(|name| ObjectReference {
+            api_version: Some("policy/v1".to_owned()),
+            kind: Some("PodDisruptionBudget".to_owned()),
+            namespace: Some(block.pod.namespace.clone()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        }),
+        warning: true,
+        reason: "PodInteractionEvictionBlocked",
+        action: "Evict",
+        note,
+    }
+}
+
+/// A user's name, or somebody.
+fn by(user: &str) -> Cow<'_, str> {
+    match user {
+        "" => "somebody".into(),
+        user => cut(user, MAX_USER),
+    }
+}
+
+fn of_pod(pod: &PodId) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The kubelet, too, gives a node's name as its UID, and `kubectl describe node` looks for that.
+fn of_node(node: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(node.to_owned()),
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// As much of a name as leaves room for the rest; it does not end in the separator of labels.
+fn name_stem(name: &str) -> &str {
+    let end = name.len().min(200);
+    name.get(..end)
+        .unwrap_or_default()
+        .trim_end_matches(['.', '-'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, record, shell};
+    use curfew_core::{
+        Command, interaction,
+        metadata::{Extension, Hold},
+    };
+    use std::time::Duration;
+
+    fn event(announcement: &Announcement) -> Event {
+        of(announcement, "curfew-agent-x", at(0), 7)
+    }
+
+    fn note_of(announcement: &Announcement) -> String {
+        event(announcement).note.unwrap()
+    }
+
+    fn block(policy_would_free: bool) -> Block {
+        Block {
+            pod: record("u-1", shell(0)).pod,
+            why: Outcome::Budget {
+                name: Some("web".into()),
+                why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
+            },
+            policy_would_free,
+            eviction_time: at(600),
+            since: at(601),
+            times: 1,
+        }
+    }
+
+    #[test]
+    fn says_who_how_which_command_when_and_what_follows() {
+        let announcement = Announcement::Interaction {
+            pod: record("u-1", shell(0)).pod,
+            known: shell(0),
+            eviction_time: Some(at(600)),
+        };
+        assert_eq!(
+            note_of(&announcement),
+            "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
+             evicted at 2027-01-15T08:10:00Z; command: sh -c id"
+        );
+    }
+
+    #[test]
+    fn names_the_budget_its_numbers_and_what_would_help() {
+        let told = event(&Announcement::Blocked(block(false)));
+        let note = told.note.unwrap();
+        assert!(
+            note.contains("budget web needs 2 healthy pods and has 1"),
+            "{note}"
+        );
+        assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
+        let note = note_of(&Announcement::Stuck(block(true)));
+        assert!(
+            note.contains("still is not") && note.contains("AlwaysAllow"),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn a_series_keeps_its_name_and_all_others_have_their_own() {
+        let mut later = block(false);
+        later.times = 9;
+        let first = event(&Announcement::Blocked(block(false)));
+        let again = event(&Announcement::StillBlocked(later.clone()));
+        assert_eq!(first.metadata.name, again.metadata.name);
+        assert_ne!(
+            first.metadata.name,
+            event(&Announcement::Stuck(later)).metadata.name
+        );
+    }
+
+    #[test]
+    fn tells_what_follows_from_extension_and_hold() {
+        let pod = record("u-1", shell(0)).pod;
+        let extended = |consequence| {
+            note_of(&Announcement::Extended {
+                pod: pod.clone(),
+                extension: Some(Extension {
+                    by: Duration::from_secs(1800),
+                    text: "30m".into(),
+                    requester: "bob".into(),
+                }),
+                consequence,
+            })
+        };
+        assert_eq!(
+            extended(Consequence::EvictionAt(at(2400))),
+            "bob extended the pod's time by 30m; it will be evicted at 2027-01-15T08:40:00Z"
+        );
+        assert!(extended(Consequence::TooLate).contains("already on its way out"));
+        assert!(
+            extended(Consequence::TooLong(Duration::from_secs(60))).contains("1m0s is the longest")
+        );
+        let held = event(&Announcement::Held {
+            pod: pod.clone(),
+            hold: Some(Hold {
+                reason: "evidence".into(),
+                requester: String::new(),
+            }),
+            consequence: Consequence::EvictionAt(at(9000)),
+        });
+        assert_eq!(
+            (held.reason.as_deref(), held.note.as_deref()),
+            (
+                Some("PodInteractionHeld"),
+                Some(
+                    "somebody holds the pod; unless it is released, it will be evicted at \
+                     2027-01-15T10:30:00Z; reason: evidence"
+                )
+            )
+        );
+    }
+
+    #[test]
+    fn fits_the_limits_of_the_api_whatever_users_send() {
+        let mut known = shell(0);
+        known.interaction.user = "ü".repeat(interaction::MAX_USER / 2);
+        known.interaction.command = Command::new(["x".repeat(5000)]);
+        let mut pod = record("u-1", shell(0)).pod;
+        pod.name = "a.".repeat(126);
+        let event = event(&Announcement::Interaction {
+            pod,
+            known,
+            eviction_time: Some(at(600)),
+        });
+        let note = event.note.unwrap();
+        assert!(note.len() <= MAX_NOTE, "{}", note.len());
+        assert!(note.contains("evicted at"));
+        let name = event.metadata.name.unwrap();
+        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+    }
+}

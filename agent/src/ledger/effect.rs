@@ -1,0 +1,114 @@
+//! What the ledger wants done, and what it has people told.
+
+use std::time::Duration;
+
+use curfew_core::{
+    Known, PodId,
+    metadata::{Extension, Hold},
+};
+use jiff::Timestamp;
+
+use crate::{budgets::BudgetId, evict::answer::Outcome, mark::Change};
+
+/// Something to do outside. Each is answered by an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Change the pod's metadata; answered by [`Ledger::marked`](super::Ledger::marked).
+    Mark(Change),
+    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](super::Ledger::evicted).
+    Evict(PodId),
+    /// Look whether the pod still exists, which the watch did not show; answered by
+    /// [`Ledger::looked_up`](super::Ledger::answered) or by the pod as it was found.
+    LookUp(PodId),
+    /// Begin to watch this budget; answered by [`Ledger::budget_seen`](super::Ledger::budget_seen), again
+    /// and again.
+    WatchBudget(BudgetId),
+    /// Watch it no longer.
+    UnwatchBudget(BudgetId),
+    /// Tell people.
+    Announce(Announcement),
+}
+
+/// What people are told of, by an Event on the pod, a line in the log and a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// Somebody reached into the pod.
+    Interaction {
+        /// The pod.
+        pod: PodId,
+        /// Who, how, and what follows.
+        known: Known,
+        /// When the pod goes.
+        eviction_time: Option<Timestamp>,
+    },
+    /// Somebody extended the pod's time, or took that back.
+    Extended {
+        /// The pod.
+        pod: PodId,
+        /// What stands on the pod now.
+        extension: Option<Extension>,
+        /// What follows.
+        consequence: Consequence,
+    },
+    /// Somebody had the pod held, or released it.
+    Held {
+        /// The pod.
+        pod: PodId,
+        /// What stands on the pod now.
+        hold: Option<Hold>,
+        /// What follows.
+        consequence: Consequence,
+    },
+    /// The API server accepted the eviction.
+    Evicted {
+        /// The pod.
+        pod: PodId,
+        /// Whose interaction set the deadline.
+        decisive: Known,
+        /// When it was to be.
+        eviction_time: Timestamp,
+    },
+    /// The eviction was refused for a reason that people can do something about.
+    Blocked(Block),
+    /// It still is, for the same reason.
+    StillBlocked(Block),
+    /// It has been refused for so long that nobody seems to do something about it.
+    Stuck(Block),
+    /// The store was damaged, and a new one was begun.
+    StoreRebuilt {
+        /// The node whose store it is.
+        node: String,
+        /// Where the damaged one is.
+        moved_to: String,
+    },
+}
+
+/// What follows from an extension or a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// The pod is evicted then.
+    EvictionAt(Timestamp),
+    /// Nothing: it is longer than this, the longest that is allowed.
+    TooLong(Duration),
+    /// Nothing: the pod is on its way out.
+    TooLate,
+    /// Nothing: no timer runs.
+    NoTimer,
+}
+
+/// A refusal that people are told of: once, and then from time to time that it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The pod.
+    pub pod: PodId,
+    /// What stands in the way.
+    pub why: Outcome,
+    /// Whether the pod is not ready and another policy of the budget for such pods would let it go.
+    pub policy_would_free: bool,
+    /// When it was to be evicted.
+    pub eviction_time: Timestamp,
+    /// When it was refused for this reason first.
+    pub since: Timestamp,
+    /// How often it was since.
+    pub times: u32,
+}

@@ -1,0 +1,283 @@
+//! One pod of the ledger: what is known of it, and where it stands.
+
+use curfew_core::{Exemption, PodId, Record, metadata, record::later};
+use jiff::Timestamp;
+use std::time::Duration;
+
+use super::effect::{Block, Consequence};
+use crate::{
+    budgets::{BudgetId, BudgetView},
+    evict::answer::Outcome,
+    pods::PodView,
+};
+
+/// The order of evictions: lowest priority first, then the earliest eviction time.
+pub(super) type Turn = (i32, Timestamp, String);
+
+/// Where a pod stands on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// It may be asked for from this time on, its deadline included.
+    From(Timestamp),
+    /// The request is open.
+    Asked,
+    /// The API server accepted; the pod has its grace period, and its finalizers.
+    Accepted,
+}
+
+/// How often an eviction was refused in a row, and why the last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) outcome: Outcome,
+    pub(super) tries: u32,
+}
+
+/// Where the pod's metadata stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Marking {
+    /// Nothing is under way.
+    Idle,
+    /// The patch is open.
+    Asked,
+    /// It failed and is tried again then.
+    Failed { again: Timestamp },
+    /// The API server takes no such patch for the pod as it is: only a changed pod is tried again.
+    Refused { version: String },
+}
+
+/// What people are told of what stands in the way. It outlives refusals that only pass, so that one
+/// cause that comes and goes is told once.
+#[derive(Debug, Clone)]
+pub(super) struct Obstacle {
+    pub(super) why: Outcome,
+    pub(super) since: Timestamp,
+    pub(super) times: u32,
+    /// When it may be told that it goes on; none before it was told at all.
+    pub(super) again: Option<Timestamp>,
+    pub(super) stuck_told: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Option<Record>,
+    pub(super) pod: Option<PodView>,
+    /// Whether the record is from the store and the pod has yet to show how much of it was told: the
+    /// agent may have been killed between the two.
+    pub(super) restored: bool,
+    /// Since when the watch owes us the pod.
+    pub(super) unseen_since: Timestamp,
+    pub(super) eviction: Eviction,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) obstacle: Option<Obstacle>,
+    pub(super) marking: Marking,
+    pub(super) wake: Option<Timestamp>,
+    /// The place among those that wait for an eviction request, while it is there.
+    pub(super) turn: Option<Turn>,
+    /// The place among those that wait for a budget, while it is there.
+    pub(super) queued: Option<(BudgetId, Turn)>,
+}
+
+impl Entry {
+    pub(super) fn new(pod: Option<PodView>, now: Timestamp) -> Self {
+        Self {
+            record: None,
+            pod,
+            restored: false,
+            unseen_since: now,
+            eviction: Eviction::From(Timestamp::MIN),
+            refusal: None,
+            obstacle: None,
+            marking: Marking::Idle,
+            wake: None,
+            turn: None,
+            queued: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<PodId> {
+        self.record.as_ref().map(|record| record.pod.clone())
+    }
+
+    /// Whether the pod is on its way out, so that nothing said about it changes that.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
+    }
+
+    /// Takes note of a refusal that people can do something about.
+    pub(super) fn meet(&mut self, refusal: &Outcome, now: Timestamp) {
+        if !refusal.concerns_people() {
+            return;
+        }
+        match &mut self.obstacle {
+            Some(obstacle) if obstacle.why.same_cause(refusal) => {
+                obstacle.why = refusal.clone();
+                obstacle.times = obstacle.times.saturating_add(1);
+            }
+            other => {
+                *other = Some(Obstacle {
+                    why: refusal.clone(),
+                    since: now,
+                    times: 1,
+                    again: None,
+                    stuck_told: false,
+                });
+            }
+        }
+    }
+
+    /// The budget that refused the pod the last time, while the pod is still to go.
+    pub(super) fn blocker(&self) -> Option<BudgetId> {
+        let pod = self.pod.as_ref()?;
+        let Outcome::Budget {
+            name: Some(name), ..
+        } = &self.refusal.as_ref()?.outcome
+        else {
+            return None;
+        };
+        (!self.is_leaving() && !pod.finished).then(|| BudgetId {
+            namespace: pod.id.namespace.clone(),
+            name: name.clone(),
+        })
+    }
+
+    /// What follows from the extension that stands on the pod.
+    pub(super) fn extended(&self, record: &Record) -> Consequence {
+        let longest = record.decisive().terms.max_extension;
+        match &record.extension {
+            Some(extension) if extension.by > longest => Consequence::TooLong(longest),
+            _ => self.consequence(record),
+        }
+    }
+
+    /// What follows from the pod's terms, and from what people said of it.
+    pub(super) fn consequence(&self, record: &Record) -> Consequence {
+        match record.eviction_time() {
+            _ if self.is_leaving() => Consequence::TooLate,
+            Some(at) => Consequence::EvictionAt(at),
+            None => Consequence::NoTimer,
+        }
+    }
+
+    /// What people are told of the obstacle.
+    pub(super) fn block(&self, view: Option<&BudgetView>) -> Option<Block> {
+        let obstacle = self.obstacle.as_ref()?;
+        let ready = self.pod.as_ref().is_none_or(|pod| pod.ready);
+        let record = self.record.as_ref()?;
+        Some(Block {
+            pod: record.pod.clone(),
+            why: obstacle.why.clone(),
+            policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
+            eviction_time: record.eviction_time()?,
+            since: obstacle.since,
+            times: obstacle.times,
+        })
+    }
+
+    pub(super) fn state(&self, now: Timestamp, blocked_after: Duration) -> State<'_> {
+        let (Some(record), Some(pod)) = (&self.record, &self.pod) else {
+            return State::Unseen;
+        };
+        let Some(at) = record.eviction_time() else {
+            return match record.exemption() {
+                _ if self.is_leaving() => State::Terminating,
+                _ if pod.finished => State::Finished,
+                Some(Exemption::Protected) => State::Protected,
+                _ => State::Recorded,
+            };
+        };
+        let stuck = self
+            .obstacle
+            .as_ref()
+            .filter(|obstacle| obstacle.why.is_blocked() && now >= later(at, blocked_after));
+        match (&self.refusal, stuck) {
+            _ if self.is_leaving() => State::Terminating,
+            _ if pod.finished => State::Finished,
+            _ if pod.mirror => State::Protected,
+            _ if now < at && record.hold.is_some() => State::Held,
+            _ if now < at => State::Scheduled,
+            (_, Some(obstacle)) => State::Stuck(&obstacle.why),
+            (Some(refusal), None) => State::Refused(&refusal.outcome),
+            (None, None) => State::Due,
+        }
+    }
+}
+
+/// What the pod's own metadata tell. Those that cannot be read tell nothing, which is logged.
+pub(super) fn marks(pod: &PodView) -> metadata::Marks {
+    metadata::read(&pod.id, &pod.annotations).unwrap_or_else(|error| {
+        tracing::warn!(pod = %pod.id, uid = pod.id.uid, %error, "the pod's metadata cannot be read");
+        metadata::Marks::default()
+    })
+}
+
+/// A pod as the ledger has it, for those who look into the agent.
+#[derive(Debug, Clone)]
+pub struct Line<'a> {
+    /// What is known.
+    pub record: &'a Record,
+    /// Where it stands.
+    pub state: State<'a>,
+    /// The budget that stands in the way.
+    pub blocker: Option<BudgetId>,
+}
+
+/// Where a pod stands, in the words of `/v1/schedule` and of the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State<'a> {
+    /// No timer runs.
+    Recorded,
+    /// It is one of those that are never evicted.
+    Protected,
+    /// Its eviction lies ahead.
+    Scheduled,
+    /// The same, and later than its deadline, because somebody has it held.
+    Held,
+    /// Its time has come; the request waits for its turn or its answer.
+    Due,
+    /// It was refused and will be asked again.
+    Refused(&'a Outcome),
+    /// A disruption budget has refused it for longer than `--blocked-after`.
+    Stuck(&'a Outcome),
+    /// It is on its way out.
+    Terminating,
+    /// All its containers ended by themselves.
+    Finished,
+    /// The watch has not shown it yet.
+    Unseen,
+}
+
+impl State<'_> {
+    /// The names of those states in which a pod is still to be evicted.
+    pub const PENDING: [&'static str; 6] =
+        ["scheduled", "held", "due", "blocked", "stuck", "retrying"];
+
+    /// Its name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Recorded => "recorded",
+            State::Protected => "protected",
+            State::Scheduled => "scheduled",
+            State::Held => "held",
+            State::Due => "due",
+            State::Refused(outcome) if outcome.is_blocked() => "blocked",
+            State::Refused(_) => "retrying",
+            State::Stuck(_) => "stuck",
+            State::Terminating => "terminating",
+            State::Finished => "finished",
+            State::Unseen => "unseen",
+        }
+    }
+
+    /// Whether the pod is still to be evicted.
+    pub fn is_pending(&self) -> bool {
+        Self::PENDING.contains(&self.as_str())
+    }
+
+    /// What stands in the way, in the words of who refused.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            State::Refused(outcome) | State::Stuck(outcome) => Some(outcome.message()),
+            _ => None,
+        }
+    }
+}

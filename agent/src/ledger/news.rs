@@ -1,0 +1,77 @@
+//! What people are told of a record: pure, so that each telling stands in one place.
+
+use curfew_core::{Known, Record};
+
+use super::{
+    effect::{Announcement, Effect},
+    entry::Entry,
+};
+
+/// Tells that the eviction was accepted.
+pub(super) fn eviction(record: &Record) -> Option<Effect> {
+    Some(Effect::Announce(Announcement::Evicted {
+        pod: record.pod.clone(),
+        decisive: record.decisive().clone(),
+        eviction_time: record.eviction_time()?,
+    }))
+}
+
+/// Tells of the latest so many interactions.
+pub(super) fn latest(record: &Record, untold: u32, out: &mut Vec<Effect>) {
+    let deeds: Vec<_> = record.deeds().collect();
+    let first = deeds.len().saturating_sub(untold as usize);
+    for known in &deeds[first..] {
+        out.push(interaction(record, known));
+    }
+}
+
+/// Tells of the interactions that the record has now and had not before.
+pub(super) fn interactions(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>) {
+    for known in record.deeds() {
+        let told = before.is_some_and(|before| {
+            before.deeds().any(|old| {
+                old.interaction.time == known.interaction.time
+                    && old.interaction.same_deed(&known.interaction)
+            })
+        });
+        if !told {
+            out.push(interaction(record, known));
+        }
+    }
+}
+
+/// Tells of an extension or a hold that came, changed or went. A record that was rebuilt from the pod
+/// has nothing to compare them with: they were told before.
+pub(super) fn wishes(
+    before: Option<&Record>,
+    record: &Record,
+    entry: &Entry,
+    out: &mut Vec<Effect>,
+) {
+    let Some(before) = before else {
+        return;
+    };
+    let pod = &record.pod;
+    if before.extension != record.extension {
+        out.push(Effect::Announce(Announcement::Extended {
+            pod: pod.clone(),
+            extension: record.extension.clone(),
+            consequence: entry.extended(record),
+        }));
+    }
+    if before.hold != record.hold {
+        out.push(Effect::Announce(Announcement::Held {
+            pod: pod.clone(),
+            hold: record.hold.clone(),
+            consequence: entry.consequence(record),
+        }));
+    }
+}
+
+fn interaction(record: &Record, known: &Known) -> Effect {
+    Effect::Announce(Announcement::Interaction {
+        pod: record.pod.clone(),
+        known: known.clone(),
+        eviction_time: record.eviction_time(),
+    })
+}

@@ -1,0 +1,127 @@
+//! Extensions and holds that people set on their pods.
+
+use super::*;
+use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
+
+fn wish(version: u32, wishes: &[(&str, &str)]) -> PodView {
+    let mut view = marked(&record("u", shell(0)), version);
+    let wishes = wishes
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    view.annotations.extend(wishes);
+    view
+}
+
+#[test]
+fn an_extension_moves_the_timer_and_is_told() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
+    let told = bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+    assert!(
+        matches!(&told[..], [Announcement::Extended { consequence: Consequence::EvictionAt(then), .. }]
+            if *then == at(2400)),
+        "{told:?}"
+    );
+    assert_eq!(bench.ledger.next_tick(), Some(at(2400)));
+    assert_eq!(bench.ledger.take_dirty().len(), 1, "remembered");
+}
+
+#[test]
+fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let too_long = wish(3, &[(EXTENSION, "2h")]);
+    let told = bench.told(|ledger, now, out| ledger.seen(too_long, now, out));
+    assert!(
+        matches!(
+            &told[..],
+            [Announcement::Extended {
+                consequence: Consequence::TooLong(_),
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    bench.answer("u", Outcome::Accepted);
+    let late = wish(4, &[(EXTENSION, "30m")]);
+    let told = bench.told(|ledger, now, out| ledger.seen(late, now, out));
+    assert!(
+        matches!(
+            &told[..],
+            [Announcement::Extended {
+                consequence: Consequence::TooLate,
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_extension_frees_a_blocked_pod_from_its_queue() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    bench.tick_at(600);
+    bench.answer("u", no_room());
+    bench.budget(room(0));
+    let extended = wish(3, &[(EXTENSION, "30m")]);
+    let effects = bench.effects(|ledger, now, out| ledger.seen(extended, now, out));
+    assert!(
+        effects.contains(&Effect::UnwatchBudget(web())),
+        "{effects:?}"
+    );
+    assert_eq!(bench.state("u"), "scheduled");
+    assert_eq!(bench.tick_at(2400), [evict("u")]);
+}
+
+#[test]
+fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let held = wish(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
+    let told = bench.told(|ledger, now, out| ledger.seen(held, now, out));
+    assert!(
+        matches!(&told[..], [Announcement::Held { hold: Some(_), .. }]),
+        "{told:?}"
+    );
+    bench.effects(|ledger, now, out| ledger.marked("u", mark::Outcome::Done, now, out));
+    assert!(
+        bench
+            .tick_at(601)
+            .iter()
+            .all(|effect| matches!(effect, Effect::Mark(_)))
+    );
+    assert_eq!(bench.state("u"), "held");
+
+    let told = bench.told(|ledger, now, out| ledger.seen(wish(4, &[]), now, out));
+    assert!(
+        matches!(&told[..], [Announcement::Held { hold: None, .. }]),
+        "{told:?}"
+    );
+    assert_eq!(
+        bench.tick_at(601),
+        [evict("u")],
+        "its deadline counts again at once"
+    );
+
+    let mut bench = Bench::new();
+    bench.touched("u");
+    bench.effects(|ledger, now, out| ledger.seen(wish(3, &[(HOLD, "evidence")]), now, out));
+    assert_eq!(bench.tick_at(600 + 7199).len(), 0);
+    assert_eq!(bench.tick_at(600 + 7200), [evict("u")]);
+}
+
+#[test]
+fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| ledger.seen(wish(3, &[]), now, out));
+    let mut stored = record("u", shell(0));
+    stored.hold = Some(curfew_core::metadata::Hold {
+        reason: "evidence".into(),
+        requester: "bob".into(),
+    });
+    bench.effects(|ledger, now, out| ledger.restore(vec![stored], now, out));
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+}
