@@ -17,7 +17,7 @@ pub const IN_IMAGES: [&str; 2] = ["curfew-agent", "curfew-webhook"];
 /// Static linking is asked for with the target spelled out, so that it does not reach build scripts and macros, and on
 /// the command line, so that it stands beside its reason and not in everybody's configuration.
 pub fn build_static(checkout: &Checkout) -> Result<PathBuf> {
-    let triple = host_triple(&run::output(Command::new("rustc").arg("-vV"))?)?;
+    let triple = triple()?;
     let flags = format!("target.{triple}.rustflags=[\"-C\",\"target-feature=+crt-static\"]");
     let mut cargo = Command::new("cargo");
     cargo.args([
@@ -32,7 +32,12 @@ pub fn build_static(checkout: &Checkout) -> Result<PathBuf> {
         cargo.args(["--package", package]);
     }
     build(&mut cargo, checkout, "Curfew's images")?;
-    Ok(checkout.cargo_target_dir()?.join(triple).join("release"))
+    static_dir(checkout)
+}
+
+/// Where [`build_static`] leaves what it builds.
+pub fn static_dir(checkout: &Checkout) -> Result<PathBuf> {
+    Ok(checkout.cargo_target_dir()?.join(triple()?).join("release"))
 }
 
 /// Builds the kubectl plugin and returns where it is.
@@ -64,6 +69,10 @@ fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
         bail!("{what} could not be built; cargo says above why");
     }
     Ok(())
+}
+
+fn triple() -> Result<String> {
+    host_triple(&run::output(Command::new("rustc").arg("-vV"))?)
 }
 
 fn host_triple(verbose_version: &str) -> Result<String> {

@@ -27,6 +27,17 @@ pub struct Request {
     pub uri: String,
     /// Who did it.
     pub user: User,
+    /// How it was answered; not yet, where it goes on.
+    #[serde(default)]
+    pub response_status: Status,
+}
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct Status {
+    /// The HTTP status; 0 where there is none.
+    #[serde(default)]
+    pub code: u16,
 }
 
 /// Who did it.

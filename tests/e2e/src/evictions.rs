@@ -1,4 +1,4 @@
-//! Which evictions the API server granted, from its audit log, which outlives every other witness.
+//! What the API server answered to evictions, from its audit log, which outlives every other witness.
 
 use std::{
     fs::File,
@@ -23,6 +23,17 @@ pub struct Eviction {
     pub user: String,
 }
 
+/// A request to evict a pod, and how it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked for.
+    pub eviction: Eviction,
+    /// When it was answered.
+    pub answered: Timestamp,
+    /// The HTTP status.
+    pub code: u16,
+}
+
 /// A place in the audit log, to read on from.
 #[derive(Debug, Clone)]
 pub struct Mark {
@@ -35,8 +46,9 @@ pub struct Mark {
 struct Line {
     user: crate::audit::User,
     object_ref: ObjectRef,
-    response_status: Status,
+    response_status: crate::audit::Status,
     request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +60,6 @@ struct ObjectRef {
     name: String,
     #[serde(default)]
     subresource: String,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    #[serde(default)]
-    code: u16,
 }
 
 impl Mark {
@@ -68,6 +74,13 @@ impl Mark {
 
     /// The evictions in a namespace that were granted since.
     pub fn granted(&self, namespace: &str) -> Result<Vec<Eviction>> {
+        let mut answers = self.answers(namespace)?;
+        answers.retain(|answer| answer.code == CREATED);
+        Ok(answers.into_iter().map(|answer| answer.eviction).collect())
+    }
+
+    /// The evictions in a namespace that were answered since, in whichever way.
+    pub fn answers(&self, namespace: &str) -> Result<Vec<Answer>> {
         let mut log = File::open(&self.log)?;
         // A log that was begun anew is shorter.
         let start = if log.metadata()?.len() < self.offset {
@@ -76,43 +89,59 @@ impl Mark {
             self.offset
         };
         log.seek(SeekFrom::Start(start))?;
-        let mut granted = Vec::new();
+        let mut answers = Vec::new();
         for line in BufReader::new(log).split(b'\n') {
             // One that is torn was being written when the API server was killed.
-            granted.extend(read(&line?, namespace));
+            answers.extend(read(&line?, namespace));
         }
-        Ok(granted)
+        Ok(answers)
     }
 }
 
-fn read(line: &[u8], namespace: &str) -> Option<Eviction> {
+fn read(line: &[u8], namespace: &str) -> Option<Answer> {
     let line: Line = serde_json::from_slice(line).ok()?;
     let about = line.object_ref;
-    let granted = about.namespace == namespace
-        && about.subresource == "eviction"
-        && line.response_status.code == CREATED;
-    granted.then_some(Eviction {
-        pod: about.name,
-        asked: line.request_received_timestamp,
-        user: line.user.username,
+    let eviction = about.namespace == namespace && about.subresource == "eviction";
+    eviction.then_some(Answer {
+        eviction: Eviction {
+            pod: about.name,
+            asked: line.request_received_timestamp,
+            user: line.user.username,
+        },
+        answered: line.stage_timestamp,
+        code: line.response_status.code,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn line(code: u16, subresource: &str) -> String {
+        format!(
+            r#"{{"user":{{"username":"a"}},"objectRef":{{"namespace":"n","name":"p","subresource":"{subresource}"}},"responseStatus":{{"code":{code}}},"requestReceivedTimestamp":"2026-01-01T00:00:00.5Z","stageTimestamp":"2026-01-01T00:00:00.7Z"}}"#
+        )
+    }
+
     #[test]
-    fn only_what_was_granted_counts() {
-        let line = |code: u16, subresource: &str| {
-            format!(
-                r#"{{"user":{{"username":"a"}},"objectRef":{{"namespace":"n","name":"p","subresource":"{subresource}"}},
-                "responseStatus":{{"code":{code}}},"requestReceivedTimestamp":"2026-01-01T00:00:00.5Z"}}"#
-            )
-        };
+    fn only_evictions_of_the_namespace_are_read() {
         let read = |text: String, namespace| super::read(text.as_bytes(), namespace);
-        assert_eq!(read(line(201, "eviction"), "n").unwrap().pod, "p");
-        assert_eq!(read(line(429, "eviction"), "n"), None);
+        let answer = read(line(429, "eviction"), "n").unwrap();
+        assert_eq!((answer.eviction.pod.as_str(), answer.code), ("p", 429));
+        let took = answer.answered.duration_since(answer.eviction.asked);
+        assert_eq!(took.as_millis(), 200);
         assert_eq!(read(line(201, "binding"), "n"), None);
         assert_eq!(read(line(201, "eviction"), "other"), None);
         assert_eq!(read("{".to_owned(), "n"), None);
+    }
+
+    #[test]
+    fn only_what_was_granted_counts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mark = Mark::now(file.path().to_owned()).unwrap();
+        let lines = [line(201, "eviction"), line(429, "eviction")];
+        std::fs::write(file.path(), lines.join("\n")).unwrap();
+        assert_eq!(mark.answers("n").unwrap().len(), 2);
+        assert_eq!(mark.granted("n").unwrap().len(), 1);
     }
 }

@@ -20,22 +20,38 @@ pub fn report(cluster: &TestCluster, name: &str, figures: &str) -> Result<()> {
     Ok(())
 }
 
+/// Durations in their order; there is at least one.
+#[derive(Debug, Clone)]
+pub struct Distribution(Vec<Duration>);
+
+impl Distribution {
+    /// Of these; none when there are none.
+    pub fn of(mut durations: Vec<Duration>) -> Option<Self> {
+        durations.sort();
+        (!durations.is_empty()).then_some(Self(durations))
+    }
+
+    /// The nearest rank: the smallest that so many percent do not exceed.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let count = self.0.len();
+        self.0[(count * percent).div_ceil(100).clamp(1, count) - 1]
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// How durations are distributed: `min 3 ms, p50 12 ms, p99 80 ms, max 94 ms (n = 40)`.
-pub fn distribution(mut durations: Vec<Duration>) -> String {
-    durations.sort();
-    let count = durations.len();
-    let Some(last) = count.checked_sub(1) else {
+pub fn distribution(durations: Vec<Duration>) -> String {
+    let Some(distribution) = Distribution::of(durations) else {
         return "none".to_owned();
     };
-    // The nearest rank: the smallest that so many percent do not exceed.
-    let rank = |percent: usize| durations[(count * percent).div_ceil(100).clamp(1, count) - 1];
-    format!(
-        "min {} ms, p50 {} ms, p99 {} ms, max {} ms (n = {count})",
-        durations[0].as_millis(),
-        rank(50).as_millis(),
-        rank(99).as_millis(),
-        durations[last].as_millis(),
-    )
+    let [min, p50, p99, max] =
+        [0, 50, 99, 100].map(|percent| distribution.percentile(percent).as_millis());
+    let count = distribution.count();
+    format!("min {min} ms, p50 {p50} ms, p99 {p99} ms, max {max} ms (n = {count})")
 }
 
 #[cfg(test)]

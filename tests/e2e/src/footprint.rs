@@ -30,6 +30,11 @@ pub fn processes(name: &str) -> Result<Vec<Process>> {
 }
 
 impl Process {
+    /// The process with this id.
+    pub fn with_id(pid: u32) -> Self {
+        Self { pid }
+    }
+
     /// Its anonymous memory that is resident, in KiB.
     pub fn anonymous_kib(self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
