@@ -75,6 +75,11 @@ impl Node {
         Path::new(MACHINE_DIR).join(self.name())
     }
 
+    /// Where its kubelet looks for static pods.
+    pub fn static_pods(self) -> PathBuf {
+        self.dir().join("static-pods")
+    }
+
     /// Where its containerd listens.
     pub fn containerd_socket(self) -> PathBuf {
         self.dir().join("containerd.sock")

@@ -239,7 +239,7 @@ fn kubelet_config(node: Node) -> serde_json::Value {
         "tlsCertFile": serving("crt"),
         "tlsPrivateKeyFile": serving("key"),
         "containerRuntimeEndpoint": format!("unix://{}", node.containerd_socket().display()),
-        "staticPodPath": dir.join("static-pods"),
+        "staticPodPath": node.static_pods(),
         "volumePluginDir": dir.join("volume-plugins"),
         "maxPods": MAX_PODS,
         "cgroupDriver": "cgroupfs",

@@ -39,6 +39,8 @@ pub struct Scheduled {
     pub uid: String,
     /// How far it has come with it.
     pub state: String,
+    /// Whether it is still to be evicted.
+    pub pending: bool,
     /// When it is evicted; none when only recorded.
     pub eviction_time: Option<Timestamp>,
     /// How many interactions there were.

@@ -13,6 +13,7 @@ pub const CONTAINER: &str = "main";
 #[derive(Debug, Clone)]
 pub struct Workload {
     name: String,
+    group: Option<String>,
     spec: Value,
 }
 
@@ -21,6 +22,7 @@ impl Workload {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            group: None,
             spec: json!({
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
@@ -68,6 +70,38 @@ impl Workload {
         self
     }
 
+    /// Ready as long as this file is there, which it is from the start.
+    #[must_use]
+    pub fn ready_while(mut self, file: &str) -> Self {
+        self.spec["containers"][0]["readinessProbe"] = json!({
+            "exec": {"command": ["cat", file]},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        });
+        self.script(&format!("touch {file}; exec sleep 86400"))
+    }
+
+    /// Of this PriorityClass.
+    #[must_use]
+    pub fn priority(mut self, class: &str) -> Self {
+        self.spec["priorityClassName"] = json!(class);
+        self
+    }
+
+    /// With the label `group`, which several may share.
+    #[must_use]
+    pub fn in_group(mut self, group: &str) -> Self {
+        self.group = Some(group.to_owned());
+        self
+    }
+
+    /// Not started again when it ends.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.spec["restartPolicy"] = json!("Never");
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -75,10 +109,29 @@ impl Workload {
 
     /// As a single pod, which nobody replaces.
     pub fn pod(&self) -> Result<Pod> {
+        let mut labels = json!({"app": self.name});
+        if let Some(group) = &self.group {
+            labels["group"] = json!(group);
+        }
         Ok(serde_json::from_value(json!({
-            "metadata": {"name": self.name, "labels": {"app": self.name}},
+            "metadata": {"name": self.name, "labels": labels},
             "spec": self.spec,
         }))?)
+    }
+
+    /// As a DaemonSet, a StatefulSet or a Job.
+    pub fn controlled_by<K: serde::de::DeserializeOwned>(
+        &self,
+        more: serde_json::Value,
+    ) -> Result<K> {
+        let labels = json!({"app": self.name});
+        let mut spec = json!({"template": {"metadata": {"labels": labels}, "spec": self.spec}});
+        if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+            spec.extend(more.clone());
+        }
+        Ok(serde_json::from_value(
+            json!({"metadata": {"name": self.name}, "spec": spec}),
+        )?)
     }
 
     /// As a Deployment.

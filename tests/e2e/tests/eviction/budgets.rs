@@ -1,0 +1,232 @@
+//! PodDisruptionBudgets.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use curfew_e2e::{
+    Agents, Namespace, PodWatch, Scheduled, Workload, eventually, marks, within_namespace,
+};
+use k8s_openapi::api::{core::v1::Event, policy::v1::PodDisruptionBudget};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::{NODE, SOON, in_state, lives, touch, until_deadline};
+
+/// How soon the eviction follows when there is room.
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// The same where a person has mended what two budgets did.
+const MENDED: Duration = Duration::from_secs(70);
+
+const BLOCKED: &str = "PodInteractionEvictionBlocked";
+
+fn budgets(namespace: &Namespace) -> Api<PodDisruptionBudget> {
+    Api::namespaced(namespace.cluster.client.clone(), &namespace.name)
+}
+
+/// A budget over the pods of `web` that keeps so many, once its controller has looked at it.
+async fn budget(namespace: &Namespace, name: &str, more: Value) -> Result<()> {
+    let mut spec = json!({"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}});
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    let object: PodDisruptionBudget =
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?;
+    budgets(namespace)
+        .create(&PostParams::default(), &object)
+        .await?;
+    let what = format!("the budget {name} has its numbers");
+    eventually(SOON, &what, async || {
+        let status = budgets(namespace).get(name).await?.status;
+        Ok(status.filter(|status| status.expected_pods == 2).map(drop))
+    })
+    .await
+}
+
+/// A Deployment of two pods that are ready while a file is there.
+async fn web(namespace: &Namespace) -> Result<Vec<k8s_openapi::api::core::v1::Pod>> {
+    let workload = Workload::new("web").on(NODE).ready_while("/tmp/ready");
+    namespace.run_deployment(&workload, 2).await
+}
+
+/// Waits until the pod is blocked and one Event tells it, and returns that.
+async fn blocked(namespace: &Namespace, agents: &Agents, record: &Scheduled) -> Result<Event> {
+    in_state(agents, record, "blocked", until_deadline(record, SOON)?).await?;
+    eventually(SOON, "an Event", async || {
+        let events = marks::events(namespace, &record.uid, BLOCKED).await?;
+        ensure!(events.len() <= 1, "{} Events", events.len());
+        Ok(events.into_iter().next())
+    })
+    .await
+}
+
+fn note(event: &Event) -> &str {
+    event.message.as_deref().unwrap_or_default()
+}
+
+async fn gone(watch: &PodWatch, record: &Scheduled, within: Duration) -> Result<()> {
+    let what = format!("{} is evicted", record.name);
+    eventually(within, &what, async || {
+        Ok(watch.end(&record.uid).gone.map(drop))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_without_room_holds_the_pod_until_there_is_some() {
+    within_namespace("budget", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        budget(namespace, "web", json!({})).await?;
+        let watch = namespace.watch().await?;
+        let record = touch(namespace, &agents, &pods[0], "true").await?;
+
+        let event = blocked(namespace, &agents, &record).await?;
+        ensure!(
+            note(&event).contains("budget web needs 2 healthy pods and has 2"),
+            "{}",
+            note(&event)
+        );
+        let related = event
+            .related
+            .as_ref()
+            .and_then(|related| related.name.as_deref());
+        ensure!(related == Some("web"), "{related:?}");
+        let agent = agents.of(NODE)?;
+        let metrics = agent.metrics().await?;
+        let line = format!(
+            "curfew_agent_blocked_evictions{{namespace=\"{}\",poddisruptionbudget=\"web\"}} 1",
+            namespace.name
+        );
+        ensure!(metrics.lines().any(|found| found == line), "{metrics}");
+
+        eventually(SOON * 2, "a series in place of more Events", async || {
+            let events = marks::events(namespace, &record.uid, BLOCKED).await?;
+            ensure!(events.len() == 1, "{} Events", events.len());
+            let series = events[0].series.as_ref().and_then(|series| series.count);
+            Ok(series.filter(|count| *count >= 2).map(drop))
+        })
+        .await?;
+        lives(namespace, &record).await?;
+
+        namespace
+            .kubectl
+            .ok(&["scale", "deployment", "web", "--replicas=3"])
+            .await?;
+        eventually(SOON * 3, "the budget has room", async || {
+            let status = budgets(namespace).get("web").await?.status;
+            Ok(status
+                .filter(|status| status.disruptions_allowed > 0)
+                .map(drop))
+        })
+        .await?;
+        gone(&watch, &record, AT_ONCE).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_budgets_on_one_pod_are_named_as_what_they_are() {
+    within_namespace("two-budgets", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        for name in ["one", "other"] {
+            budget(namespace, name, json!({"minAvailable": 0})).await?;
+        }
+        let watch = namespace.watch().await?;
+        let record = touch(namespace, &agents, &pods[0], "true").await?;
+
+        let event = blocked(namespace, &agents, &record).await?;
+        ensure!(
+            note(&event).contains("more than one PodDisruptionBudget")
+                && note(&event).contains("leave only one"),
+            "{}",
+            note(&event)
+        );
+        lives(namespace, &record).await?;
+        budgets(namespace)
+            .delete("other", &DeleteParams::default())
+            .await?;
+        gone(&watch, &record, MENDED).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_is_not_ready_gets_advice_that_frees_it() {
+    within_namespace("unready", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        let policy = json!({"unhealthyPodEvictionPolicy": "IfHealthyBudget"});
+        budget(namespace, "web", policy).await?;
+        let watch = namespace.watch().await?;
+        let record = touch(namespace, &agents, &pods[0], "rm /tmp/ready").await?;
+
+        let event = blocked(namespace, &agents, &record).await?;
+        ensure!(
+            note(&event).contains("unhealthyPodEvictionPolicy: AlwaysAllow"),
+            "{}",
+            note(&event)
+        );
+        lives(namespace, &record).await?;
+        // The advice is followed.
+        let patch = Patch::Merge(json!({"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}));
+        budgets(namespace)
+            .patch("web", &PatchParams::default(), &patch)
+            .await?;
+        gone(&watch, &record, AT_ONCE).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_is_not_ready_goes_where_that_is_allowed() {
+    within_namespace("always-allow", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        let policy = json!({"unhealthyPodEvictionPolicy": "AlwaysAllow"});
+        budget(namespace, "web", policy).await?;
+        let watch = namespace.watch().await?;
+        let record = touch(namespace, &agents, &pods[0], "rm /tmp/ready").await?;
+        gone(&watch, &record, until_deadline(&record, SOON)?).await?;
+        let events = marks::events(namespace, &record.uid, BLOCKED).await?;
+        ensure!(events.is_empty(), "{events:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_that_never_yields_is_a_matter_of_its_own() {
+    within_namespace("stuck", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        budget(namespace, "web", json!({})).await?;
+        let record = touch(namespace, &agents, &pods[0], "true").await?;
+        blocked(namespace, &agents, &record).await?;
+        // The overlay of the test cluster makes that short, too.
+        in_state(&agents, &record, "stuck", Duration::from_secs(90)).await?;
+        let metrics = agents.of(NODE)?.metrics().await?;
+        let stuck = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("curfew_agent_pending_evictions{state=\"stuck\"} "))
+            .context("no such metric")?;
+        ensure!(stuck.parse::<u32>()? >= 1, "{stuck}");
+        eventually(
+            Duration::from_secs(40),
+            "an Event that says so",
+            async || {
+                let events = marks::events(namespace, &record.uid, BLOCKED).await?;
+                let told = events
+                    .iter()
+                    .any(|event| note(event).contains("still is not"));
+                Ok(told.then_some(()))
+            },
+        )
+        .await?;
+        lives(namespace, &record).await
+    })
+    .await;
+}
