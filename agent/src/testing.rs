@@ -1,5 +1,10 @@
 //! Small builders for tests.
 
+pub(crate) mod answer;
+pub(crate) mod api;
+mod model;
+pub(crate) mod stage;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{Action, Command, Interaction, Kind, Known, PodId, Record, Terms, metadata};

@@ -1,0 +1,135 @@
+//! An API server that is away while deadlines pass, and comes back.
+
+use std::{ops::Range, time::Duration};
+
+use super::{accepted, asked};
+use crate::testing::{
+    answer::Answer,
+    stage::{Agent, Stage},
+};
+
+const PODS: u64 = 50;
+const AWAY: f64 = 500.0;
+const BACK: f64 = 3000.0;
+
+/// What the network and the API server take for an honest answer.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// A pod is touched each second from the start; all their deadlines pass while every request is answered
+/// so. Ends when the server was back for two minutes.
+async fn outage(answer: Answer) -> (Stage, Agent) {
+    let stage = Stage::set(5);
+    let name = |pod| format!("p-{pod:02}");
+    for pod in 0..PODS {
+        stage.pod(&name(pod), [100, 0, 1000, 50, 7][pod as usize % 5]);
+    }
+    let agent = stage.start().await;
+    for pod in 0..PODS {
+        stage.until(pod as f64).await;
+        stage.exec(&agent, &name(pod)).await;
+    }
+    stage.until(AWAY).await;
+    stage.api.go_away(answer);
+    stage.until(BACK).await;
+    stage.api.script(|_| Answer::honest().after(LATENCY));
+    stage.until(BACK + 120.0).await;
+    (stage, agent)
+}
+
+/// Every pod was evicted once, soon after the server was back, and few requests were open at a time.
+fn assert_all_evicted_once(stage: &Stage) {
+    let mut pods = accepted(stage);
+    pods.sort();
+    let all: Vec<_> = (0..PODS).map(|pod| format!("p-{pod:02}")).collect();
+    assert_eq!(pods, all);
+    let evictions = stage.api.evictions();
+    let open = evictions.iter().map(|asked| asked.open).max();
+    assert!(open <= Some(5), "{open:?}");
+    let after: Vec<_> = asked(stage)
+        .into_iter()
+        .filter(|(at, _)| *at >= BACK)
+        .collect();
+    assert_eq!(after.len(), PODS as usize, "asked once each: {after:?}");
+    assert!(after.iter().all(|(at, _)| *at < BACK + 70.0), "{after:?}");
+}
+
+/// The most requests of all kinds within so many seconds, of those begun in a span of time.
+fn busiest(stage: &Stage, span: Range<f64>, window: f64) -> usize {
+    let asked = stage.api.asked().into_iter();
+    let times: Vec<_> = asked
+        .map(|asked| asked.at.as_secs_f64())
+        .filter(|at| span.contains(at))
+        .collect();
+    let until = |from: &f64| times.partition_point(|at| *at < from + window);
+    let counts = times.iter().enumerate();
+    counts
+        .map(|(index, from)| until(from) - index)
+        .max()
+        .unwrap_or_default()
+}
+
+/// Some minutes after it went away, no pod is asked for more often than every 22 seconds; and the watch
+/// is tried again less often than that.
+fn assert_bounded_while_away(stage: &Stage) {
+    let most = busiest(stage, AWAY + 500.0..BACK, 22.0);
+    assert!(most <= PODS as usize + 2, "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_break() {
+    let (stage, agent) = outage(Answer::broken()).await;
+    assert_all_evicted_once(&stage);
+    assert_bounded_while_away(&stage);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_it_is_not_available() {
+    let unavailable = Answer::status(503, "apiserver is shutting down");
+    let (stage, agent) = outage(unavailable.after(LATENCY)).await;
+    assert_all_evicted_once(&stage);
+    assert_bounded_while_away(&stage);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_on_which_nothing_comes() {
+    let (stage, agent) = outage(Answer::never()).await;
+    assert_all_evicted_once(&stage);
+    assert_bounded_while_away(&stage);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_while_the_server_is_away_is_forgotten() {
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(500.0).await;
+    stage.api.go_away(Answer::broken());
+    stage.until(1000.0).await;
+    stage.gone("a");
+    stage.until(2000.0).await;
+    stage.api.come_back();
+    stage.until(2060.0).await;
+    let records = agent.schedule.look().await.unwrap().records;
+    assert_eq!(records.len(), 0, "{records:#?}");
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_costs_no_second_eviction() {
+    let stage = Stage::set(5);
+    stage.pod_with_grace("a", 0, 300);
+    stage.api.script_evictions(|_| Answer::lost());
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(800.0).await;
+    assert_eq!(
+        asked(&stage).len(),
+        1,
+        "the watch shows that it is on its way out"
+    );
+    agent.end().await;
+}

@@ -1,0 +1,58 @@
+//! The ordinary course: an interaction, its marks, the eviction, and a budget without room.
+
+use serde_json::Value;
+
+use super::{accepted, assert_asked};
+use crate::testing::{answer::Answer, stage::Stage};
+
+/// The reasons of the Events that were posted, in the order of their time.
+fn told(stage: &Stage) -> Vec<String> {
+    let mut events = stage.api.list("events");
+    events.sort_by_key(|event| event["eventTime"].to_string());
+    let reason = |event: &Value| event["reason"].as_str().unwrap().to_owned();
+    events.iter().map(reason).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    stage.pod("untouched", 0);
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(1.0).await;
+    let pods = stage.api.list("pods");
+    let metadata = &pods[0]["metadata"];
+    assert_eq!(metadata["labels"]["curfew.dev/interacted"], "true");
+    let eviction_time = &metadata["annotations"]["curfew.dev/eviction-time"];
+    assert_eq!(eviction_time, "2027-01-15T08:10:00Z");
+    assert_eq!(pods[1]["metadata"]["labels"], Value::Null);
+
+    stage.until(5000.0).await;
+    assert_asked(&stage, &[(600.0, "a")]);
+    assert_eq!(told(&stage), ["PodInteraction", "PodInteractionEvicted"]);
+    let records = agent.schedule.look().await.unwrap().records;
+    assert!(records.is_empty(), "{records:?}");
+    assert_eq!(stage.api.list("pods").len(), 1);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_a_budget_held_goes_within_ten_seconds_of_its_room() {
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    stage.api.script_evictions(|_| Answer::budget());
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(3000.0).await;
+    assert_eq!(accepted(&stage), [""; 0]);
+    let blocked = told(&stage);
+    assert_eq!(blocked, ["PodInteraction", "PodInteractionEvictionBlocked"]);
+    let state = agent.schedule.look().await.unwrap().records[0].state;
+    assert_eq!(state, "blocked");
+
+    stage.api.come_back();
+    stage.until(3010.0).await;
+    assert_eq!(accepted(&stage), ["a"]);
+    agent.end().await;
+}

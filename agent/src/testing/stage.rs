@@ -1,0 +1,204 @@
+//! The agent's schedule with all that it works on, in the runtime's time: a scripted API server, a store
+//! on disk, and a clock on the wall that tests set.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use curfew_core::{Known, Notice, PodId};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{api::ApiServer, at, model::Target, shell};
+use crate::{
+    announce,
+    effects::Effects,
+    journal::Journal,
+    ledger::{Ledger, Settings},
+    metrics::Metrics,
+    pods,
+    schedule::{self, Clock, Schedule, Task},
+};
+
+const NODE: &str = "node-1";
+const NAMESPACE: &str = "shop";
+
+/// The clock on the wall: it shows [`at`]`(0)` when the stage is set, goes with the runtime's time, and
+/// jumps when it is told to.
+#[derive(Clone)]
+pub(crate) struct WallClock {
+    begun: Instant,
+    jumped: Arc<AtomicI64>,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            jumped: Arc::default(),
+        }
+    }
+
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.jumped.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let jumped = SignedDuration::from_secs(self.jumped.load(Ordering::SeqCst));
+        at(0) + self.begun.elapsed() + jumped
+    }
+
+    fn clock(&self) -> Clock {
+        let this = self.clone();
+        Arc::new(move || this.now())
+    }
+}
+
+/// A running agent without its ports.
+pub(crate) struct Agent {
+    pub(crate) schedule: Schedule,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Agent {
+    /// Stops it as SIGTERM does, and waits until it has ended.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// The agent's world.
+pub(crate) struct Stage {
+    pub(crate) api: ApiServer,
+    pub(crate) wall: WallClock,
+    begun: Instant,
+    folder: TempDir,
+    most_evictions: usize,
+}
+
+impl Stage {
+    /// An empty node; up to so many eviction requests may be open at a time.
+    pub(crate) fn set(most_evictions: usize) -> Self {
+        Self {
+            api: ApiServer::new(),
+            wall: WallClock::new(),
+            begun: Instant::now(),
+            folder: tempfile::tempdir().unwrap(),
+            most_evictions,
+        }
+    }
+
+    /// Starts an agent, on what the one before left, and waits until it is ready.
+    pub(crate) async fn start(&self) -> Agent {
+        let client = self.api.client();
+        let metrics = Metrics::new().unwrap();
+        let (schedule, inbox) = schedule::channel();
+        let (effects, told) = Effects::new(client.clone(), schedule.clone(), metrics.clone());
+        let ledger = Ledger::new(Settings {
+            max_evictions: self.most_evictions,
+            blocked_after: Duration::from_secs(3600),
+        });
+        let journal = Journal::new(self.folder.path());
+        let clock = self.wall.clock();
+        let stop = CancellationToken::new();
+        let task = Task::new(NODE.to_owned(), clock, journal, ledger, effects, inbox);
+        let reporter = "curfew-agent-x".to_owned();
+        tokio::spawn(announce::post_all(client.clone(), reporter, metrics, told));
+        let watch = pods::watch(client, NODE, schedule.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
+        let agent = Agent {
+            task: tokio::spawn(task.run(stop.clone())),
+            schedule,
+            stop,
+        };
+        while !agent.schedule.look().await.unwrap().synced {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        agent
+    }
+
+    /// Makes a running pod with no grace.
+    pub(crate) fn pod(&self, name: &str, priority: i32) {
+        self.pod_with_grace(name, priority, 0);
+    }
+
+    /// Makes a running pod that takes so many seconds to end.
+    pub(crate) fn pod_with_grace(&self, name: &str, priority: i32, grace: u64) {
+        let PodId {
+            namespace,
+            name,
+            uid,
+        } = id(name);
+        self.api.put(
+            "pods",
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"namespace": namespace, "name": name, "uid": uid},
+                "spec": {"nodeName": NODE, "priority": priority,
+                         "terminationGracePeriodSeconds": grace},
+                "status": {"phase": "Running"},
+            }),
+        );
+    }
+
+    /// Takes the pod away.
+    pub(crate) fn gone(&self, name: &str) {
+        let PodId {
+            namespace, name, ..
+        } = id(name);
+        let resource = "pods".to_owned();
+        let subresource = String::new();
+        self.api.remove(&Target {
+            resource,
+            namespace,
+            name,
+            subresource,
+        });
+    }
+
+    /// Somebody opens a shell in the pod now, by the webhook's clock, which never jumps; it gives the
+    /// pod ten minutes. Returns when it is recorded.
+    pub(crate) async fn exec(&self, agent: &Agent, pod: &str) {
+        let second = self.begun.elapsed().as_secs() as i64;
+        let recorded = agent.schedule.record(notice(pod, shell(second))).await;
+        recorded.unwrap();
+    }
+
+    /// Seconds since the stage was set.
+    pub(crate) fn now(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    /// Waits until so many seconds after the stage was set.
+    pub(crate) async fn until(&self, seconds: f64) {
+        tokio::time::sleep_until(self.begun + Duration::from_secs_f64(seconds)).await;
+    }
+}
+
+/// The webhook's notice that this was done to a pod.
+pub(crate) fn notice(pod: &str, known: Known) -> Notice {
+    Notice {
+        version: curfew_core::notice::VERSION,
+        node: NODE.to_owned(),
+        pod: id(pod),
+        known,
+    }
+}
+
+/// The pod of that name.
+fn id(name: &str) -> PodId {
+    PodId {
+        namespace: NAMESPACE.to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+    }
+}
