@@ -81,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         blocked_after: args.blocked_after,
     });
     let journal = journal::Journal::new(&args.store);
-    let task = schedule::Task::new(node.clone(), clock, journal, ledger, effects, inbox);
+    let task = schedule::Task::new(node.clone(), clock.clone(), journal, ledger, effects, inbox);
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop();
@@ -93,7 +93,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn("schedule", task.run(stop.clone()));
     tasks.spawn(
         "events",
-        announce::post_all(client.clone(), args.pod_name, metrics, announcements),
+        announce::post_all(
+            client.clone(),
+            args.pod_name,
+            metrics.clone(),
+            announcements,
+        ),
     );
     tasks.spawn(
         "ops",
@@ -104,7 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         http::serve(args.debug_listen, None, router, DEBUG_LIMITS, stop.clone())
     });
     tasks.spawn("notices", {
-        let router = notices::router(node.clone(), schedule.clone());
+        let router = notices::router(node.clone(), clock, schedule.clone(), metrics.clone());
         http::serve(args.listen, None, router, NOTICE_LIMITS, stop.clone())
     });
     tasks.spawn("pods", async move {

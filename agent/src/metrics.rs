@@ -42,6 +42,7 @@ pub struct Metrics {
     pub set_aside: IntGauge,
     store_open: IntGauge,
     store_bytes: IntGauge,
+    clock_skew: Gauge,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
 }
@@ -129,6 +130,11 @@ impl Metrics {
                 "curfew_agent_store_size_bytes",
                 "The size of the store on disk.",
             )?,
+            clock_skew: Gauge::new(
+                "curfew_agent_clock_skew_seconds",
+                "How far this node's clock is ahead of the webhook's, as of the last notice; the time on the \
+                 way included.",
+            )?,
             store_faults: IntCounter::new(
                 "curfew_agent_store_faults_total",
                 "Batches of records that could not be written to the store.",
@@ -149,7 +155,7 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 15] = [
+        let collectors: [Box<dyn Collector>; 16] = [
             Box::new(metrics.pending.clone()),
             Box::new(metrics.protected.clone()),
             Box::new(metrics.blocked_by.clone()),
@@ -164,6 +170,7 @@ impl Metrics {
             Box::new(metrics.set_aside.clone()),
             Box::new(metrics.store_open.clone()),
             Box::new(metrics.store_bytes.clone()),
+            Box::new(metrics.clock_skew.clone()),
             Box::new(metrics.events_dropped.clone()),
         ];
         for collector in collectors {
@@ -189,6 +196,11 @@ impl Metrics {
             | Announcement::Stuck(_)
             | Announcement::StoreRebuilt { .. } => {}
         }
+    }
+
+    /// A notice was taken that a webhook sent at that time, by its clock.
+    pub fn clocks(&self, sent: Timestamp, now: Timestamp) {
+        self.clock_skew.set(now.duration_since(sent).as_secs_f64());
     }
 
     /// All of them, with the gauges as the schedule stands.

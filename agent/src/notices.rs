@@ -10,19 +10,30 @@ use axum::{
 };
 use curfew_core::{Notice, notice};
 
-use crate::schedule::{NotRecorded, Schedule};
+use crate::{
+    metrics::Metrics,
+    schedule::{Clock, NotRecorded, Schedule},
+};
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Door {
     node: String,
+    clock: Clock,
     schedule: Schedule,
+    metrics: Metrics,
 }
 
 /// The routes.
-pub fn router(node: String, schedule: Schedule) -> Router {
+pub fn router(node: String, clock: Clock, schedule: Schedule, metrics: Metrics) -> Router {
+    let door = Door {
+        node,
+        clock,
+        schedule,
+        metrics,
+    };
     Router::new()
         .route(notice::PATH, post(take))
-        .with_state(Door { node, schedule })
+        .with_state(door)
 }
 
 /// Answers 200 with a receipt once the interaction is on disk, 400 to what is no notice for this agent,
@@ -35,6 +46,9 @@ async fn take(State(door): State<Door>, body: Bytes) -> Response {
     if let Err(refusal) = notice.check(&door.node) {
         return refuse(StatusCode::BAD_REQUEST, &refusal.to_string());
     }
+    if let Some(sent) = notice.sent {
+        door.metrics.clocks(sent, (door.clock)());
+    }
     match door.schedule.record(notice).await {
         Ok(receipt) => Json(receipt).into_response(),
         Err(error @ (NotRecorded::Store(_) | NotRecorded::Ended(_))) => {
@@ -45,4 +59,71 @@ async fn take(State(door): State<Door>, body: Bytes) -> Response {
 
 fn refuse(status: StatusCode, why: &str) -> Response {
     (status, format!("{why}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::{body::Body, http::Request};
+    use jiff::{SignedDuration, Timestamp};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::testing::{
+        shell,
+        stage::{Agent, NODE, Stage, notice},
+    };
+
+    /// The skew in seconds, as it is scraped.
+    async fn scraped(agent: &Agent, metrics: &Metrics) -> f64 {
+        let families = metrics.gather(&agent.schedule.look().await.unwrap());
+        let name = "curfew_agent_clock_skew_seconds";
+        let skew = families.iter().find(|family| family.name() == name);
+        skew.unwrap().get_metric()[0].get_gauge().get_value()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_notice_tells_how_far_the_clocks_are_apart() {
+        let stage = Stage::set(5);
+        stage.pod("a", 0);
+        let agent = stage.start().await;
+        let metrics = Metrics::new().unwrap();
+        let clock = stage.wall.clock();
+        let router = router(
+            NODE.to_owned(),
+            clock,
+            agent.schedule.clone(),
+            metrics.clone(),
+        );
+        let post = |node: &str, sent: Option<Timestamp>| {
+            let notice = Notice {
+                node: node.to_owned(),
+                sent,
+                ..notice("a", shell(0))
+            };
+            let body = Body::from(serde_json::to_vec(&notice).unwrap());
+            let request = Request::post(curfew_core::notice::PATH).body(body);
+            router.clone().oneshot(request.unwrap())
+        };
+        assert_eq!(scraped(&agent, &metrics).await, 0.0);
+
+        let sent = stage.wall.now();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        stage.wall.jump(2);
+        let answer = post(NODE, Some(sent)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(scraped(&agent, &metrics).await, 2.03);
+
+        // An older webhook does not say, and what is not for this agent does not count.
+        post(NODE, None).await.unwrap();
+        let answer = post("node-2", Some(stage.wall.now())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(scraped(&agent, &metrics).await, 2.03);
+
+        let ahead = stage.wall.now() + SignedDuration::from_millis(1500);
+        post(NODE, Some(ahead)).await.unwrap();
+        assert_eq!(scraped(&agent, &metrics).await, -1.5);
+        agent.end().await;
+    }
 }

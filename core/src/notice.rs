@@ -34,6 +34,10 @@ pub struct Notice {
     /// What happened, and what follows from it.
     #[serde(flatten)]
     pub known: Known,
+    /// When the webhook sent it, by its own clock: the agent tells by it how far the two clocks are
+    /// apart. Nothing else depends on it, and older webhooks do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Timestamp>,
 }
 
 /// What the agent answers once the interaction is on its disk.
@@ -131,5 +135,61 @@ impl Notice {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A notice as the release without `sent` reads it.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Older {
+        version: u32,
+        node: String,
+        pod: PodId,
+        #[serde(flatten)]
+        known: Known,
+    }
+
+    fn written_by_the_older() -> serde_json::Value {
+        json!({
+            "version": 1,
+            "node": "node-1",
+            "pod": {"namespace": "shop", "name": "cart-1", "uid": "u-1"},
+            "interaction": {
+                "time": "2027-01-15T08:00:00Z", "kind": "exec", "user": "alice",
+                "container": "app", "command": "sh", "request": "r-1"
+            },
+            "terms": {"action": "Evict", "ttl": "10m0s", "maxExtension": "1h0m0s"}
+        })
+    }
+
+    #[test]
+    fn an_older_notice_is_understood_and_says_nothing_of_its_time() {
+        let notice: Notice = serde_json::from_value(written_by_the_older()).unwrap();
+        notice.check("node-1").unwrap();
+        assert_eq!(notice.sent, None);
+        assert_eq!(
+            serde_json::to_value(&notice).unwrap(),
+            written_by_the_older()
+        );
+    }
+
+    #[test]
+    fn an_older_agent_understands_a_notice_that_says_when_it_was_sent() {
+        let mut notice: Notice = serde_json::from_value(written_by_the_older()).unwrap();
+        notice.sent = Some("2027-01-15T08:00:00.123456Z".parse().unwrap());
+        let written = serde_json::to_value(&notice).unwrap();
+        assert_eq!(written["sent"], "2027-01-15T08:00:00.123456Z");
+        let read: Older = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!((read.version, read.node.as_str()), (VERSION, "node-1"));
+        assert_eq!(
+            (read.pod, read.known),
+            (notice.pod.clone(), notice.known.clone())
+        );
+        assert_eq!(serde_json::from_value::<Notice>(written).unwrap(), notice);
     }
 }

@@ -12,6 +12,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use jiff::Timestamp;
 
 use curfew_runtime::explain;
 
@@ -63,8 +64,8 @@ impl Forwarder {
         Self { client, within }
     }
 
-    /// Tells the agent all these interactions with one pod, and returns its last receipt; none when
-    /// there was nothing to tell.
+    /// Tells the agent all these interactions with one pod, each with the time at which it is sent, and
+    /// returns its last receipt; none when there was nothing to tell.
     ///
     /// # Errors
     /// When the agent does not say of each that it was stored. Some may have been; recording them
@@ -72,12 +73,13 @@ impl Forwarder {
     pub async fn tell(
         &self,
         agent: SocketAddr,
-        notices: &[Notice],
+        notices: Vec<Notice>,
     ) -> Result<Option<Receipt>, Failure> {
         let telling = async {
             let mut last = None;
-            for notice in notices {
-                last = Some(self.post(agent, notice).await?);
+            for mut notice in notices {
+                notice.sent = Some(Timestamp::now());
+                last = Some(self.post(agent, &notice).await?);
             }
             Ok(last)
         };

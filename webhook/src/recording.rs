@@ -137,10 +137,12 @@ impl Recorder {
                 node: node.to_owned(),
                 pod: id.clone(),
                 known: known.clone(),
+                // Known when it is sent.
+                sent: None,
             })
             .collect();
         let _timer = self.metrics.forwarding();
-        match self.forwarder.tell(address, &notices).await {
+        match self.forwarder.tell(address, notices).await {
             Ok(receipt) => Ok(receipt.and_then(|receipt| receipt.eviction_time)),
             Err(failure) => Err(format!("{address}: {failure}")),
         }

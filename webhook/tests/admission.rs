@@ -6,6 +6,7 @@ mod script;
 use axum::http::StatusCode;
 use curfew_core::{Kind, terms::Action};
 use curfew_webhook::args::Unrecorded;
+use jiff::Timestamp;
 use script::{Agent, Api, Script, changed, exec, review};
 use serde_json::{Value, json};
 
@@ -41,6 +42,15 @@ async fn recorded_with_the_agent() {
     assert_eq!(notice.known.terms.action, Action::Evict);
     assert!(script.patches().is_empty());
     assert_eq!(script.counted("recorded_total", "where", "agent"), 1.0);
+}
+
+#[tokio::test]
+async fn a_notice_says_when_it_was_sent() {
+    let script = Script::start(Agent::Stores, Api::default()).await;
+    let before = Timestamp::now();
+    script.admit(exec()).await;
+    let sent = script.notices()[0].sent.unwrap();
+    assert!((before..=Timestamp::now()).contains(&sent), "{sent}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     schedule::{self, Clock, Schedule, Task},
 };
 
-const NODE: &str = "node-1";
+pub(crate) const NODE: &str = "node-1";
 const NAMESPACE: &str = "shop";
 
 /// The clock on the wall: it shows [`at`]`(0)` when the stage is set, goes with the runtime's time, and
@@ -55,7 +55,7 @@ impl WallClock {
         at(0) + self.begun.elapsed() + jumped
     }
 
-    fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let this = self.clone();
         Arc::new(move || this.now())
     }
@@ -191,6 +191,7 @@ pub(crate) fn notice(pod: &str, known: Known) -> Notice {
         node: NODE.to_owned(),
         pod: id(pod),
         known,
+        sent: None,
     }
 }
 

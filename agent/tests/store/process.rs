@@ -176,6 +176,7 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 exemption: None,
             },
         },
+        sent: None,
     }
 }
 
