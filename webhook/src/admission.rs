@@ -19,6 +19,7 @@ use kube::Client;
 use crate::{
     answer::{self, Answer},
     args::Unrecorded,
+    guard,
     metrics::{Home, Metrics, Outcome},
     placement::{self, Pod},
     recording::{self, Recorder},
@@ -29,6 +30,8 @@ use crate::{
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 /// Where interactions are admitted.
 pub const INTERACTION_PATH: &str = "/admit/interaction";
+/// Where the evictions of the agents are admitted.
+pub const EVICTION_PATH: &str = "/admit/eviction";
 /// Where it is proved that the API server reaches a replica.
 pub const PROBE_PATH: &str = "/admit/probe";
 
@@ -56,6 +59,7 @@ pub struct Admission {
 pub fn router(admission: Arc<Admission>) -> Router {
     Router::new()
         .route(INTERACTION_PATH, post(interaction))
+        .route(EVICTION_PATH, post(guard::eviction))
         .route(PROBE_PATH, post(probe))
         // Axum's own limit is below ours.
         .layer(DefaultBodyLimit::disable())

@@ -12,6 +12,8 @@ use curfew_core::{PodId, text::cut};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::guard::Refusal;
+
 /// The API server cuts a warning that is longer.
 const MAX_WARNING: usize = 256;
 
@@ -141,6 +143,16 @@ pub fn unrecorded(pod: &str, because: &str) -> Answer {
     Answer::Allow(Some(format!(
         "Curfew did not record this interaction with pod {pod}: {because}"
     )))
+}
+
+/// An agent's eviction is not let through.
+pub fn refused(refusal: &Refusal) -> Answer {
+    let (code, reason) = refusal.status();
+    Answer::Deny {
+        code,
+        reason,
+        message: refusal.to_string(),
+    }
 }
 
 /// A probe, whose denial tells who created it that a replica answered.

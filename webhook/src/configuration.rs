@@ -17,7 +17,10 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use crate::admission::{INTERACTION_PATH, PROBE_PATH};
+use crate::{
+    admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH},
+    agents,
+};
 
 /// The name of the configuration, and of the Service and the account of this webhook.
 pub const NAME: &str = "curfew-webhook";
@@ -29,6 +32,7 @@ pub const PROBE_LABEL: &str = "curfew.dev/probe";
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const INTERACTION: &str = "interaction.curfew.dev";
+const EVICTION: &str = "eviction.curfew.dev";
 const PROBE: &str = "probe.curfew.dev";
 
 /// What the configuration depends on.
@@ -45,20 +49,20 @@ pub struct Installation {
 impl Installation {
     /// The whole configuration.
     pub fn full(&self) -> ValidatingWebhookConfiguration {
-        self.configuration(vec![self.interaction(), self.probe()])
+        self.configuration(vec![self.interaction(), self.eviction(), self.probe()])
     }
 
     /// What stands while it is not proved that the API server reaches a replica: the probe alone,
-    /// and what may have stood for interactions before, as it was.
+    /// and what may have stood for interactions and evictions before, as it was.
     pub fn probing(
         &self,
         before: Option<&ValidatingWebhookConfiguration>,
     ) -> ValidatingWebhookConfiguration {
         let mut webhooks = vec![self.probe()];
         webhooks.extend(
-            before
-                .and_then(|before| webhook(before, INTERACTION))
-                .cloned(),
+            [INTERACTION, EVICTION]
+                .iter()
+                .filter_map(|name| webhook(before?, name).cloned()),
         );
         self.configuration(webhooks)
     }
@@ -132,6 +136,28 @@ impl Installation {
                 ),
             ]),
             ..self.webhook(INTERACTION_PATH)
+        }
+    }
+
+    /// The guard of the agents' evictions. It knows no exemption, of namespaces or of a removed Curfew:
+    /// whom it stops is an agent and nobody else, and an agent that it does not stop could evict
+    /// whatever pod it likes, there too.
+    fn eviction(&self) -> ValidatingWebhook {
+        ValidatingWebhook {
+            name: EVICTION.to_owned(),
+            rules: Some(vec![rule("CREATE", &["pods/eviction"])]),
+            namespace_selector: Some(LabelSelector::default()),
+            object_selector: Some(LabelSelector::default()),
+            side_effects: "None".to_owned(),
+            match_conditions: Some(vec![condition(
+                "is-agent",
+                format!(
+                    "request.userInfo.username == 'system:serviceaccount:{}:{}'",
+                    self.namespace,
+                    agents::ACCOUNT
+                ),
+            )]),
+            ..self.webhook(EVICTION_PATH)
         }
     }
 
@@ -290,10 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn interactions_are_not_sent_here_before_it_is_proved_that_they_arrive() {
+    fn nothing_else_is_sent_here_before_it_is_proved_that_they_arrive() {
         let probing = installation().probing(None);
         assert!(webhook(&probing, INTERACTION).is_none());
+        assert!(webhook(&probing, EVICTION).is_none());
         assert!(webhook(&probing, PROBE).is_some());
+        assert!(webhook(&installation().full(), EVICTION).is_some());
     }
 
     #[test]
@@ -302,11 +330,28 @@ mod tests {
         before.ca = "an older one".into();
         let before = before.full();
         let probing = installation().probing(Some(&before));
-        assert_eq!(
-            webhook(&probing, INTERACTION),
-            webhook(&before, INTERACTION)
-        );
+        for name in [INTERACTION, EVICTION] {
+            assert!(webhook(&probing, name).is_some());
+            assert_eq!(webhook(&probing, name), webhook(&before, name));
+        }
         assert_eq!(webhook(&probing, PROBE), Some(&installation().probe()));
+    }
+
+    #[test]
+    fn evictions_by_agents_are_sent_here_from_everywhere() {
+        let eviction = installation().eviction();
+        assert_eq!(
+            eviction.namespace_selector,
+            Some(LabelSelector::default()),
+            "no namespace is exempt"
+        );
+        let conditions: Vec<_> = eviction.match_conditions.iter().flatten().collect();
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(
+            conditions[0].expression,
+            "request.userInfo.username == 'system:serviceaccount:curfew:curfew-agent'"
+        );
+        assert_eq!(eviction.failure_policy.as_deref(), Some("Fail"));
     }
 
     #[test]

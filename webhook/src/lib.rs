@@ -2,7 +2,8 @@
 //!
 //! It is asked by the API server before anybody execs into a pod, attaches to it, forwards a port or
 //! adds a debug container, and lets that happen only once it is recorded: in the store of the agent
-//! of the pod's node, or else in the pod's own metadata. It keeps no state of its own; any replica
+//! of the pod's node, or else in the pod's own metadata. It is asked, too, before an agent evicts, and
+//! lets it evict only the pod that it means, on its own node. It keeps no state of its own; any replica
 //! can answer any request. Deadlines, evictions and Events are the agent's.
 //!
 //! This module owns the wiring alone: which tasks there are and in which order they stop.
@@ -16,6 +17,7 @@ pub mod certificate;
 pub mod configuration;
 pub mod fallback;
 pub mod forward;
+pub mod guard;
 mod health;
 pub mod metrics;
 pub mod placement;

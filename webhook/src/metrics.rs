@@ -48,6 +48,54 @@ impl Outcome {
     }
 }
 
+/// What became of the review of an agent's eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarded {
+    /// Admitted: it means the pod that is there, and comes from that pod's node.
+    Admitted,
+    /// Denied: it does not say which UID it means.
+    NoUid,
+    /// Denied: the caller is not bound to one node.
+    NoNode,
+    /// Denied: there is no such pod any more.
+    Gone,
+    /// Denied: another pod has the name by now.
+    OtherPod,
+    /// Denied: the pod is not on the caller's node.
+    OtherNode,
+    /// Denied: the pod could not be read.
+    Unread,
+    /// Not understood.
+    Invalid,
+}
+
+impl Guarded {
+    const ALL: [Guarded; 8] = [
+        Guarded::Admitted,
+        Guarded::NoUid,
+        Guarded::NoNode,
+        Guarded::Gone,
+        Guarded::OtherPod,
+        Guarded::OtherNode,
+        Guarded::Unread,
+        Guarded::Invalid,
+    ];
+
+    /// Its name in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Guarded::Admitted => "admitted",
+            Guarded::NoUid => "no_uid",
+            Guarded::NoNode => "no_node",
+            Guarded::Gone => "gone",
+            Guarded::OtherPod => "other_pod",
+            Guarded::OtherNode => "other_node",
+            Guarded::Unread => "unread",
+            Guarded::Invalid => "invalid",
+        }
+    }
+}
+
 /// Where an interaction was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
@@ -81,6 +129,7 @@ pub struct Metrics {
     registry: Registry,
     admissions: IntCounterVec,
     recorded: IntCounterVec,
+    evictions: IntCounterVec,
     forward: Histogram,
     agents: IntGauge,
     registered: IntGauge,
@@ -107,6 +156,13 @@ impl Metrics {
                 "Interactions by where they were recorded",
             ),
             &["where"],
+        )?;
+        let evictions = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_eviction_reviews_total",
+                "Evictions asked for by agents, by what became of their review",
+            ),
+            &["outcome"],
         )?;
         let forward = Histogram::with_opts(
             HistogramOpts::new(
@@ -144,8 +200,12 @@ impl Metrics {
         for home in Home::ALL {
             recorded.with_label_values(&[home.as_str()]);
         }
+        for guarded in Guarded::ALL {
+            evictions.with_label_values(&[guarded.as_str()]);
+        }
         registry.register(Box::new(admissions.clone()))?;
         registry.register(Box::new(recorded.clone()))?;
+        registry.register(Box::new(evictions.clone()))?;
         registry.register(Box::new(forward.clone()))?;
         registry.register(Box::new(agents.clone()))?;
         registry.register(Box::new(registered.clone()))?;
@@ -155,6 +215,7 @@ impl Metrics {
             registry,
             admissions,
             recorded,
+            evictions,
             forward,
             agents,
             registered,
@@ -175,6 +236,11 @@ impl Metrics {
         self.recorded
             .with_label_values(&[home.as_str()])
             .inc_by(interactions as u64);
+    }
+
+    /// An agent's eviction was reviewed.
+    pub fn guarded(&self, guarded: Guarded) {
+        self.evictions.with_label_values(&[guarded.as_str()]).inc();
     }
 
     /// The time of the forwarding that ends when this is dropped.

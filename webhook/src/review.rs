@@ -9,17 +9,19 @@ use serde_json::value::RawValue;
 
 use crate::placement::Pod;
 
+pub mod eviction;
+
 /// The longest UID of a request: the API server's have 36 bytes. With the name of a container behind
 /// it, it still fits into a notice.
 const MAX_UID: usize = 63;
 
 /// A review of which at least the UID could be read, so that it can be answered.
 #[derive(Debug)]
-pub struct Review {
+pub struct Review<R = Request> {
     /// The UID of the request, which the answer has to repeat.
     pub uid: String,
     /// The request.
-    pub request: Result<Request, Unfit>,
+    pub request: Result<R, Unfit>,
 }
 
 /// Somebody wants to reach into a pod.
@@ -156,8 +158,8 @@ struct Fields<'a> {
     namespace: String,
     #[serde(default)]
     name: String,
-    #[serde(default)]
-    user_info: UserInfo,
+    #[serde(borrow, default)]
+    user_info: UserInfo<'a>,
     #[serde(default)]
     dry_run: Option<bool>,
     #[serde(borrow, default)]
@@ -177,9 +179,12 @@ struct Resource {
 }
 
 #[derive(Default, Deserialize)]
-struct UserInfo {
+struct UserInfo<'a> {
     #[serde(default)]
     username: String,
+    /// What is known of the user beyond the name; absent where nothing is.
+    #[serde(borrow, default)]
+    extra: Option<&'a RawValue>,
 }
 
 /// What `PodExecOptions` and `PodAttachOptions` say of interest.
@@ -271,42 +276,24 @@ pub fn read_probe(body: &[u8]) -> Result<(String, String), Unreadable> {
 
 fn request(raw: &RawValue) -> Result<Request, Unfit> {
     let fields: Fields<'_> = part("request", raw)?;
-    let value = |field, value: &str, expected| {
-        Err(Unfit::Value {
-            field,
-            value: cut(value, 80).into_owned(),
-            expected,
-        })
-    };
-    let Resource {
-        group,
-        version,
-        resource,
-    } = &fields.resource;
-    if !group.is_empty() || version != "v1" || resource != "pods" {
-        return value(
-            "request.resource",
-            &format!("{group}/{version}/{resource}"),
-            "this webhook is for subresources of pods of the core group, version v1",
-        );
-    }
+    of_pods(&fields.resource)?;
     let operation = match fields.sub_resource.as_str() {
         "exec" | "attach" | "portforward" => "CONNECT",
         "ephemeralcontainers" => "UPDATE",
         other => {
-            return value(
+            return Err(value(
                 "request.subResource",
                 other,
                 "it is one of exec, attach, portforward, ephemeralcontainers",
-            );
+            ));
         }
     };
     if fields.operation != operation {
-        return value(
+        return Err(value(
             "request.operation",
             &fields.operation,
             "it is CONNECT, for ephemeralcontainers UPDATE",
-        );
+        ));
     }
     if fields.user_info.username.is_empty() {
         return Err(Unfit::Missing("request.userInfo.username"));
@@ -347,6 +334,31 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         dry_run: fields.dry_run.unwrap_or_default(),
         deed,
     })
+}
+
+/// Whether a request is about pods.
+fn of_pods(resource: &Resource) -> Result<(), Unfit> {
+    let Resource {
+        group,
+        version,
+        resource,
+    } = resource;
+    if group.is_empty() && version == "v1" && resource == "pods" {
+        return Ok(());
+    }
+    Err(value(
+        "request.resource",
+        &format!("{group}/{version}/{resource}"),
+        "this webhook is for subresources of pods of the core group, version v1",
+    ))
+}
+
+fn value(field: &'static str, value: &str, expected: &'static str) -> Unfit {
+    Unfit::Value {
+        field,
+        value: cut(value, 80).into_owned(),
+        expected,
+    }
 }
 
 /// What an update of a pod's ephemeral containers adds. They can only be added, never changed.

@@ -58,6 +58,8 @@ pub(crate) struct Api {
     pub(crate) pod: Value,
     /// The status of each read.
     pub(crate) get: u16,
+    /// Whether each read takes longer than anybody waits for it.
+    pub(crate) late: bool,
     /// The status of each patch.
     pub(crate) patch: u16,
     /// So many patches find that the pod has changed.
@@ -76,6 +78,7 @@ impl Default for Api {
                 "status": {"phase": "Running"}
             }),
             get: 200,
+            late: false,
             patch: 200,
             conflicts: 0,
         }
@@ -240,6 +243,9 @@ fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>) -> Client {
         let (api, patches) = (api.clone(), patches.clone());
         async move {
             let method = request.method().clone();
+            if method == "GET" && api.lock().unwrap().late {
+                std::future::pending::<()>().await;
+            }
             let body = request.into_body().collect_bytes().await.unwrap();
             let mut api = api.lock().unwrap();
             let code = if method == "PATCH" {

@@ -1,0 +1,232 @@
+//! The guard of evictions: an agent evicts the pod that it means, on its own node, and no other.
+//!
+//! The API server compares the UID in an eviction, too, but only after it took the room for it from
+//! the pod's disruption budget, and then no sibling can be evicted for two minutes. And RBAC cannot say
+//! 'of its own node'. So each eviction that an agent asks for is looked at here before.
+//!
+//! Owns what is let through, and what is said otherwise. Which requests come here is for
+//! [`crate::configuration`].
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use curfew_core::text::cut;
+
+use crate::{
+    admission::Admission,
+    answer::{self, Answer},
+    metrics::Guarded,
+    placement::{self, Failure, Pod},
+    review::eviction::{self, Eviction},
+};
+
+/// Why an eviction is not let through, in words that the agent logs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It might hit a pod that its caller does not know.
+    #[error(
+        "deleteOptions.preconditions.uid: is missing; Curfew's agents evict a pod by its UID and not by \
+         its name alone"
+    )]
+    NoUid,
+    /// Whose pods the caller may evict is unknown.
+    #[error(
+        "userInfo.extra[\"authentication.kubernetes.io/node-name\"]: has {0} values instead of one; \
+         Curfew's agents evict with the token of their own pod, which names their node"
+    )]
+    NoNode(usize),
+    /// There is nothing to evict.
+    #[error("there is no pod {0}")]
+    Gone(String),
+    /// Another pod has the name by now.
+    #[error("pod {pod} has the UID {live}, and to be evicted was {asked}; nothing was done")]
+    OtherPod {
+        /// Namespace and name.
+        pod: String,
+        /// The UID of the pod that there is.
+        live: String,
+        /// The UID in the request.
+        asked: String,
+    },
+    /// Another agent would have to ask, or none.
+    #[error("pod {pod} is on {}, and the caller is an agent of node {caller}", on(.node.as_deref()))]
+    OtherNode {
+        /// Namespace and name.
+        pod: String,
+        /// The pod's node, if it is on one.
+        node: Option<String>,
+        /// The caller's node.
+        caller: String,
+    },
+    /// It is not known which pod there is. That passes.
+    #[error("pod {pod} could not be read, so its eviction has to wait: {why}")]
+    Unread {
+        /// Namespace and name.
+        pod: String,
+        /// What stood in the way.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// The HTTP status that the agent sees, with its machine-readable reason.
+    pub fn status(&self) -> (u16, &'static str) {
+        match self {
+            Refusal::NoUid => (400, "BadRequest"),
+            Refusal::NoNode(_) | Refusal::OtherNode { .. } => (403, "Forbidden"),
+            // To the agent, these two are an end, and not a failure.
+            Refusal::Gone(_) => (404, "NotFound"),
+            Refusal::OtherPod { .. } => (409, "Conflict"),
+            // It asks again.
+            Refusal::Unread { .. } => (503, "ServiceUnavailable"),
+        }
+    }
+
+    fn outcome(&self) -> Guarded {
+        match self {
+            Refusal::NoUid => Guarded::NoUid,
+            Refusal::NoNode(_) => Guarded::NoNode,
+            Refusal::Gone(_) => Guarded::Gone,
+            Refusal::OtherPod { .. } => Guarded::OtherPod,
+            Refusal::OtherNode { .. } => Guarded::OtherNode,
+            Refusal::Unread { .. } => Guarded::Unread,
+        }
+    }
+
+    /// Whether it may happen while all do as they should: pods go and come back at any time.
+    fn is_usual(&self) -> bool {
+        matches!(self, Refusal::Gone(_) | Refusal::OtherPod { .. })
+    }
+}
+
+/// What the caller says, and is known to be, before any pod is looked at.
+#[derive(Debug)]
+struct Claim<'a> {
+    pod: String,
+    uid: &'a str,
+    node: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    fn of(eviction: &'a Eviction) -> Result<Self, Refusal> {
+        let uid = eviction.uid.as_deref().ok_or(Refusal::NoUid)?;
+        let [node] = eviction.nodes.as_slice() else {
+            return Err(Refusal::NoNode(eviction.nodes.len()));
+        };
+        Ok(Self {
+            pod: named(eviction),
+            uid,
+            node,
+        })
+    }
+
+    /// Whether that pod is to be evicted by that caller. The UID counts before the node: an agent may
+    /// still have to learn that its pod's name went to another node.
+    fn check(&self, found: Result<Option<Pod>, Failure>) -> Result<(), Refusal> {
+        let pod = || self.pod.clone();
+        let found = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(Refusal::Gone(pod())),
+            Err(Failure::Unauthorised(why) | Failure::Failed(why)) => {
+                return Err(Refusal::Unread { pod: pod(), why });
+            }
+        };
+        let live = found.metadata.uid.as_deref().unwrap_or_default();
+        if live != self.uid {
+            return Err(Refusal::OtherPod {
+                pod: pod(),
+                live: live.to_owned(),
+                asked: self.uid.to_owned(),
+            });
+        }
+        if found.node() != Some(self.node) {
+            return Err(Refusal::OtherNode {
+                pod: pod(),
+                node: found.node().map(str::to_owned),
+                caller: self.node.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Answers the review of an eviction. A dry run is answered as what it stands for.
+pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    let review = match eviction::read(&body) {
+        Ok(review) => review,
+        Err(error) => {
+            admission.metrics.guarded(Guarded::Invalid);
+            tracing::warn!(event = "unreadable", %error, "a body that is no review");
+            return answer::unreadable(&error);
+        }
+    };
+    let answer = match review.request {
+        Ok(eviction) => decide(&admission, &eviction, &review.uid).await,
+        Err(error) => {
+            admission.metrics.guarded(Guarded::Invalid);
+            tracing::warn!(event = "invalid", id = review.uid, %error, "a review of something else");
+            answer::invalid(&error)
+        }
+    };
+    answer.to(review.uid).into_response()
+}
+
+async fn decide(admission: &Admission, eviction: &Eviction, id: &str) -> Answer {
+    let decided = match Claim::of(eviction) {
+        Ok(claim) => claim.check(find(admission, eviction).await),
+        Err(refusal) => Err(refusal),
+    };
+    let outcome = match &decided {
+        Ok(()) => Guarded::Admitted,
+        Err(refusal) => refusal.outcome(),
+    };
+    admission.metrics.guarded(outcome);
+    let (pod, uid, node) = (named(eviction), &eviction.uid, eviction.nodes.first());
+    let outcome = outcome.as_str();
+    match decided {
+        // The agent tells of what it evicts; and while a budget blocks, it asks again and again.
+        Ok(()) => {
+            tracing::debug!(event = "eviction", id, pod, uid, node, outcome);
+            Answer::Allow(None)
+        }
+        Err(refusal) if refusal.is_usual() => {
+            tracing::info!(event = "eviction-refused", id, pod, uid, node, outcome, error = %refusal);
+            answer::refused(&refusal)
+        }
+        Err(refusal) => {
+            tracing::warn!(event = "eviction-refused", id, pod, uid, node, outcome, error = %refusal);
+            answer::refused(&refusal)
+        }
+    }
+}
+
+async fn find(admission: &Admission, eviction: &Eviction) -> Result<Option<Pod>, Failure> {
+    let (namespace, name) = (&eviction.namespace, &eviction.name);
+    if !placement::can_exist(namespace, name) {
+        return Ok(None);
+    }
+    placement::find(&admission.client, namespace, name, admission.pod_timeout).await
+}
+
+fn named(eviction: &Eviction) -> String {
+    format!(
+        "{}/{}",
+        cut(&eviction.namespace, 63),
+        cut(&eviction.name, 253)
+    )
+}
+
+fn on(node: Option<&str>) -> String {
+    match node {
+        Some(node) => format!("node {node}"),
+        None => "no node yet".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;
