@@ -4,11 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use curfew_cluster::Cluster;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 
 use crate::{CURFEW, Kubectl};
@@ -37,13 +38,17 @@ impl TestCluster {
     /// When none of this checkout's is running.
     pub async fn connect() -> Result<Self> {
         let machine = Cluster::running()?;
-        let file = Kubeconfig::read_from(machine.kubeconfig())?;
-        let mut config =
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-        config.default_retry = false;
-        config.connect_timeout = Some(Duration::from_secs(10));
-        let client = Client::try_from(config)?;
+        let client = Client::try_from(config(&machine).await?)?;
         Ok(Self { machine, client })
+    }
+
+    /// A client that is whoever the token says, and not the administrator.
+    pub async fn client_of(&self, token: &str) -> Result<Client> {
+        let mut config = config(&self.machine).await?;
+        config.auth_info = AuthInfo::default();
+        let bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        config.headers.push((AUTHORIZATION, bearer));
+        Ok(Client::try_from(config)?)
     }
 
     /// kubectl as the administrator.
@@ -87,6 +92,14 @@ impl TestCluster {
             .checkout()
             .join("manifests/overlays/test-cluster")
     }
+}
+
+async fn config(machine: &Cluster) -> Result<Config> {
+    let file = Kubeconfig::read_from(machine.kubeconfig())?;
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    Ok(config)
 }
 
 /// The labels of the pods of one of Curfew's parts.

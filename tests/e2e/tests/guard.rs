@@ -1,0 +1,207 @@
+//! An agent evicts the pod that it means, on its own node, and no other; and what it does not mean
+//! costs nobody's disruption budget. The API server is asked as an agent asks it, with its token.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use curfew_e2e::{
+    CURFEW, NODES, Namespace, TestCluster, Workload, disrupt, eventually, namespace::uid,
+    within_namespace,
+};
+use http_body_util::BodyExt;
+use hyper::{Request, header::CONTENT_TYPE};
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{Pod, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{Api, Client, ResourceExt, api::PostParams, client::Body};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const ACCOUNT: &str = "curfew-agent";
+const GUARD: &str = "eviction.curfew.dev";
+/// A UID that no pod has.
+const WRONG: &str = "00000000-0000-4000-8000-000000000000";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the API server said to an eviction.
+#[derive(Debug)]
+struct Said {
+    code: u16,
+    body: Value,
+}
+
+impl Said {
+    /// Whether the guard refused it with this code, in both places where a client looks for it, and
+    /// with all of this in its words.
+    fn check_refusal(&self, code: u16, words: &[&str]) -> Result<()> {
+        ensure!(self.code == code && self.body["code"] == code, "{self:?}");
+        let message = self.body["message"].as_str().unwrap_or_default();
+        for word in [GUARD].iter().chain(words) {
+            ensure!(message.contains(word), "{word} is not in {self:?}");
+        }
+        Ok(())
+    }
+}
+
+/// A client with a token of the agents' account: bound to this pod, as the token that the pod's own
+/// kubelet gets for it, or to nothing.
+async fn agent(cluster: &TestCluster, pod: Option<&Pod>) -> Result<Client> {
+    let pod = pod.map(
+        |pod| json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()}),
+    );
+    let request: TokenRequest = serde_json::from_value(json!({
+        "metadata": {},
+        "spec": {"audiences": [], "expirationSeconds": 600, "boundObjectRef": pod},
+    }))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), CURFEW);
+    let answer = accounts
+        .create_token_request(ACCOUNT, &PostParams::default(), &request)
+        .await?;
+    let token = answer.status.context("there is no token")?.token;
+    cluster.client_of(&token).await
+}
+
+async fn agent_of(cluster: &TestCluster, node: &str) -> Result<Client> {
+    let pod = disrupt::agent_of(cluster, node).await?;
+    agent(cluster, Some(&pod)).await
+}
+
+/// Asks for an eviction, with the UID or without one.
+async fn evict(client: &Client, pod: (&str, &str), uid: Option<&str>, query: &str) -> Result<Said> {
+    let (namespace, name) = pod;
+    let options = uid.map(|uid| json!({"preconditions": {"uid": uid}}));
+    let eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+        "deleteOptions": options,
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction{query}");
+    let request = Request::post(path)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from(serde_json::to_vec(&eviction)?))?;
+    let answered = async {
+        let answer = client.send(request).await?;
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        anyhow::Ok(Said {
+            code,
+            body: serde_json::from_slice(&body)?,
+        })
+    };
+    timeout(PATIENCE, answered)
+        .await
+        .context("the API server does not answer")?
+}
+
+/// Two pods on the first node, of which one may go at a time.
+async fn guarded_pods(namespace: &Namespace) -> Result<(Vec<Pod>, Api<PodDisruptionBudget>)> {
+    let workload = Workload::new("web").on(NODES[0]);
+    let pods = namespace.run_deployment(&workload, 2).await?;
+    let budget: PodDisruptionBudget = serde_json::from_value(json!({
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    }))?;
+    let budgets: Api<PodDisruptionBudget> =
+        Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
+    budgets.create(&PostParams::default(), &budget).await?;
+    eventually(PATIENCE, "the budget has room for one", async || {
+        Ok((room(&budgets.get("web").await?) == (1, vec![])).then_some(()))
+    })
+    .await?;
+    Ok((pods, budgets))
+}
+
+/// How many pods may go, and which are said to be going.
+fn room(budget: &PodDisruptionBudget) -> (i32, Vec<String>) {
+    let Some(status) = &budget.status else {
+        return (0, Vec::new());
+    };
+    let going = status.disrupted_pods.iter().flatten();
+    (
+        status.disruptions_allowed,
+        going.map(|(name, _)| name.clone()).collect(),
+    )
+}
+
+#[tokio::test]
+async fn what_an_agent_does_not_mean_is_refused_and_costs_no_budget() {
+    within_namespace("guard", async |namespace| {
+        let cluster = &namespace.cluster;
+        let own = agent_of(cluster, NODES[0]).await?;
+        let neighbour = agent_of(cluster, NODES[1]).await?;
+        let unbound = agent(cluster, None).await?;
+        let (pods, budgets) = guarded_pods(namespace).await?;
+        let before = budgets.get("web").await?;
+
+        let name = pods[0].name_any();
+        let pod = (namespace.name.as_str(), name.as_str());
+        let nobody = (namespace.name.as_str(), "nobody");
+        let live = uid(&pods[0])?;
+        let (right, wrong) = (Some(live.as_str()), Some(WRONG));
+        for dry_run in ["?dryRun=All", ""] {
+            for (client, pod, uid, code, words) in [
+                (&own, pod, wrong, 409, &[live.as_str(), WRONG][..]),
+                (&own, pod, None, 400, &["deleteOptions.preconditions.uid"]),
+                (&own, nobody, wrong, 404, &["nobody"]),
+                (&neighbour, pod, right, 403, &NODES),
+                // Of the agents' account, and yet of no node.
+                (&unbound, pod, right, 403, &["node-name"]),
+            ] {
+                let said = evict(client, pod, uid, dry_run).await?;
+                said.check_refusal(code, words)?;
+                let budget = budgets.get("web").await?;
+                ensure!(
+                    budget.resource_version() == before.resource_version(),
+                    "after {said:?} the budget was {:?}, before {:?}",
+                    budget.status,
+                    before.status
+                );
+            }
+        }
+        let still = namespace.pods().get(&name).await?;
+        ensure!(still.metadata.deletion_timestamp.is_none());
+
+        let said = evict(&own, pod, right, "?dryRun=All").await?;
+        ensure!(said.code == 201, "{said:?}");
+        let said = evict(&own, pod, right, "").await?;
+        ensure!(said.code == 201, "{said:?}");
+        eventually(PATIENCE, "the pod goes", async || {
+            let gone = namespace.pods().get_opt(&name).await?.is_none();
+            Ok(gone.then_some(()))
+        })
+        .await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_else_is_guarded() {
+    within_namespace("unguarded", async |namespace| {
+        let admin = &namespace.cluster.client;
+        let (pods, budgets) = guarded_pods(namespace).await?;
+        let name = pods[0].name_any();
+        let pod = (namespace.name.as_str(), name.as_str());
+
+        // What the guard is there for: the API server refuses, and the room is gone all the same.
+        let said = evict(admin, pod, Some(WRONG), "").await?;
+        let message = said.body["message"].as_str().unwrap_or_default();
+        ensure!(said.code == 409 && !message.contains(GUARD), "{said:?}");
+        let after = room(&budgets.get("web").await?);
+        ensure!(after == (0, vec![name.clone()]), "{after:?}");
+
+        namespace
+            .run_pod(&Workload::new("lone").on(NODES[1]))
+            .await?;
+        let lone = (namespace.name.as_str(), "lone");
+        let said = evict(admin, lone, None, "?dryRun=All").await?;
+        ensure!(said.code == 201, "{said:?}");
+        let live = uid(&namespace.pods().get("lone").await?)?;
+        let said = evict(admin, lone, Some(&live), "").await?;
+        ensure!(said.code == 201, "{said:?}");
+        Ok(())
+    })
+    .await;
+}
