@@ -56,6 +56,13 @@ impl Workload {
         self
     }
 
+    /// Of this PriorityClass.
+    #[must_use]
+    pub fn priority_class(mut self, name: &str) -> Self {
+        self.spec["priorityClassName"] = json!(name);
+        self
+    }
+
     /// With this many seconds from its deletion to its end; the container waits for all of them.
     #[must_use]
     pub fn grace(mut self, seconds: u32) -> Self {
