@@ -1,10 +1,12 @@
 //! A real agent process, and what one can ask of it.
 
 use std::{
-    fs,
-    os::unix::process::CommandExt,
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -18,45 +20,53 @@ pub(crate) const NODE: &str = "node-1";
 /// A user without rights.
 pub(crate) const NOBODY: u32 = 65534;
 
+const SIGKILL: i32 = 9;
+
+/// An API server that does not exist.
+pub(crate) const NO_API_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// What the agent logs first of all, and once its store is open.
+const STARTING: &str = "starting";
+const OPEN: &str = "the store is open";
+
 /// Agents of one test, one after the other, on the same store and the same ports.
 pub(crate) struct Host {
     pub(crate) store: PathBuf,
     kubeconfig: PathBuf,
-    ports: [u16; 3],
-    http: ureq::Agent,
+    log: PathBuf,
+    listen: [SocketAddr; 3],
 }
 
 pub(crate) struct Agent<'a> {
     host: &'a Host,
-    child: Child,
+    child: Mutex<Child>,
+    http: ureq::Agent,
 }
 
 impl Host {
     /// `folder` is for the test's files, `store` is the agent's folder.
-    pub(crate) fn new(folder: &Path, store: &Path) -> Self {
+    pub(crate) fn new(folder: &Path, store: &Path, api_server: SocketAddr) -> Self {
         let kubeconfig = folder.join("kubeconfig");
-        let text = "{apiVersion: v1, kind: Config, current-context: none, \
-                    clusters: [{name: none, cluster: {server: 'http://127.0.0.1:9'}}], \
-                    users: [{name: none, user: {}}], \
-                    contexts: [{name: none, context: {cluster: none, user: none}}]}";
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: none, \
+              clusters: [{{name: none, cluster: {{server: 'http://{api_server}'}}}}], \
+              users: [{{name: none, user: {{}}}}], \
+              contexts: [{{name: none, context: {{cluster: none, user: none}}}}]}}"
+        );
         fs::write(&kubeconfig, text).unwrap();
-        // Taken together, so that they differ.
-        let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let http = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
-            .http_status_as_error(false)
-            .build()
-            .into();
+        // Taken together, so that they differ; and not on the address that connections go out from, one of
+        // which could have the port while the agent is dead.
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
         Self {
             store: store.to_owned(),
             kubeconfig,
-            ports: listeners.map(|listener| listener.local_addr().unwrap().port()),
-            http,
+            log: folder.join("log"),
+            listen: listeners.map(|listener| listener.local_addr().unwrap()),
         }
     }
 
     pub(crate) fn start(&self, user: Option<u32>) -> Agent<'_> {
-        let [notices, metrics, debug] = self.ports.map(|port| format!("127.0.0.1:{port}"));
+        let [notices, metrics, debug] = self.listen.map(|address| address.to_string());
         let built = Path::new(env!("CARGO_BIN_EXE_curfew-agent"));
         let program = match user {
             None => built.to_owned(),
@@ -74,7 +84,7 @@ impl Host {
                 "--node-name",
                 NODE,
                 "--log-level",
-                "off",
+                "warn,curfew_agent=info,curfew_agent::announce=off",
                 "--listen",
                 &notices,
             ])
@@ -88,28 +98,77 @@ impl Host {
             .arg(&self.store)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(File::create(&self.log).unwrap());
         if let Some(user) = user {
             command.uid(user);
         }
+        // One that is new for each process has no connections to the one before.
+        let http = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .build()
+            .into();
         Agent {
             host: self,
-            child: command.spawn().unwrap(),
+            child: Mutex::new(command.spawn().unwrap()),
+            http,
         }
+    }
+
+    /// How long the latest agent took to open its store, as it logged; nothing when it did not get there.
+    pub(crate) fn opening(&self) -> Option<Duration> {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            timestamp: Timestamp,
+            message: String,
+        }
+        // The last line may be half written, and a panic is no JSON.
+        let log = self.log();
+        let lines: Vec<Line> = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let at = |message: &str| lines.iter().find(|line| line.message == message);
+        let taken = at(OPEN)?.timestamp.duration_since(at(STARTING)?.timestamp);
+        Duration::try_from(taken).ok()
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 }
 
 impl Agent<'_> {
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Kills it, whatever it is about, and returns once it is dead.
+    pub(crate) fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        let end = child.wait().unwrap();
+        assert_eq!(
+            end.signal(),
+            Some(SIGKILL),
+            "it ended by itself: {end}; {}",
+            self.log()
+        );
+    }
+
+    /// Returns as soon as it has logged anything: then it is about to open its store.
+    pub(crate) fn wait_for_first_line(&self) {
+        poll("the agent logs", Duration::from_micros(100), || {
+            (fs::metadata(&self.host.log).unwrap().len() > 0).then_some(())
+        });
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.host.log()
     }
 
     /// The receipt, or the status and text of the refusal; nothing when there was no answer.
     pub(crate) fn tell(&self, notice: &Notice) -> Option<Result<Receipt, (u16, String)>> {
-        let url = format!("http://127.0.0.1:{}{}", self.host.ports[0], notice::PATH);
+        let url = format!("http://{}{}", self.host.listen[0], notice::PATH);
         let body = serde_json::to_vec(notice).unwrap();
-        let mut answer = self.host.http.post(&url).send(&body[..]).ok()?;
+        let mut answer = self.http.post(&url).send(&body[..]).ok()?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().ok()?;
         match status {
@@ -120,18 +179,17 @@ impl Agent<'_> {
 
     /// What the store holds, once the agent answers.
     pub(crate) fn holdings(&self) -> Holdings {
-        let url = format!("http://127.0.0.1:{}/v1/store", self.host.ports[2]);
+        let url = format!("http://{}/v1/store", self.host.listen[2]);
         eventually("the agent tells what its store holds", || {
-            let mut answer = self.host.http.get(&url).call().ok()?;
-            serde_json::from_reader(answer.body_mut().as_reader()).ok()
+            let mut answer = self.http.get(&url).call().ok()?;
+            serde_json::from_slice(&answer.body_mut().read_to_vec().ok()?).ok()
         })
     }
 
     pub(crate) fn readiness(&self) -> String {
-        let url = format!("http://127.0.0.1:{}/readyz", self.host.ports[1]);
+        let url = format!("http://{}/readyz", self.host.listen[1]);
         eventually("the agent tells whether it is ready", || {
-            self.host
-                .http
+            self.http
                 .get(&url)
                 .call()
                 .ok()?
@@ -144,9 +202,15 @@ impl Agent<'_> {
 
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let child = child.unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
+}
+
+pub(crate) fn pod_name(uid: &str) -> String {
+    format!("cart-{uid}")
 }
 
 pub(crate) fn notice(uid: &str, request: &str) -> Notice {
@@ -155,7 +219,7 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
         node: NODE.into(),
         pod: PodId {
             namespace: "shop".into(),
-            name: format!("cart-{uid}"),
+            name: pod_name(uid),
             uid: uid.into(),
         },
         known: Known {
@@ -181,13 +245,17 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
 }
 
 /// The first value that the attempt yields, which it has to within half a minute.
-pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    poll(what, Duration::from_millis(5), attempt)
+}
+
+fn poll<T>(what: &str, nap: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(value) = attempt() {
             return value;
         }
         assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(nap);
     }
 }
