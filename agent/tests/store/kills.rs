@@ -79,7 +79,8 @@ fn torture(seed: u64) {
     );
 }
 
-/// Where kills struck, and what came of it.
+/// Where kills struck, and what came of it. Nothing counts what is missing or needs a person: the first of
+/// either ends the run.
 #[derive(Default)]
 struct Tally {
     /// While a store was created.
