@@ -14,8 +14,9 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
+use curfew_runtime::client::patience;
 use futures::{Stream, stream};
-use kube::{Client, client};
+use kube::{Client, client, client::ClientBuilder};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
@@ -113,7 +114,9 @@ impl ApiServer {
     pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request| server.clone().serve(request));
-        Client::new(service, "default")
+        ClientBuilder::new(service, "default")
+            .with_layer(&patience())
+            .build()
     }
 
     /// From now on each request is answered as this says.

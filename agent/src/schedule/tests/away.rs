@@ -97,6 +97,8 @@ async fn connections_on_which_nothing_comes() {
     let (stage, agent) = outage(Answer::never()).await;
     assert_all_evicted_once(&stage);
     assert_bounded_while_away(&stage);
+    let records = agent.schedule.look().await.unwrap().records;
+    assert_eq!(records.len(), 0, "the watch has begun again");
     agent.end().await;
 }
 
