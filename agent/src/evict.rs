@@ -30,8 +30,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub async fn evict(client: &Client, pod: &PodId) -> Outcome {
     match tokio::time::timeout(TIMEOUT, ask(client, pod)).await {
         Ok(Ok(answer)) => answer::read(&answer),
-        Ok(Err(why)) => Outcome::passing(why),
-        Err(_) => Outcome::passing(format!("no answer within {TIMEOUT:?}")),
+        Ok(Err(why)) => Outcome::away(why),
+        Err(_) => Outcome::away(format!("no answer within {TIMEOUT:?}")),
     }
 }
 

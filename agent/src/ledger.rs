@@ -7,6 +7,7 @@
 
 mod effect;
 mod entry;
+mod gate;
 mod news;
 mod queues;
 
@@ -21,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use effect::{Announcement, Block, Consequence, Effect};
 use entry::{Entry, Eviction, Marking, Refusal, Turn, marks};
 pub use entry::{Line, State};
+use gate::Gate;
 use queues::Queues;
 
 use crate::{
@@ -60,11 +62,14 @@ pub struct Ledger {
     /// Pods that went before the request to evict them was answered.
     outrun: BTreeMap<String, Record>,
     queues: Queues,
+    gate: Gate,
     open_evictions: usize,
     settings: Settings,
     /// UIDs whose record may differ from what the store holds.
     dirty: BTreeSet<String>,
     synced: bool,
+    /// What the clock showed last.
+    latest: Timestamp,
 }
 
 impl Ledger {
@@ -76,10 +81,12 @@ impl Ledger {
             due: BTreeSet::new(),
             outrun: BTreeMap::new(),
             queues: Queues::default(),
+            gate: Gate::default(),
             open_evictions: 0,
             settings,
             dirty: BTreeSet::new(),
             synced: false,
+            latest: Timestamp::MIN,
         }
     }
 
@@ -269,6 +276,9 @@ impl Ledger {
     /// The request to evict the pod was answered.
     pub fn evicted(&mut self, uid: &str, outcome: Outcome, now: Timestamp, out: &mut Vec<Effect>) {
         self.open_evictions = self.open_evictions.saturating_sub(1);
+        if self.gate.answered(uid, &outcome, now) {
+            self.resume(now, out);
+        }
         // Where a pod ends at once, the watch says so before the request is answered.
         if let Some(record) = self.outrun.remove(uid) {
             if outcome == Outcome::Accepted {
@@ -382,18 +392,53 @@ impl Ledger {
     /// Looks at every pod whose time has come, and then lets those ask for their eviction whose turn it
     /// is: to be called after all that happened at one time, so that their order holds among all of them.
     pub fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if now < self.latest {
+            self.jumped_back(self.latest.duration_since(now), now, out);
+        }
+        self.latest = now;
         while let Some((at, uid)) = self.agenda.first()
             && *at <= now
         {
             let uid = uid.clone();
             self.attend(&uid, now, out);
         }
-        self.next_turns(out);
+        self.next_turns(now, out);
+    }
+
+    /// The clock went back by so much: eviction times are what it shows, but pauses end as if it had not.
+    fn jumped_back(&mut self, by: SignedDuration, now: Timestamp, out: &mut Vec<Effect>) {
+        tracing::warn!(seconds = by.as_secs(), "the clock went back");
+        self.gate.shift(by);
+        let uids: Vec<String> = self.entries.keys().cloned().collect();
+        for uid in uids {
+            if let Some(entry) = self.entries.get_mut(&uid) {
+                entry.shift(by);
+            }
+            self.attend(&uid, now, out);
+        }
+    }
+
+    /// The API server answers again: whoever waits only because it did not asks now, in order.
+    fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let waiting = self.entries.iter_mut().filter_map(|(uid, entry)| {
+            let refusal = entry.refusal.as_ref()?;
+            let waits = refusal.outcome.is_outage() && matches!(entry.eviction, Eviction::From(_));
+            waits.then(|| {
+                entry.eviction = Eviction::From(now);
+                uid.clone()
+            })
+        });
+        let waiting: Vec<String> = waiting.collect();
+        for uid in waiting {
+            self.attend(&uid, now, out);
+        }
     }
 
     /// When to look again: never before, and not at all when nothing is to come.
     pub fn next_tick(&self) -> Option<Timestamp> {
-        self.agenda.first().map(|(at, _)| *at)
+        let gate = self.gate.opens().filter(|_| !self.due.is_empty());
+        let agenda = self.agenda.first().map(|(at, _)| *at);
+        gate.into_iter().chain(agenda).min()
     }
 
     /// Whether something is to be written to the store.
@@ -494,8 +539,8 @@ impl Ledger {
     }
 
     /// Lets those whose turn it is ask for their eviction, as many as may be open at a time.
-    fn next_turns(&mut self, out: &mut Vec<Effect>) {
-        while self.open_evictions < self.settings.max_evictions
+    fn next_turns(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while self.open_evictions < self.gate.room(self.settings.max_evictions, now)
             && let Some((_, _, uid)) = self.due.pop_first()
         {
             if let Some(entry) = self.entries.get_mut(&uid)
@@ -555,6 +600,10 @@ fn mark_pod(
     *marking = Marking::Asked;
     out.push(Effect::Mark(change));
     None
+}
+
+fn earlier(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]

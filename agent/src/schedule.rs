@@ -184,6 +184,8 @@ pub(crate) struct Task {
     inbox: mpsc::Receiver<Message>,
     /// UIDs of records in the store that cannot be read.
     set_aside: Vec<String>,
+    /// Whether the process is to end: the successor evicts.
+    stopping: bool,
 }
 
 /// The channel to the task, and its inbox.
@@ -209,6 +211,7 @@ impl Task {
             effects,
             inbox,
             set_aside: Vec::new(),
+            stopping: false,
         }
     }
 
@@ -225,6 +228,7 @@ impl Task {
             tokio::select! {
                 () = stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(tokio::time::Instant::now() + DRAIN);
+                    self.stopping = true;
                 }
                 () = until(stopping) => break,
                 written = self.journal.written() => self.written(written?),
@@ -237,10 +241,6 @@ impl Task {
                 self.handle(message, now, &mut out);
             }
             self.ledger.tick(now, &mut out);
-            if stopping.is_some() {
-                // The successor evicts.
-                out.retain(|effect| !matches!(effect, Effect::Evict(_)));
-            }
             self.journal.begin(&mut self.ledger);
             self.start(out, now);
         }
@@ -253,6 +253,9 @@ impl Task {
 
     fn start(&mut self, effects: Vec<Effect>, now: Timestamp) {
         for effect in effects {
+            if self.stopping && matches!(effect, Effect::Evict(_)) {
+                continue;
+            }
             self.effects.start(effect, now);
         }
     }

@@ -60,7 +60,14 @@ pub enum Outcome {
     Forbidden(String),
     /// An admission webhook or policy that is not ours says no.
     Denied(String),
-    /// It will pass: a server error, a time-out, a connection that broke.
+    /// The API server is away, or cannot answer anybody now.
+    Away {
+        /// What was said, or what went wrong.
+        why: String,
+        /// How long to wait at the least, where that was said.
+        wait: Option<Duration>,
+    },
+    /// It will pass: an error of the server, or of something in its way, over this one request.
     Passing {
         /// What was said, or what went wrong.
         why: String,
@@ -117,6 +124,8 @@ pub fn read(answer: &Answer) -> Outcome {
         }
         // Too early, or too slow for something on the way.
         408 | 425 => Outcome::Passing { why, wait },
+        // Our own guard's means that it could not read that pod in time.
+        502 | 503 if !why.contains(GUARD) => Outcome::Away { why, wait },
         400..500 => Outcome::Forbidden(why),
         _ => Outcome::Passing { why, wait },
     }
@@ -147,9 +156,14 @@ fn budget_name(cause: &str) -> Option<String> {
 }
 
 impl Outcome {
-    /// Something that passes, without a word on when.
-    pub fn passing(why: String) -> Self {
-        Outcome::Passing { why, wait: None }
+    /// The API server did not answer.
+    pub fn away(why: String) -> Self {
+        Outcome::Away { why, wait: None }
+    }
+
+    /// Whether it says nothing of the pod, but that the API server wants to be left alone by all.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Outcome::Away { .. } | Outcome::Throttled(_))
     }
 
     /// The name of the outcome in metrics.
@@ -162,12 +176,13 @@ impl Outcome {
             Outcome::Throttled(_) => "throttled",
             Outcome::Forbidden(_) => "forbidden",
             Outcome::Denied(_) => "denied",
+            Outcome::Away { .. } => "unavailable",
             Outcome::Passing { .. } => "error",
         }
     }
 
     /// Every name of an outcome.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "accepted",
         "gone",
         "disruption_budget",
@@ -175,6 +190,7 @@ impl Outcome {
         "throttled",
         "forbidden",
         "denied",
+        "unavailable",
         "error",
     ];
 
@@ -203,6 +219,7 @@ impl Outcome {
             | Outcome::Budgets(why)
             | Outcome::Forbidden(why)
             | Outcome::Denied(why)
+            | Outcome::Away { why, .. }
             | Outcome::Passing { why, .. } => why,
             Outcome::Accepted | Outcome::Gone | Outcome::Throttled(_) => "",
         }
@@ -217,7 +234,9 @@ impl Outcome {
             Outcome::Budget { .. } => (2, 30, None),
             // A person has to act, which takes a while.
             Outcome::Budgets(_) | Outcome::Forbidden(_) | Outcome::Denied(_) => (5, 60, None),
-            Outcome::Throttled(wait) | Outcome::Passing { wait, .. } => (1, 30, *wait),
+            Outcome::Throttled(wait)
+            | Outcome::Away { wait, .. }
+            | Outcome::Passing { wait, .. } => (1, 30, *wait),
             // Gone, and yet there: the watch and the API server have to agree first.
             Outcome::Accepted | Outcome::Gone => (10, 10, None),
         };

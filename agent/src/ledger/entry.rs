@@ -1,10 +1,13 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
 use curfew_core::{Exemption, PodId, Record, metadata, record::later};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-use super::effect::{Block, Consequence};
+use super::{
+    earlier,
+    effect::{Block, Consequence},
+};
 use crate::{
     budgets::{BudgetId, BudgetView},
     evict::answer::Outcome,
@@ -101,6 +104,23 @@ impl Entry {
     /// Whether the pod is on its way out, so that nothing said about it changes that.
     pub(super) fn is_leaving(&self) -> bool {
         self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
+    }
+
+    /// The clock went back by so much: what waits for a pause does not wait for longer.
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        self.unseen_since = earlier(self.unseen_since, by);
+        if let Eviction::From(from) = &mut self.eviction {
+            *from = earlier(*from, by);
+        }
+        if let Marking::Failed { again } = &mut self.marking {
+            *again = earlier(*again, by);
+        }
+        if let Some(Obstacle {
+            again: Some(again), ..
+        }) = &mut self.obstacle
+        {
+            *again = earlier(*again, by);
+        }
     }
 
     /// Takes note of a refusal that people can do something about.

@@ -88,13 +88,6 @@ impl Workload {
         self.script(&format!("touch {file}; exec sleep 86400"))
     }
 
-    /// Of this PriorityClass.
-    #[must_use]
-    pub fn priority(mut self, class: &str) -> Self {
-        self.spec["priorityClassName"] = json!(class);
-        self
-    }
-
     /// With the label `group`, which several may share.
     #[must_use]
     pub fn in_group(mut self, group: &str) -> Self {

@@ -70,7 +70,7 @@ fn reads_each_row_of_the_table() {
             "error",
         ),
         (says(500, "etcdserver: request timed out"), "error"),
-        (says(503, "the server is shutting down"), "error"),
+        (says(503, "the server is shutting down"), "unavailable"),
         (
             says(504, "couldn't update PodDisruptionBudget \"web\""),
             "error",
@@ -142,13 +142,13 @@ fn a_body_that_is_no_status_is_kept_as_it_is_and_bounded() {
     };
     assert_eq!(
         read(&page),
-        Outcome::passing("<html>bad gateway</html>".into())
+        Outcome::away("<html>bad gateway</html>".into())
     );
     let empty = Answer {
         code: 503,
         ..Answer::default()
     };
-    assert_eq!(read(&empty), Outcome::passing("HTTP status 503".into()));
+    assert_eq!(read(&empty), Outcome::away("HTTP status 503".into()));
     let binary = Answer {
         code: 500,
         body: vec![0xff; 5000].into(),

@@ -56,7 +56,7 @@ fn what_only_passes_in_between_is_not_told_anew() {
     bench.answer("u", no_room());
     bench.budget(room(0));
     bench.tick_at(603);
-    assert_eq!(bench.answer("u", Outcome::passing("broken".into())), []);
+    assert_eq!(bench.answer("u", Outcome::away("broken".into())), []);
     assert_eq!(bench.state("u"), "retrying");
     bench.tick_at(620);
     let told = bench.answer("u", no_room());

@@ -91,3 +91,19 @@ async fn a_jump_back_asks_for_nothing_twice() {
     assert_asked(&stage, &[(600.0, "terminating"), (600.0, "unanswered")]);
     agent.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_pod_that_stays_overdue_is_asked_for_again_after_a_jump_back() {
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    stage.api.script_evictions(|_| Answer::budget());
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(8000.0).await;
+    stage.wall.jump(-3600);
+    let before = asked(&stage).len();
+    stage.until(8035.0).await;
+    let tries = asked(&stage).len() - before;
+    assert!((1..=3).contains(&tries), "{tries}");
+    agent.end().await;
+}

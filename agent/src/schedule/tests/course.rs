@@ -1,5 +1,7 @@
 //! The ordinary course: an interaction, its marks, the eviction, and a budget without room.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{accepted, assert_asked};
@@ -38,7 +40,7 @@ async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_a_budget_held_goes_within_ten_seconds_of_its_room() {
+async fn a_pod_that_a_budget_held_goes_by_itself_when_there_is_room() {
     let stage = Stage::set(5);
     stage.pod("a", 0);
     stage.api.script_evictions(|_| Answer::budget());
@@ -52,7 +54,29 @@ async fn a_pod_that_a_budget_held_goes_within_ten_seconds_of_its_room() {
     assert_eq!(state, "blocked");
 
     stage.api.come_back();
-    stage.until(3010.0).await;
+    stage.until(3030.0).await;
     assert_eq!(accepted(&stage), ["a"]);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_that_are_due_together_the_lowest_priority_goes_first() {
+    let stage = Stage::set(2);
+    let latency = Duration::from_millis(20);
+    stage
+        .api
+        .script_evictions(move |_| Answer::honest().after(latency));
+    for pod in 0..10 {
+        stage.pod(&format!("p-{pod}"), [100, 0, 1000, 50, 7][pod % 5]);
+    }
+    let agent = stage.start().await;
+    for pod in 0..10 {
+        stage.exec(&agent, &format!("p-{pod}")).await;
+    }
+    stage.until(700.0).await;
+    let order = [1, 6, 4, 9, 3, 8, 0, 5, 2, 7].map(|pod| format!("p-{pod}"));
+    assert_eq!(accepted(&stage), order);
+    let open = stage.api.evictions().iter().map(|asked| asked.open).max();
+    assert_eq!(open, Some(2));
     agent.end().await;
 }

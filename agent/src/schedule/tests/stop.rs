@@ -73,3 +73,17 @@ async fn an_eviction_that_is_not_answered_does_not_hold_it_up() {
     assert_asked(&stage, &[(600.0, "a"), (700.0, "a")]);
     agent.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_in_hand_that_is_due_already_is_left_to_the_successor() {
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    let agent = stage.start().await;
+    stage.until(1000.0).await;
+    let schedule = agent.schedule.clone();
+    let recording = tokio::spawn(async move { schedule.record(notice("a", shell(0))).await });
+    tokio::task::yield_now().await;
+    agent.end().await;
+    recording.await.unwrap().unwrap();
+    assert_asked(&stage, &[]);
+}

@@ -67,7 +67,7 @@ async fn ten_pods(namespace: &Namespace, classes: &[String]) -> Result<()> {
             workloads.push(
                 Workload::new(&name)
                     .on(NODE)
-                    .priority(class)
+                    .priority_class(class)
                     .in_group("all"),
             );
         }
