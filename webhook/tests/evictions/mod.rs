@@ -1,4 +1,5 @@
-//! The evictions of agents. The review is written by hand, in the form of those that an API server sent.
+//! The evictions of agents. The review is what an API server sent when the eviction of a pod was asked for
+//! with the token of an agent's pod.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::script::{Agent, Api, Script, changed, review};
 
 /// The UID in the review.
-const UID: &str = "u-1";
+const UID: &str = "3d60e876-ae3c-41e4-885c-1bc3b27ca032";
 
 fn with_pod(uid: &str, node: &str) -> Api {
     Api {
