@@ -9,13 +9,11 @@ use std::time::Duration;
 use curfew_core::PodId;
 use curfew_runtime::explain;
 use http_body_util::{BodyExt, Limited};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Client, Resource,
-    api::{DeleteParams, EvictParams, Preconditions},
-    client::Body,
-    core::Request,
+use k8s_openapi::{
+    api::{core::v1::Pod, policy::v1::Eviction},
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
+use kube::{Client, Resource, api::PostParams, client::Body, core::Request};
 
 use answer::{Answer, Outcome};
 
@@ -37,18 +35,9 @@ pub async fn evict(client: &Client, pod: &PodId) -> Outcome {
 
 /// The answer as it came: the client's own reading of it would lose the headers.
 async fn ask(client: &Client, pod: &PodId) -> Result<Answer, String> {
-    let params = EvictParams {
-        delete_options: Some(DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(pod.uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        }),
-        ..EvictParams::default()
-    };
+    let eviction = serde_json::to_vec(&eviction(pod)).map_err(|error| explain::causes(&error))?;
     let request = Request::new(Pod::url_path(&(), Some(&pod.namespace)))
-        .evict(&pod.name, &params)
+        .create_subresource("eviction", &pod.name, &PostParams::default(), eviction)
         .map_err(|error| explain::causes(&error))?;
     let response = client
         .send(request.map(Body::from))
@@ -70,4 +59,39 @@ async fn ask(client: &Client, pod: &PodId) -> Result<Answer, String> {
             }),
         body,
     })
+}
+
+/// The request to evict exactly this pod. It is made here because the client's own `evict` calls the
+/// options `delete_options`, which the API server does not know and leaves out: it would then evict
+/// whichever pod has the name.
+fn eviction(pod: &PodId) -> Eviction {
+    Eviction {
+        metadata: ObjectMeta {
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        delete_options: Some(DeleteOptions {
+            preconditions: Some(Preconditions {
+                uid: Some(pod.uid.clone()),
+                resource_version: None,
+            }),
+            ..DeleteOptions::default()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod_id;
+
+    #[test]
+    fn the_uid_is_where_the_api_server_looks_for_it() {
+        let sent = serde_json::to_value(eviction(&pod_id("u-1"))).unwrap();
+        assert_eq!(sent["apiVersion"], "policy/v1");
+        assert_eq!(sent["kind"], "Eviction");
+        assert_eq!(sent["metadata"]["name"], "cart-1");
+        assert_eq!(sent["deleteOptions"]["preconditions"]["uid"], "u-1");
+    }
 }

@@ -171,8 +171,11 @@ impl Model {
 
     /// The pod is on its way out; it goes when [`Model::remove`] is called.
     fn evict(&mut self, mut pod: Value, eviction: &Value) -> Reply {
-        let wanted = eviction.pointer("/deleteOptions/preconditions/uid");
-        if wanted.is_some_and(|uid| *uid != pod["metadata"]["uid"]) {
+        // As Curfew's guard has it: the API server itself would evict whichever pod has the name.
+        let Some(wanted) = eviction.pointer("/deleteOptions/preconditions/uid") else {
+            return (400, failure(400, "the UID is missing"));
+        };
+        if *wanted != pod["metadata"]["uid"] {
             return (409, failure(409, "the UID in the precondition is another"));
         }
         if pod["metadata"]["deletionTimestamp"].is_null() {
