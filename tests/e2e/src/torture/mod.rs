@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Namespace, disrupt, evictions::Mark};
+use crate::{Namespace, disrupt, eventually, evictions::Mark};
 
 use book::Book;
 use plan::Plan;
@@ -38,6 +38,10 @@ pub struct Settings {
     /// Whether to tell what happens as it happens.
     pub talkative: bool,
 }
+
+/// How long the cluster may take to be whole again: what was killed most is started again last, and
+/// controllers whose watches broke with the API server take their time.
+const HEALED: Duration = Duration::from_secs(420);
 
 /// When a run that does not get on is given up.
 fn patience(settings: &Settings) -> Duration {
@@ -73,7 +77,10 @@ pub async fn run(namespace: &Namespace, settings: Settings) -> Result<Verdict> {
         async {
             let worked = work(namespace, &settings, &plan, &book).await;
             calm.store(true, Ordering::Relaxed);
-            let healed = disrupt::heal(cluster).await;
+            let healed = eventually(HEALED, "the cluster is whole again", async || {
+                disrupt::heal(cluster).await.map(Some)
+            })
+            .await;
             let settled = match worked.and(healed) {
                 Ok(()) => verdict::settle(namespace, &book, ttl).await,
                 Err(error) => Err(error),
