@@ -2,7 +2,7 @@
 
 CLUSTER := cargo run --package curfew-cluster --
 
-.PHONY: help cluster bare demo test torture status down cargo
+.PHONY: help cluster bare demo test torture bench status down cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: cargo ## Unit tests, then the end-to-end tests on the cluster
 
 torture: cluster ## Kill everything on the cluster at random, and reckon up; ARGS="--seed 7 --kills 50 --execs 200"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
+
+bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due
+	cargo run --package curfew-bench -- $(ARGS)
 
 status: cargo ## What of the cluster runs
 	$(CLUSTER) status

@@ -1,0 +1,112 @@
+//! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
+//!
+//! Each measurement is a module: [`recording`], [`restart`] and [`due`]. The last two use a
+//! [node without a kubelet](node) and an [agent of their own](agent), because no kubelet of this size of
+//! machine runs so many pods. What they leave behind is taken away by [`tidy`], also when they fail or
+//! are interrupted; where they end, a [`report`] says what was seen.
+
+mod agent;
+mod due;
+mod instant;
+mod node;
+mod recording;
+mod report;
+mod restart;
+mod tidy;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use curfew_e2e::TestCluster;
+
+use report::{Report, conditions};
+
+/// A target was missed.
+const MISSED: u8 = 1;
+/// Something could not be measured.
+const FAILED: u8 = 2;
+
+/// Measures what Curfew costs, on the cluster of `make cluster`; all there is when nothing is named
+#[derive(Debug, Parser)]
+#[command(name = "curfew-bench")]
+struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What recording adds to an admission, next to a webhook that answers at once
+    Recording(recording::Settings),
+    /// How soon an agent with many records is ready after a restart, and what memory they take
+    Restart(restart::Settings),
+    /// How an agent gets on with many pods whose time ends in the same second
+    Due(due::Settings),
+}
+
+impl What {
+    fn named(self) -> (&'static str, Self) {
+        let name = match self {
+            What::Recording(_) => "recording",
+            What::Restart(_) => "restart",
+            What::Due(_) => "due",
+        };
+        (name, self)
+    }
+
+    async fn measure(&self, cluster: &TestCluster) -> Result<Report> {
+        match self {
+            What::Recording(settings) => recording::run(cluster, settings).await,
+            What::Restart(settings) => restart::run(cluster, settings).await,
+            What::Due(settings) => due::run(cluster, settings).await,
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let wanted = match Args::parse().what {
+        Some(what) => vec![what],
+        // As if each had been named: their defaults stand with their flags.
+        None => ["recording", "restart", "due"]
+            .into_iter()
+            .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
+            .collect(),
+    };
+    let mut status = 0;
+    for what in wanted {
+        let (name, what) = what.named();
+        match measure(name, &what).await {
+            Ok(report) if report.holds() => {}
+            Ok(_) => status = status.max(MISSED),
+            Err(error) => {
+                say(&format!("{name}: {error:#}"));
+                status = FAILED;
+                if error.is::<tidy::Interrupted>() {
+                    break;
+                }
+            }
+        }
+    }
+    ExitCode::from(status)
+}
+
+async fn measure(name: &str, what: &What) -> Result<Report> {
+    let cluster = TestCluster::connect().await?;
+    tidy::leftovers(&cluster).await?;
+    let before = conditions()?;
+    let mut report = what.measure(&cluster).await?;
+    report.figure("before", before);
+    report.figure("after", conditions()?);
+    writeln!(io::stdout(), "{name}\n{report}")?;
+    Ok(report)
+}
+
+/// Tells how far it is, beside the results.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}

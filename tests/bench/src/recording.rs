@@ -1,0 +1,352 @@
+//! What recording adds to an admission, next to a webhook that answers at once.
+//!
+//! Execs without an upgrade header pass admission and then stop with 400, so that nothing but the way to
+//! there is measured. They go in turn to two namespaces alike: in one, Curfew records them; the other is
+//! exempt, and the [other webhook](crate::instant) admits them. Both are asked at random moments of the
+//! same slots of time, so that whatever else goes on (marks and Events of the recorded ones included)
+//! meets both alike.
+
+use std::time::{Duration, Instant as Clock};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use axum::http::Request;
+use curfew_core::duration;
+use curfew_e2e::{
+    NODES, Namespace, TestCluster, Workload,
+    agents::{sample, total},
+    disrupt, eventually,
+    figures::Distribution,
+};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Namespace as Object,
+};
+use kube::{Api, Client};
+use tokio::{
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
+
+use crate::{
+    instant::{self, Instant},
+    report::{Report, ms, signed_ms},
+    say,
+    tidy::{remove, tidily, unique},
+};
+
+const MEDIAN: f64 = 0.008;
+const P99: f64 = 0.040;
+/// The name by which the API server measures Curfew.
+const CURFEW: &str = "interaction.curfew.dev";
+/// The pods are to stay for as long as they are needed.
+const TTL: &str = "1h0m0s";
+const TTL_VARIABLE: &str = "CURFEW_DEFAULT_TTL";
+const RECORDED: &str = "curfew_webhook_recorded_total{where=\"agent\"}";
+const DURATION: &str = "apiserver_admission_webhook_admission_duration_seconds";
+const LIMIT: Duration = Duration::from_secs(10);
+/// The first requests open connections; they are made and not counted.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// How much there is to be.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Settings {
+    /// How many execs a second go to Curfew, and as many to the other webhook
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    rate: u32,
+    /// For how many seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// How many pods take turns, in each of the two namespaces
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pods: u32,
+}
+
+/// The two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Curfew,
+    AtOnce,
+}
+
+pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
+    let [curfewed, exempt] = ["recorded", "exempt"].map(unique);
+    let ttl = disrupt::time_to_live(cluster).await?;
+    let ttl = duration::format(ttl.unsigned_abs());
+    let work = async {
+        let curfewed = Namespace::create(cluster, &curfewed).await?;
+        let exempt = Namespace::create(cluster, &exempt).await?;
+        compare(cluster, settings, &curfewed, &exempt).await
+    };
+    let clean = async {
+        say("cleaning up");
+        let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
+        let namespaces: Api<Object> = Api::all(cluster.client.clone());
+        let (configuration, one, other, ttl) = tokio::join!(
+            remove(configurations, &exempt),
+            remove(namespaces.clone(), &curfewed),
+            remove(namespaces, &exempt),
+            disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(&ttl)),
+        );
+        configuration.and(one).and(other).and(ttl)
+    };
+    tidily(work, clean).await
+}
+
+async fn compare(
+    cluster: &TestCluster,
+    settings: &Settings,
+    curfewed: &Namespace,
+    exempt: &Namespace,
+) -> Result<Report> {
+    let label = ["label", "namespace", &exempt.name, "curfew.dev/exempt=true"];
+    exempt.kubectl.ok(&label).await?;
+    say("starting pods, and giving them time to live");
+    let pods: Vec<_> = (0..settings.pods as usize)
+        .map(|at| Workload::new(&format!("pod-{at}")).on(NODES[at % NODES.len()]))
+        .collect();
+    curfewed.run_pods(&pods).await?;
+    exempt.run_pods(&pods).await?;
+    disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
+    let at_once = Instant::start().await?;
+    at_once
+        .register(cluster, &exempt.name, &exempt.name)
+        .await?;
+    eventually(
+        LIMIT,
+        "the webhook that answers at once is asked",
+        async || {
+            exec(cluster.client.clone(), uri(&exempt.name, 0, "probe")).await?;
+            Ok((at_once.answered() > 0).then_some(()))
+        },
+    )
+    .await?;
+
+    let before = Counts::read(cluster, &at_once).await?;
+    say(&format!(
+        "for {} s, {} execs a second to each of two webhooks",
+        settings.seconds, settings.rate
+    ));
+    let [recorded, admitted] = measure(cluster, settings, curfewed, exempt).await?;
+    let after = Counts::read(cluster, &at_once).await?;
+    // That all of them were recorded, and none of the others, is what makes the figures mean anything.
+    let sent = sent(settings);
+    let seen = (
+        after.recorded - before.recorded,
+        after.answered - before.answered,
+    );
+    ensure!(
+        seen == (sent, sent),
+        "of {sent} execs each, Curfew has recorded {} and the other webhook was asked {}",
+        seen.0,
+        seen.1
+    );
+    report(&recorded, &admitted, &before, &after)
+}
+
+fn report(
+    recorded: &Distribution,
+    at_once: &Distribution,
+    before: &Counts,
+    after: &Counts,
+) -> Result<Report> {
+    let mut report = Report::default();
+    report.figure("execs to each webhook", recorded.count());
+    for percent in [50, 90, 99, 100] {
+        let [with, without] = [recorded, at_once].map(|of| of.percentile(percent));
+        let more = with.as_secs_f64() - without.as_secs_f64();
+        let name = match percent {
+            100 => "max".to_owned(),
+            _ => format!("p{percent}"),
+        };
+        let figure = format!(
+            "{}, at once {}: {} more",
+            ms(with),
+            ms(without),
+            signed_ms(more)
+        );
+        match percent {
+            50 => report.target(&name, figure, "at most 8 ms more", more <= MEDIAN),
+            99 => report.target(&name, figure, "at most 40 ms more", more <= P99),
+            _ => report.figure(&name, figure),
+        }
+    }
+    let mean = |of: fn(&Counts) -> Spent| of(after).mean_since(of(before));
+    let (curfew, other) = (mean(|counts| counts.curfew)?, mean(|counts| counts.other)?);
+    let figure = format!("{}, at once {}", signed_ms(curfew), signed_ms(other));
+    report.figure("the API server's mean of the webhook", figure);
+    Ok(report)
+}
+
+/// How many execs go to each of the two.
+fn sent(settings: &Settings) -> u64 {
+    u64::from(settings.rate) * (WARM_UP.as_secs() + u64::from(settings.seconds))
+}
+
+/// Asks at the given rate and returns how long the answers took, Curfew's first.
+async fn measure(
+    cluster: &TestCluster,
+    settings: &Settings,
+    curfewed: &Namespace,
+    exempt: &Namespace,
+) -> Result<[Distribution; 2]> {
+    let slot = Duration::from_secs(1) / settings.rate;
+    let start = Clock::now();
+    let mut asked = JoinSet::new();
+    for at in 0..sent(settings) {
+        let begin = start + slot * u32::try_from(at)?;
+        for (offset, side) in moments(slot) {
+            sleep_until((begin + offset).into()).await;
+            let namespace = match side {
+                Side::Curfew => &curfewed.name,
+                Side::AtOnce => &exempt.name,
+            };
+            // Each command is another, because the same within two seconds would be one interaction.
+            let pod = at % u64::from(settings.pods);
+            let uri = uri(namespace, pod, &at.to_string());
+            let client = cluster.client.clone();
+            let counts = slot * u32::try_from(at)? >= WARM_UP;
+            asked.spawn(async move { anyhow::Ok((side, counts, exec(client, uri).await?)) });
+        }
+    }
+    let (mut recorded, mut at_once) = (Vec::new(), Vec::new());
+    while let Some(answered) = asked.join_next().await {
+        match answered?? {
+            (_, false, _) => {}
+            (Side::Curfew, true, took) => recorded.push(took),
+            (Side::AtOnce, true, took) => at_once.push(took),
+        }
+    }
+    let both = Distribution::of(recorded).zip(Distribution::of(at_once));
+    let (recorded, at_once) = both.context("nothing was measured")?;
+    Ok([recorded, at_once])
+}
+
+/// When, within a slot of time, each of the two is asked.
+fn moments(slot: Duration) -> [(Duration, Side); 2] {
+    let mut moments =
+        [Side::Curfew, Side::AtOnce].map(|side| (slot.mul_f64(fastrand::f64()), side));
+    moments.sort_unstable();
+    moments
+}
+
+fn uri(namespace: &str, pod: u64, word: &str) -> String {
+    format!(
+        "/api/v1/namespaces/{namespace}/pods/pod-{pod}/exec\
+         ?container=main&stdout=true&command=bench&command={word}"
+    )
+}
+
+/// Asks for an exec without the means to carry it out, and returns how long the answer took.
+async fn exec(client: Client, uri: String) -> Result<Duration> {
+    let request = Request::post(&uri).body(Vec::new())?;
+    let began = Clock::now();
+    let answer = timeout(LIMIT, client.request_text(request)).await;
+    let took = began.elapsed();
+    match answer.with_context(|| format!("no answer within {LIMIT:?}"))? {
+        Err(kube::Error::Api(status)) if is_admitted(status.code, &status.message) => Ok(took),
+        Err(error) => Err(anyhow!(error).context(uri)),
+        Ok(body) => Err(anyhow!(
+            "{uri}: an exec without upgrade went through: {body}"
+        )),
+    }
+}
+
+/// Whether an answer says that the request was admitted, and stopped only then.
+fn is_admitted(code: u16, message: &str) -> bool {
+    code == 400 && message.contains("Upgrade request required")
+}
+
+/// How often the API server has asked a webhook, and for how long it has waited.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Spent {
+    seconds: f64,
+    requests: f64,
+}
+
+impl Spent {
+    fn read(metrics: &str, webhook: &str) -> Self {
+        let label = format!("name=\"{webhook}\"");
+        let of: Vec<_> = metrics
+            .lines()
+            .filter(|line| line.contains(&label))
+            .collect();
+        let of = of.join("\n");
+        Self {
+            seconds: total(&of, &format!("{DURATION}_sum")),
+            requests: total(&of, &format!("{DURATION}_count")),
+        }
+    }
+
+    /// Seconds a request.
+    fn mean_since(self, before: Self) -> Result<f64> {
+        let requests = self.requests - before.requests;
+        ensure!(requests > 0.0, "the API server has measured nothing");
+        Ok((self.seconds - before.seconds) / requests)
+    }
+}
+
+/// What all concerned have counted so far.
+#[derive(Debug)]
+struct Counts {
+    recorded: u64,
+    answered: u64,
+    curfew: Spent,
+    other: Spent,
+}
+
+impl Counts {
+    async fn read(cluster: &TestCluster, at_once: &Instant) -> Result<Self> {
+        let mut recorded = 0;
+        for pod in cluster.pods_of("webhook").await? {
+            let metrics = disrupt::metrics(&pod).await?;
+            recorded += sample(&metrics, RECORDED).context("no count of what was recorded")? as u64;
+        }
+        let metrics = Request::get("/metrics").body(Vec::new())?;
+        let metrics = cluster.client.request_text(metrics).await?;
+        Ok(Self {
+            recorded,
+            answered: at_once.answered(),
+            curfew: Spent::read(&metrics, CURFEW),
+            other: Spent::read(&metrics, instant::NAME),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_are_asked_once_in_each_slot() {
+        let slot = Duration::from_millis(50);
+        let mut first = [0, 0];
+        for _ in 0..200 {
+            let [(early, one), (late, other)] = moments(slot);
+            assert!(early <= late && late < slot);
+            assert_ne!(one, other);
+            first[one as usize] += 1;
+        }
+        assert!(first[0] > 50 && first[1] > 50, "{first:?}");
+    }
+
+    #[test]
+    fn a_denial_is_not_taken_for_an_admission() {
+        assert!(is_admitted(400, "Upgrade request required"));
+        assert!(!is_admitted(400, "admission webhook denied the request"));
+        assert!(!is_admitted(500, "Upgrade request required"));
+    }
+
+    #[test]
+    fn the_mean_is_of_one_webhook() {
+        let metrics = |sum: f64, count: u32| {
+            format!(
+                "{DURATION}_sum{{name=\"{CURFEW}\",operation=\"CONNECT\"}} {sum}\n\
+                 {DURATION}_count{{name=\"{CURFEW}\",operation=\"CONNECT\"}} {count}\n\
+                 {DURATION}_sum{{name=\"else\",operation=\"CONNECT\"}} {count}\n"
+            )
+        };
+        let before = Spent::read(&metrics(1.0, 10), CURFEW);
+        let after = Spent::read(&metrics(1.5, 60), CURFEW);
+        assert!((after.mean_since(before).unwrap() - 0.01).abs() < 1e-9);
+        assert!(after.mean_since(after).is_err());
+    }
+}
