@@ -100,13 +100,10 @@ impl Store {
                 .cache_capacity(CACHE_BYTES)
                 .flush_every_ms(None)
                 .open()?;
-            let values = db
-                .iter()
-                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
-                .collect::<sled::Result<Vec<_>>>()?;
-            Ok((db, values))
+            let (contents, moved) = sort_out(&db)?;
+            Ok((db, contents, moved))
         }));
-        let (db, values) = match attempt {
+        let (db, contents, moved) = match attempt {
             Ok(opened) => opened.map_err(|error| read_failure(path, error))?,
             Err(_) => {
                 return Err(StoreError::Damaged {
@@ -120,35 +117,8 @@ impl Store {
             db,
             file: std::sync::Arc::new(file),
         };
-        let contents = store.sort_out(values)?;
+        store.apply(moved)?;
         Ok((store, contents))
-    }
-
-    /// Reads the values, and moves those that cannot be read out of the way of new ones.
-    fn sort_out(&self, values: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Contents, StoreError> {
-        let mut contents = Contents::default();
-        let mut moved = sled::Batch::default();
-        for (key, value) in values {
-            let name = String::from_utf8_lossy(&key).into_owned();
-            let set_aside = name.strip_prefix(ASIDE);
-            match (decode(&value), set_aside) {
-                (Some(record), set_aside) => {
-                    if set_aside.is_some() {
-                        moved.remove(key);
-                        moved.insert(record.pod.uid.as_bytes(), value);
-                    }
-                    contents.records.push(record);
-                }
-                (None, Some(uid)) => contents.aside.push(uid.to_owned()),
-                (None, None) => {
-                    moved.remove(key);
-                    moved.insert(format!("{ASIDE}{name}").as_bytes(), value);
-                    contents.aside.push(name);
-                }
-            }
-        }
-        self.apply(moved)?;
-        Ok(contents)
     }
 
     /// Writes the batch and returns once it is on disk. Blocks: not for an async task.
@@ -188,6 +158,34 @@ impl Store {
             .size_on_disk()
             .map_err(|error| StoreError::Write(error.to_string()))
     }
+}
+
+/// Reads the values one by one (copies of all of them would leave garbage behind), and tells how
+/// those that cannot be read are moved out of the way of new ones.
+fn sort_out(db: &sled::Db) -> sled::Result<(Contents, sled::Batch)> {
+    let mut contents = Contents::default();
+    let mut moved = sled::Batch::default();
+    for entry in db.iter() {
+        let (key, value) = entry?;
+        let name = String::from_utf8_lossy(&key).into_owned();
+        let set_aside = name.strip_prefix(ASIDE);
+        match (decode(&value), set_aside) {
+            (Some(record), set_aside) => {
+                if set_aside.is_some() {
+                    moved.remove(key);
+                    moved.insert(record.pod.uid.as_bytes(), value);
+                }
+                contents.records.push(record);
+            }
+            (None, Some(uid)) => contents.aside.push(uid.to_owned()),
+            (None, None) => {
+                moved.remove(key);
+                moved.insert(format!("{ASIDE}{name}").as_bytes(), value);
+                contents.aside.push(name);
+            }
+        }
+    }
+    Ok((contents, moved))
 }
 
 /// Tells what people have to see to from what a new store mends.
