@@ -116,7 +116,7 @@ impl Effects {
 async fn look_up(client: Client, pod: &PodId) -> LookUp {
     let pods: Api<WatchedPod> = Api::namespaced(client, &pod.namespace);
     match tokio::time::timeout(LOOK_UP_TIMEOUT, pods.get_opt(&pod.name)).await {
-        Ok(Ok(Some(found))) => LookUp::Found(found.into()),
+        Ok(Ok(Some(found))) => LookUp::Found(Box::new(found.into())),
         Ok(Ok(None)) => LookUp::Gone,
         // The ledger asks again after a while.
         Ok(Err(_)) | Err(_) => LookUp::Unknown,

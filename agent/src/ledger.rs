@@ -20,7 +20,7 @@ use curfew_core::{Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 
 pub use effect::{Announcement, Block, Consequence, Effect};
-use entry::{Entry, Eviction, Marking, Refusal, Turn, marks};
+use entry::{Entry, Eviction, Marking, Refusal, Turn};
 pub use entry::{Line, State};
 use gate::Gate;
 use queues::Queues;
@@ -29,7 +29,7 @@ use crate::{
     budgets::{BudgetId, BudgetView},
     evict::answer::Outcome,
     mark,
-    pods::PodView,
+    pods::{PodState, PodView},
     store::Batch,
 };
 
@@ -102,13 +102,14 @@ impl Ledger {
             let entry = self
                 .entries
                 .entry(uid.clone())
-                .or_insert_with(|| Entry::new(None, now));
+                .or_insert_with(|| Entry::new(now));
             match &mut entry.record {
                 Some(record) => {
+                    // What stands on the pod was learned from the pod already.
+                    let wishes = (record.extension.take(), record.hold.take());
                     record.join(stored);
-                    // The pod says what of it still stands.
-                    if let Some(pod) = &entry.pod {
-                        record.absorb(marks(pod));
+                    if entry.pod.as_ref().is_some_and(PodState::tells) {
+                        (record.extension, record.hold) = wishes;
                     }
                 }
                 empty => {
@@ -154,7 +155,7 @@ impl Ledger {
         let entry = self
             .entries
             .entry(uid.clone())
-            .or_insert_with(|| Entry::new(None, now));
+            .or_insert_with(|| Entry::new(now));
         news::interactions(entry.record.as_ref(), &record, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
@@ -169,7 +170,7 @@ impl Ledger {
             Some(Entry { pod: None, .. }) => true,
             Some(Entry {
                 pod: Some(known), ..
-            }) => pod.is_later_than(known),
+            }) => pod.state.is_later_than(known),
         };
         if news {
             self.seen(pod, now, out);
@@ -178,12 +179,12 @@ impl Ledger {
 
     /// The watch saw the pod.
     pub fn seen(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
-        let uid = pod.id.uid.clone();
-        let marks = marks(&pod);
+        let PodView { id, marks, state } = pod;
+        let uid = id.uid.clone();
         let entry = self
             .entries
             .entry(uid.clone())
-            .or_insert_with(|| Entry::new(None, now));
+            .or_insert_with(|| Entry::new(now));
         let before = entry.record.clone();
         let restored = std::mem::take(&mut entry.restored);
         match &mut entry.record {
@@ -194,9 +195,9 @@ impl Ledger {
                 }
                 record.absorb(marks);
             }
-            empty => *empty = Record::from_marks(pod.id.clone(), marks),
+            empty => *empty = Record::from_marks(id, marks),
         }
-        entry.pod = Some(pod);
+        entry.pod = Some(state);
         if entry.record != before
             && let Some(record) = &entry.record
         {
@@ -585,7 +586,7 @@ fn look_up(
 /// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
 fn mark_pod(
     record: &Record,
-    pod: &PodView,
+    pod: &PodState,
     marking: &mut Marking,
     now: Timestamp,
     out: &mut Vec<Effect>,

@@ -7,7 +7,7 @@
 //!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
 //! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
 //!   API), [`budgets`] (what stands in its way) and `announce` (log and Events);
-//! - [`metrics`] and [`debug`] show it all.
+//! - [`metrics`] and [`debug`] show it all, [`summary`] in numbers.
 #![warn(missing_docs)]
 
 mod announce;
@@ -27,6 +27,7 @@ mod ops;
 pub mod pods;
 pub mod schedule;
 pub mod store;
+pub mod summary;
 #[cfg(test)]
 mod testing;
 

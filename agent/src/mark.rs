@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::pods::{PodView, WatchedPod};
+use crate::pods::{PodState, PodView, WatchedPod, digest};
 
 /// How long the API server may take for the patch, and for the read before another.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub struct Change {
     pub pod: PodId,
     /// The resourceVersion that the change was made for.
     version: String,
-    /// Annotations to set, and to remove.
+    /// Annotations to set, and to remove: all that Curfew writes.
     annotations: BTreeMap<&'static str, Option<String>>,
 }
 
@@ -38,19 +38,18 @@ pub enum Outcome {
 }
 
 /// What has to change for the pod's metadata to tell its record; nothing when they do.
-pub fn wanted(record: &Record, pod: &PodView) -> Option<Change> {
-    let mut told = metadata::annotations(record);
-    let annotations: BTreeMap<_, _> = metadata::WRITTEN
-        .into_iter()
-        .filter_map(|key| {
-            let wanted = told.remove(key);
-            (pod.annotations.get(key) != wanted.as_ref()).then_some((key, wanted))
-        })
-        .collect();
-    (!annotations.is_empty() || !pod.labelled).then(|| Change {
-        pod: pod.id.clone(),
+pub fn wanted(record: &Record, pod: &PodState) -> Option<Change> {
+    let mut wanted = metadata::annotations(record);
+    if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
+        return None;
+    }
+    Some(Change {
+        pod: record.pod.clone(),
         version: pod.version.clone(),
-        annotations,
+        annotations: metadata::WRITTEN
+            .into_iter()
+            .map(|key| (key, wanted.remove(key)))
+            .collect(),
     })
 }
 
@@ -82,7 +81,7 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
             match tokio::time::timeout(TIMEOUT, pods.get(name)).await {
                 Ok(Ok(pod)) => {
                     let pod = PodView::from(pod);
-                    let same = pod.id == change.pod && pod.version != change.version;
+                    let same = pod.id == change.pod && pod.state.version != change.version;
                     match same {
                         true => (Outcome::Done, Some(pod)),
                         false => (Outcome::Failed, None),

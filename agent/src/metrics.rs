@@ -1,7 +1,7 @@
 //! The agent's metrics. Counters live here; gauges are read from the schedule at each scrape, so they
 //! cannot drift from it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use curfew_core::{Action, Kind};
 use jiff::Timestamp;
@@ -11,9 +11,9 @@ use prometheus::{
 };
 
 use crate::{
-    debug::NodeSchedule,
     evict::answer::Outcome,
     ledger::{Announcement, State},
+    summary::Summary,
 };
 
 /// How many budgets have a series of their own; the others share one.
@@ -204,53 +204,33 @@ impl Metrics {
     }
 
     /// All of them, with the gauges as the schedule stands.
-    pub fn gather(&self, schedule: &NodeSchedule) -> Vec<MetricFamily> {
-        let in_state = |state: &str| {
-            let count = schedule.records.iter().filter(|pod| pod.state == state);
-            count.count() as i64
-        };
+    pub fn gather(&self, summary: &Summary) -> Vec<MetricFamily> {
         for state in State::PENDING {
-            self.pending
-                .with_label_values(&[state])
-                .set(in_state(state));
+            let pending = self.pending.with_label_values(&[state]);
+            pending.set(summary.in_state(state));
         }
-        self.protected.set(in_state(State::Protected.as_str()));
-        self.show_blockers(schedule);
-        self.records.set(schedule.records.len() as i64);
-        self.store_open.set(schedule.store.open.into());
-        self.store_bytes.set(schedule.store.bytes as i64);
-        let next = schedule
-            .records
-            .iter()
-            .filter(|pod| pod.pending)
-            .find_map(|pod| pod.eviction_time);
-        self.next.set(next.map_or(0.0, |at| at.as_second() as f64));
+        self.protected
+            .set(summary.in_state(State::Protected.as_str()));
+        self.show_blockers(summary);
+        self.records.set(summary.states.values().sum());
+        self.store_open.set(summary.store_open.into());
+        self.store_bytes.set(summary.store_bytes as i64);
+        self.next
+            .set(summary.next.map_or(0.0, |at| at.as_second() as f64));
         self.registry.gather()
     }
 
     /// Who stands in the way of how many, the greatest first.
-    fn show_blockers(&self, schedule: &NodeSchedule) {
-        let mut counts = BTreeMap::new();
-        for pod in &schedule.records {
-            if let Some(budget) = &pod.budget {
-                *counts
-                    .entry((pod.namespace.as_str(), budget.as_str()))
-                    .or_insert(0) += 1;
-            }
-        }
-        let mut counts: Vec<(i64, (&str, &str))> = counts
-            .into_iter()
-            .map(|(budget, count)| (count, budget))
-            .collect();
-        counts.sort_unstable_by(|a, b| b.cmp(a));
+    fn show_blockers(&self, summary: &Summary) {
+        let mut budgets: Vec<_> = summary.blocked_by.iter().collect();
+        budgets.sort_by_key(|(id, count)| (Reverse(**count), *id));
         self.blocked_by.reset();
-        for (at, (count, (namespace, budget))) in counts.into_iter().enumerate() {
-            let labels = if at < MAX_BUDGETS {
-                [namespace, budget]
-            } else {
-                ["other", "other"]
+        for (at, (id, count)) in budgets.into_iter().enumerate() {
+            let labels = match at < MAX_BUDGETS {
+                true => [id.namespace.as_str(), &id.name],
+                false => ["other", "other"],
             };
-            self.blocked_by.with_label_values(&labels).add(count);
+            self.blocked_by.with_label_values(&labels).add(*count);
         }
     }
 }

@@ -77,7 +77,7 @@ mod tests {
 
     /// The skew in seconds, as it is scraped.
     async fn scraped(agent: &Agent, metrics: &Metrics) -> f64 {
-        let families = metrics.gather(&agent.schedule.look().await.unwrap());
+        let families = metrics.gather(&agent.schedule.summary().await.unwrap());
         let name = "curfew_agent_clock_skew_seconds";
         let skew = families.iter().find(|family| family.name() == name);
         skew.unwrap().get_metric()[0].get_gauge().get_value()

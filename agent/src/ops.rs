@@ -15,8 +15,8 @@ pub(crate) struct Agent {
 impl Ops for Agent {
     fn healthy(&self) -> Answer<'_, Result<(), String>> {
         Box::pin(async {
-            let looked = self.schedule.look().await;
-            looked.map(|_| ()).map_err(|error| error.to_string())
+            let summary = self.schedule.summary().await;
+            summary.map(|_| ()).map_err(|error| error.to_string())
         })
     }
 
@@ -25,10 +25,10 @@ impl Ops for Agent {
             if self.stop.is_cancelled() {
                 return Err("stopping".to_owned());
             }
-            match self.schedule.look().await {
+            match self.schedule.summary().await {
                 // The webhook does not wait for an agent then, and records on the pods.
-                Ok(schedule) if !schedule.store.open => Err("the store is not open".to_owned()),
-                Ok(schedule) if schedule.synced => Ok(()),
+                Ok(summary) if !summary.store_open => Err("the store is not open".to_owned()),
+                Ok(summary) if summary.synced => Ok(()),
                 Ok(_) => Err("the node's pods are not listed yet".to_owned()),
                 Err(error) => Err(error.to_string()),
             }
@@ -37,8 +37,8 @@ impl Ops for Agent {
 
     fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
         Box::pin(async {
-            match self.schedule.look().await {
-                Ok(schedule) => self.metrics.gather(&schedule),
+            match self.schedule.summary().await {
+                Ok(summary) => self.metrics.gather(&summary),
                 Err(_) => Vec::new(),
             }
         })

@@ -2,12 +2,16 @@
 //! few hundred bytes a pod, whatever the pods look like.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher},
     pin::pin,
 };
 
-use curfew_core::{PodId, metadata};
+use curfew_core::{
+    PodId,
+    metadata::{self, Marks},
+};
 use curfew_runtime::explain;
 use futures::TryStreamExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -22,17 +26,27 @@ use crate::schedule::Schedule;
 /// The annotation by which the kubelet shows a static pod: the object mirrors a file on the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// What the schedule knows of a pod from the API server.
+/// A pod as the API server showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodView {
     /// The pod.
     pub id: PodId,
+    /// What its own metadata tell of interactions.
+    pub marks: Marks,
+    /// What is remembered of it.
+    pub state: PodState,
+}
+
+/// What the schedule remembers of a pod. There is one for each pod of the node, so it is small: of the
+/// annotations only their digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodState {
     /// The resourceVersion of what was seen.
     pub version: String,
     /// Whether it has the label of pods that were interacted with.
     pub labelled: bool,
-    /// Its annotations, Curfew's only.
-    pub annotations: BTreeMap<String, String>,
+    /// The [`digest`] of the annotations that Curfew writes.
+    pub told: u64,
     /// Its priority; the lowest goes first.
     pub priority: i32,
     /// Whether it is ready; disruption budgets count only those that are.
@@ -45,10 +59,15 @@ pub struct PodView {
     pub mirror: bool,
 }
 
-impl PodView {
+impl PodState {
+    /// Whether its metadata tell anything.
+    pub fn tells(&self) -> bool {
+        self.told != digest(|_| None)
+    }
+
     /// Whether this is a later version of the same pod. Since Kubernetes 1.35 resourceVersions are
     /// promised to be comparable numbers (KEP-5504).
-    pub fn is_later_than(&self, other: &PodView) -> bool {
+    pub fn is_later_than(&self, other: &PodState) -> bool {
         match (self.version.parse::<u128>(), other.version.parse::<u128>()) {
             (Ok(this), Ok(other)) => this > other,
             _ => self.version != other.version,
@@ -90,20 +109,22 @@ struct WatchedCondition {
 impl From<WatchedPod> for PodView {
     fn from(pod: WatchedPod) -> Self {
         let meta = pod.metadata;
-        let mut annotations = meta.annotations.unwrap_or_default();
-        let mirror = annotations.contains_key(MIRROR);
-        annotations.retain(|key, _| key.starts_with(metadata::PREFIX));
-        Self {
-            id: PodId {
-                namespace: meta.namespace.unwrap_or_default(),
-                name: meta.name.unwrap_or_default(),
-                uid: meta.uid.unwrap_or_default(),
-            },
+        let annotations = meta.annotations.unwrap_or_default();
+        let id = PodId {
+            namespace: meta.namespace.unwrap_or_default(),
+            name: meta.name.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default(),
+        };
+        let marks = metadata::read(&id, &annotations).unwrap_or_else(|error| {
+            tracing::warn!(pod = %id, uid = id.uid, %error, "the pod's metadata cannot be read");
+            Marks::default()
+        });
+        let state = PodState {
             version: meta.resource_version.unwrap_or_default(),
             labelled: meta.labels.is_some_and(|labels| {
                 labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
             }),
-            annotations,
+            told: digest(|key| annotations.get(key).map(String::as_str)),
             priority: pod.spec.priority.unwrap_or_default(),
             ready: pod
                 .status
@@ -112,9 +133,19 @@ impl From<WatchedPod> for PodView {
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             terminating: meta.deletion_timestamp.is_some(),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            mirror,
-        }
+            mirror: annotations.contains_key(MIRROR),
+        };
+        Self { id, marks, state }
     }
+}
+
+/// The digest of the annotations that Curfew writes, by which is seen whether a pod tells its record.
+pub fn digest<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for key in metadata::WRITTEN {
+        annotation(key).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Watches the pods of the node and tells the schedule, until the schedule is gone.

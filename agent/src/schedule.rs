@@ -23,6 +23,7 @@ use crate::{
     mark,
     pods::PodView,
     store::StoreError,
+    summary::Summary,
 };
 
 /// How many messages may wait for the task.
@@ -52,13 +53,14 @@ pub(crate) enum Message {
     BudgetSeen(BudgetId, Option<BudgetView>),
     LookedUp(PodId, LookUp),
     Look(oneshot::Sender<NodeSchedule>),
+    Sum(oneshot::Sender<Summary>),
     Dump(oneshot::Sender<Holdings>),
 }
 
 /// What a look-up of a pod brought to light.
 #[derive(Debug)]
 pub(crate) enum LookUp {
-    Found(PodView),
+    Found(Box<PodView>),
     Gone,
     Unknown,
 }
@@ -160,6 +162,16 @@ impl Schedule {
     pub async fn dump(&self) -> Result<Holdings, Ended> {
         let (answer, answered) = oneshot::channel();
         self.tell(Message::Dump(answer)).await?;
+        answered.await.map_err(|_| Ended)
+    }
+
+    /// The node in numbers.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn summary(&self) -> Result<Summary, Ended> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Message::Sum(answer)).await?;
         answered.await.map_err(|_| Ended)
     }
 
@@ -275,7 +287,7 @@ impl Task {
             Message::Evicted(uid, outcome) => self.ledger.evicted(&uid, outcome, now, out),
             Message::BudgetSeen(id, view) => self.ledger.budget_seen(&id, view, now, out),
             Message::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
-                self.ledger.answered(view, now, out);
+                self.ledger.answered(*view, now, out);
             }
             // Another pod has its name.
             Message::LookedUp(pod, LookUp::Found(_) | LookUp::Gone) => {
@@ -293,6 +305,9 @@ impl Task {
                         .collect(),
                     set_aside: self.set_aside.clone(),
                 });
+            }
+            Message::Sum(answer) => {
+                let _ = answer.send(Summary::of(&self.ledger, self.journal.health(), now));
             }
             Message::Look(answer) => {
                 let _ = answer.send(NodeSchedule::of(

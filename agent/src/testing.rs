@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use curfew_core::{Action, Command, Interaction, Kind, Known, PodId, Record, Terms, metadata};
 use jiff::Timestamp;
 
-use crate::pods::PodView;
+use crate::pods::{PodState, PodView, digest};
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -51,27 +51,45 @@ pub(crate) fn record(uid: &str, known: Known) -> Record {
 
 /// A running pod that nobody touched.
 pub(crate) fn pod(uid: &str, version: u32) -> PodView {
-    PodView {
-        id: pod_id(uid),
-        version: version.to_string(),
-        labelled: false,
-        annotations: BTreeMap::new(),
-        priority: 0,
-        ready: true,
-        terminating: false,
-        finished: false,
-        mirror: false,
-    }
+    annotated(uid, version, &BTreeMap::new())
 }
 
 /// The pod as it is once its metadata tell the record.
 pub(crate) fn marked(record: &Record, version: u32) -> PodView {
+    marked_with(record, version, &[])
+}
+
+/// The same with annotations that people set.
+pub(crate) fn marked_with(record: &Record, version: u32, wishes: &[(&str, &str)]) -> PodView {
+    let told = metadata::annotations(record);
+    let told = told.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let wishes = wishes
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let view = annotated(&record.pod.uid, version, &told.chain(wishes).collect());
+    seen_as(view, |pod| pod.labelled = true)
+}
+
+/// The same pod with another state.
+pub(crate) fn seen_as(mut view: PodView, change: impl FnOnce(&mut PodState)) -> PodView {
+    change(&mut view.state);
+    view
+}
+
+fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) -> PodView {
+    let id = pod_id(uid);
     PodView {
-        labelled: true,
-        annotations: metadata::annotations(record)
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
-        ..pod(&record.pod.uid, version)
+        marks: metadata::read(&id, annotations).unwrap(),
+        state: PodState {
+            version: version.to_string(),
+            labelled: false,
+            told: digest(|key| annotations.get(key).map(String::as_str)),
+            priority: 0,
+            ready: true,
+            terminating: false,
+            finished: false,
+            mirror: false,
+        },
+        id,
     }
 }

@@ -1,6 +1,6 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, PodId, Record, metadata, record::later};
+use curfew_core::{Exemption, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     budgets::{BudgetId, BudgetView},
     evict::answer::Outcome,
-    pods::PodView,
+    pods::PodState,
 };
 
 /// The order of evictions: lowest priority first, then the earliest eviction time.
@@ -63,7 +63,7 @@ pub(super) struct Obstacle {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) record: Option<Record>,
-    pub(super) pod: Option<PodView>,
+    pub(super) pod: Option<PodState>,
     /// Whether the record is from the store and the pod has yet to show how much of it was told: the
     /// agent may have been killed between the two.
     pub(super) restored: bool,
@@ -81,10 +81,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(pod: Option<PodView>, now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self {
             record: None,
-            pod,
+            pod: None,
             restored: false,
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
@@ -147,7 +147,7 @@ impl Entry {
 
     /// The budget that refused the pod the last time, while the pod is still to go.
     pub(super) fn blocker(&self) -> Option<BudgetId> {
-        let pod = self.pod.as_ref()?;
+        let (record, pod) = (self.record.as_ref()?, self.pod.as_ref()?);
         let Outcome::Budget {
             name: Some(name), ..
         } = &self.refusal.as_ref()?.outcome
@@ -155,7 +155,7 @@ impl Entry {
             return None;
         };
         (!self.is_leaving() && !pod.finished).then(|| BudgetId {
-            namespace: pod.id.namespace.clone(),
+            namespace: record.pod.namespace.clone(),
             name: name.clone(),
         })
     }
@@ -220,14 +220,6 @@ impl Entry {
             (None, None) => State::Due,
         }
     }
-}
-
-/// What the pod's own metadata tell. Those that cannot be read tell nothing, which is logged.
-pub(super) fn marks(pod: &PodView) -> metadata::Marks {
-    metadata::read(&pod.id, &pod.annotations).unwrap_or_else(|error| {
-        tracing::warn!(pod = %pod.id, uid = pod.id.uid, %error, "the pod's metadata cannot be read");
-        metadata::Marks::default()
-    })
 }
 
 /// A pod as the ledger has it, for those who look into the agent.

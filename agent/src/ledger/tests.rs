@@ -6,7 +6,7 @@ mod wishes;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::testing::{at, marked, pod, pod_id, record, shell};
+use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell};
 
 struct Bench {
     ledger: Ledger,
@@ -166,10 +166,9 @@ fn the_lowest_priority_goes_first_and_few_at_a_time() {
     let mut bench = Bench::with(Vec::new(), 2);
     for (uid, priority) in [("high", 100), ("low", -5), ("mid", 7)] {
         bench.touched(uid);
-        let view = PodView {
-            priority,
-            ..marked(&record(uid, shell(0)), 3)
-        };
+        let view = seen_as(marked(&record(uid, shell(0)), 3), |pod| {
+            pod.priority = priority
+        });
         bench.effects(|ledger, now, out| ledger.seen(view, now, out));
     }
     assert_eq!(bench.tick_at(600), [evict("low"), evict("mid")]);
@@ -323,24 +322,17 @@ fn a_notice_that_outran_the_watch_is_not_lost() {
 fn a_pod_that_cannot_usefully_be_evicted_is_left() {
     for (view, state) in [
         (
-            PodView {
-                mirror: true,
-                ..marked(&record("u", shell(0)), 2)
-            },
+            seen_as(marked(&record("u", shell(0)), 2), |pod| pod.mirror = true),
             "protected",
         ),
         (
-            PodView {
-                finished: true,
-                ..marked(&record("u", shell(0)), 2)
-            },
+            seen_as(marked(&record("u", shell(0)), 2), |pod| pod.finished = true),
             "finished",
         ),
         (
-            PodView {
-                terminating: true,
-                ..marked(&record("u", shell(0)), 2)
-            },
+            seen_as(marked(&record("u", shell(0)), 2), |pod| {
+                pod.terminating = true
+            }),
             "terminating",
         ),
     ] {

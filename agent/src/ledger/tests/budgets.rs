@@ -71,10 +71,9 @@ fn as_many_ask_as_have_room_and_the_lowest_priority_first() {
     let mut bench = Bench::new();
     for (uid, priority) in [("a", 3), ("b", 1), ("c", 2)] {
         bench.touched(uid);
-        let view = PodView {
-            priority,
-            ..marked(&record(uid, shell(0)), 3)
-        };
+        let view = seen_as(marked(&record(uid, shell(0)), 3), |pod| {
+            pod.priority = priority
+        });
         bench.effects(|ledger, now, out| ledger.seen(view, now, out));
     }
     assert_eq!(bench.tick_at(600).len(), 3);
@@ -125,10 +124,7 @@ fn a_stale_budget_is_not_believed() {
 fn a_pod_that_is_not_ready_gets_advice_and_goes_when_the_policy_lets_it() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let unready = PodView {
-        ready: false,
-        ..marked(&record("u", shell(0)), 3)
-    };
+    let unready = seen_as(marked(&record("u", shell(0)), 3), |pod| pod.ready = false);
     bench.effects(|ledger, now, out| ledger.seen(unready, now, out));
     bench.tick_at(600);
     bench.answer("u", no_room());

@@ -4,12 +4,7 @@ use super::*;
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
 
 fn wish(version: u32, wishes: &[(&str, &str)]) -> PodView {
-    let mut view = marked(&record("u", shell(0)), version);
-    let wishes = wishes
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    view.annotations.extend(wishes);
-    view
+    marked_with(&record("u", shell(0)), version, wishes)
 }
 
 #[test]
