@@ -9,6 +9,8 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use curfew_core::Record;
@@ -19,6 +21,13 @@ const VERSION: u32 = 1;
 
 /// The default cache of 1 GiB is for databases; all records of a node fit in far less.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long to wait for whoever has the store. Threads of sled's own pool keep its file, and with it the
+/// lock, for a moment after the last handle of this process was dropped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often the lock is tried meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where a value is kept that this build cannot read; behind it stands the UID.
 const ASIDE: &str = "aside/";
@@ -80,11 +89,23 @@ struct Value<R> {
 }
 
 impl Store {
-    /// Opens the store in the folder `path`, which is made if need be.
+    /// Opens the store in the folder `path`, which is made if need be. Blocks: not for an async task.
     ///
     /// # Errors
-    /// When it is locked, denied or damaged.
+    /// When it is denied or damaged, or stays locked for longer than two seconds.
     pub fn open(path: &Path) -> Result<(Self, Contents), StoreError> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_open(path) {
+                Err(StoreError::Locked(_)) if begun.elapsed() < LOCK_PATIENCE => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<(Self, Contents), StoreError> {
         let denied = |error| StoreError::Denied {
             path: path.to_owned(),
             error,
@@ -308,6 +329,20 @@ mod tests {
             Store::open(&below_a_file),
             Err(StoreError::Denied { .. })
         ));
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_soon_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        let file = File::open(folder.path().join("db")).unwrap();
+        file.lock().unwrap();
+        let holder = thread::spawn(move || {
+            thread::sleep(LOCK_PATIENCE / 10);
+            drop(file);
+        });
+        assert!(Store::open(folder.path()).is_ok());
+        holder.join().unwrap();
     }
 
     #[test]
