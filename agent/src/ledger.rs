@@ -60,7 +60,7 @@ pub struct Ledger {
     agenda: BTreeSet<(Timestamp, String)>,
     due: BTreeSet<Turn>,
     /// Pods that went before the request to evict them was answered.
-    outrun: BTreeMap<String, Record>,
+    outrun: BTreeMap<String, Entry>,
     queues: Queues,
     gate: Gate,
     open_evictions: usize,
@@ -216,11 +216,14 @@ impl Ledger {
         if let Some(budget) = self.unschedule(&mut entry, uid) {
             self.queues.close_if_empty(&budget, out);
         }
-        if let Some(record) = entry.record {
+        if let Some(record) = &entry.record {
             tracing::info!(pod = %record.pod, uid, "the pod is gone and its record ends");
             self.dirty.insert(uid.to_owned());
+            if entry.is_carried_out() {
+                out.extend(news::eviction(record));
+            }
             if entry.eviction == Eviction::Asked {
-                self.outrun.insert(uid.to_owned(), record);
+                self.outrun.insert(uid.to_owned(), entry);
             }
         }
     }
@@ -281,9 +284,10 @@ impl Ledger {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
-        if let Some(record) = self.outrun.remove(uid) {
-            if outcome == Outcome::Accepted {
-                out.extend(news::eviction(&record));
+        if let Some(Entry { record, pod, .. }) = self.outrun.remove(uid) {
+            let shown = outcome.may_be_lost() && pod.is_some_and(|pod| pod.evicted);
+            if outcome == Outcome::Accepted || shown {
+                out.extend(record.as_ref().and_then(news::eviction));
             }
             return;
         }
@@ -306,6 +310,7 @@ impl Ledger {
                 let tries = entry.refusal.take().map_or(0, |last| last.tries) + 1;
                 entry.eviction = Eviction::From(later(now, outcome.wait(tries, uid)));
                 entry.meet(&outcome, now);
+                entry.unanswered |= outcome.may_be_lost();
                 entry.refusal = Some(Refusal { outcome, tries });
             }
         }
@@ -488,7 +493,13 @@ impl Ledger {
             // A pod that nobody touched: it is remembered while it lives.
             (None, _) => None,
             (Some(record), None) => Some(look_up(record, &mut entry.unseen_since, now, out)),
-            (Some(_), Some(pod)) if pod.terminating => None,
+            (Some(record), Some(pod)) if pod.terminating => {
+                if entry.is_carried_out() {
+                    entry.eviction = Eviction::Accepted;
+                    out.extend(news::eviction(record));
+                }
+                None
+            }
             (Some(record), Some(pod)) => {
                 let patch = mark_pod(record, pod, &mut entry.marking, now, out);
                 let eviction = self.queue(uid, &mut entry, now, out);

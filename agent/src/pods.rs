@@ -53,6 +53,8 @@ pub struct PodState {
     pub ready: bool,
     /// Whether it is on its way out already.
     pub terminating: bool,
+    /// Whether the API server has carried out an eviction of it, which its conditions tell.
+    pub evicted: bool,
     /// Whether all its containers have ended for good.
     pub finished: bool,
     /// Whether it stands for a static pod, which cannot usefully be evicted.
@@ -104,6 +106,7 @@ struct WatchedCondition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
+    reason: Option<String>,
 }
 
 impl From<WatchedPod> for PodView {
@@ -132,6 +135,10 @@ impl From<WatchedPod> for PodView {
                 .iter()
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             terminating: meta.deletion_timestamp.is_some(),
+            evicted: pod.status.conditions.iter().any(|condition| {
+                condition.type_ == "DisruptionTarget"
+                    && condition.reason.as_deref() == Some("EvictionByEvictionAPI")
+            }),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror: annotations.contains_key(MIRROR),
         };

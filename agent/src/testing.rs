@@ -87,6 +87,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
             priority: 0,
             ready: true,
             terminating: false,
+            evicted: false,
             finished: false,
             mirror: false,
         },

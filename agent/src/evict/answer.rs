@@ -166,6 +166,11 @@ impl Outcome {
         matches!(self, Outcome::Away { .. } | Outcome::Throttled(_))
     }
 
+    /// Whether the request may have been carried out, and only its answer was lost.
+    pub fn may_be_lost(&self) -> bool {
+        matches!(self, Outcome::Away { .. } | Outcome::Passing { .. })
+    }
+
     /// The name of the outcome in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {

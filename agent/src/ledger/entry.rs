@@ -71,6 +71,8 @@ pub(super) struct Entry {
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
     pub(super) refusal: Option<Refusal>,
+    /// Whether the answer to a request may have been lost.
+    pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
     pub(super) marking: Marking,
     pub(super) wake: Option<Timestamp>,
@@ -89,6 +91,7 @@ impl Entry {
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
             refusal: None,
+            unanswered: false,
             obstacle: None,
             marking: Marking::Idle,
             wake: None,
@@ -104,6 +107,13 @@ impl Entry {
     /// Whether the pod is on its way out, so that nothing said about it changes that.
     pub(super) fn is_leaving(&self) -> bool {
         self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
+    }
+
+    /// Whether the pod shows that an eviction was carried out whose answer we never got. A pod that
+    /// somebody deleted meanwhile does not show that.
+    pub(super) fn is_carried_out(&self) -> bool {
+        let evicted = self.pod.as_ref().is_some_and(|pod| pod.evicted);
+        evicted && self.unanswered && matches!(self.eviction, Eviction::From(_))
     }
 
     /// The clock went back by so much: what waits for a pause does not wait for longer.
