@@ -553,17 +553,30 @@ impl Ledger {
     /// Lets those whose turn it is ask for their eviction, as many as may be open at a time.
     fn next_turns(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         while self.open_evictions < self.gate.room(self.settings.max_evictions, now)
-            && let Some((_, _, uid)) = self.due.pop_first()
+            && let Some(turn) = self.next_turn()
         {
+            self.due.remove(&turn);
+            let (_, _, uid) = turn;
             if let Some(entry) = self.entries.get_mut(&uid)
                 && let Some(pod) = entry.id()
             {
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;
+                entry.asked = now;
                 self.open_evictions += 1;
                 out.push(Effect::Evict(pod));
             }
         }
+    }
+
+    /// Whose turn it is. While the API server seems to be away, whoever was asked for the longest ago finds
+    /// out: a fault of the first in order is not to keep all the others.
+    fn next_turn(&self) -> Option<Turn> {
+        if self.gate.opens().is_none() {
+            return self.due.first().cloned();
+        }
+        let asked = |(_, _, uid): &&Turn| self.entries.get(uid).map(|entry| entry.asked);
+        self.due.iter().min_by_key(asked).cloned()
     }
 
     /// Takes a pod out of everything that orders pods. Returns the budget that it waited for.

@@ -226,7 +226,8 @@ impl Outcome {
             | Outcome::Denied(why)
             | Outcome::Away { why, .. }
             | Outcome::Passing { why, .. } => why,
-            Outcome::Accepted | Outcome::Gone | Outcome::Throttled(_) => "",
+            Outcome::Throttled(_) => "the API server asks for patience",
+            Outcome::Accepted | Outcome::Gone => "",
         }
     }
 

@@ -70,6 +70,8 @@ pub(super) struct Entry {
     /// Since when the watch owes us the pod.
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
+    /// When it was asked for the last time.
+    pub(super) asked: Timestamp,
     pub(super) refusal: Option<Refusal>,
     /// Whether the answer to a request may have been lost.
     pub(super) unanswered: bool,
@@ -90,6 +92,7 @@ impl Entry {
             restored: false,
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
+            asked: Timestamp::MIN,
             refusal: None,
             unanswered: false,
             obstacle: None,
@@ -119,6 +122,7 @@ impl Entry {
     /// The clock went back by so much: what waits for a pause does not wait for longer.
     pub(super) fn shift(&mut self, by: SignedDuration) {
         self.unseen_since = earlier(self.unseen_since, by);
+        self.asked = earlier(self.asked, by);
         if let Eviction::From(from) = &mut self.eviction {
             *from = earlier(*from, by);
         }

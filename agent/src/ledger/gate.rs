@@ -11,8 +11,8 @@ use crate::evict::answer::Outcome;
 /// What the last answers said of the API server.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// The pods whose requests failed in a row, the last of them, while it is open. One alone may have a
-    /// fault of its own; two have none in common but the server.
+    /// The pod whose request failed last, and none was answered since, while it is open. One alone may
+    /// have a fault of its own; two have none in common but the server.
     failed: Option<String>,
     closed: Option<Closed>,
 }
@@ -34,6 +34,8 @@ impl Gate {
             // What was open when the gate closed is answered, too.
             (Some(closed), _) if now < closed.until => return false,
             (Some(closed), _) => closed.tries.saturating_add(1),
+            // No pod's fault: the server says it of itself.
+            (None, _) if matches!(outcome, Outcome::Throttled(_)) => 1,
             (None, Some(other)) if other != uid => 1,
             (None, _) => {
                 self.failed = Some(uid.to_owned());
@@ -120,7 +122,6 @@ mod tests {
         let mut gate = Gate::default();
         let patience = Outcome::Throttled(Some(Duration::from_secs(100)));
         gate.answered("a", &patience, at(0));
-        gate.answered("b", &patience, at(0));
         assert_eq!(gate.room(5, at(99)), 0);
         assert_eq!(gate.room(5, at(120)), 1);
     }
