@@ -1,9 +1,14 @@
 //! The schedule at work on a scripted API server, in virtual time: what it asks, when, and how often.
 
+mod answers;
 mod away;
 mod clock;
 mod course;
+mod crowd;
+mod gate;
 mod stop;
+
+use serde_json::Value;
 
 use crate::testing::{api::Asked, stage::Stage};
 
@@ -11,6 +16,19 @@ use crate::testing::{api::Asked, stage::Stage};
 fn asked(stage: &Stage) -> Vec<(f64, String)> {
     let seen = |asked: Asked| (asked.at.as_secs_f64(), asked.target.name);
     stage.api.evictions().into_iter().map(seen).collect()
+}
+
+/// The Events that were posted, in the order of their time.
+fn events(stage: &Stage) -> Vec<Value> {
+    let mut events = stage.api.list("events");
+    events.sort_by_key(|event| event["eventTime"].to_string());
+    events
+}
+
+/// The reasons of the Events that were posted, in the order of their time.
+fn told(stage: &Stage) -> Vec<String> {
+    let reason = |event: &Value| event["reason"].as_str().unwrap().to_owned();
+    events(stage).iter().map(reason).collect()
 }
 
 /// The pods whose eviction was accepted, in that order.

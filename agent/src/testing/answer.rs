@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::model::failure;
 
@@ -10,12 +10,15 @@ use super::model::failure;
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(super) after: Duration,
+    pub(super) headers: Vec<(&'static str, String)>,
     pub(super) what: What,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum What {
     AsTheModelSays,
+    /// The request is carried out, and where it could be, this is the code.
+    DoneAs(u16),
     /// This status and body.
     Says(u16, String),
     /// The request is carried out, and the connection breaks before the answer.
@@ -28,6 +31,7 @@ impl Answer {
     fn new(what: What) -> Self {
         Self {
             after: Duration::ZERO,
+            headers: Vec::new(),
             what,
         }
     }
@@ -37,21 +41,46 @@ impl Answer {
         Self::new(What::AsTheModelSays)
     }
 
-    /// A Status with this code and text.
-    pub(crate) fn status(code: u16, message: &str) -> Self {
-        Self::new(What::Says(code, failure(code, message).to_string()))
+    /// The same, but success has this code.
+    pub(crate) fn done_as(code: u16) -> Self {
+        Self::new(What::DoneAs(code))
     }
 
-    /// A refusal by a PodDisruptionBudget.
-    pub(crate) fn budget() -> Self {
-        let mut status = failure(
-            429,
-            "Cannot evict pod as it would violate the pod's disruption budget.",
-        );
-        let cause =
-            json!({"reason": "DisruptionBudget", "message": "The budget web needs 2 healthy pods"});
-        status["details"] = json!({"causes": [cause]});
-        Self::new(What::Says(429, status.to_string()))
+    /// Whatever something on the way may say.
+    pub(crate) fn raw(code: u16, body: &str) -> Self {
+        Self::new(What::Says(code, body.to_owned()))
+    }
+
+    /// A Status with this code and text.
+    pub(crate) fn status(code: u16, message: &str) -> Self {
+        Self::detailed(code, message, Value::Null)
+    }
+
+    /// A Status with details.
+    pub(crate) fn detailed(code: u16, message: &str, details: Value) -> Self {
+        let mut status = failure(code, message);
+        if !details.is_null() {
+            status["details"] = details;
+        }
+        Self::raw(code, &status.to_string())
+    }
+
+    /// A denial by an admission webhook.
+    pub(crate) fn denial(webhook: &str, code: u16, why: &str) -> Self {
+        let message = format!("admission webhook {webhook:?} denied the request: {why}");
+        Self::status(code, &message)
+    }
+
+    /// A refusal for the sake of a PodDisruptionBudget, which says this.
+    pub(crate) fn budget(says: &str) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let cause = json!({"reason": "DisruptionBudget", "message": says});
+        Self::detailed(429, message, json!({"causes": [cause]}))
+    }
+
+    /// A refusal for the sake of the budget `web`, with its numbers.
+    pub(crate) fn no_room() -> Self {
+        Self::budget("The disruption budget web needs 2 healthy pods and has 2 currently")
     }
 
     /// Carried out, but nobody hears of it.
@@ -72,5 +101,11 @@ impl Answer {
     /// So much later.
     pub(crate) fn after(self, after: Duration) -> Self {
         Self { after, ..self }
+    }
+
+    /// With this header.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 }

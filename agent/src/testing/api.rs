@@ -45,7 +45,8 @@ impl Asked {
     }
 
     pub(crate) fn is_accepted(&self) -> bool {
-        self.ended.is_some_and(|(_, status)| status == 201)
+        self.ended
+            .is_some_and(|(_, status)| status == 200 || status == 201)
     }
 }
 
@@ -204,6 +205,10 @@ impl ApiServer {
                 return Ok(Response::new(Body::from_stream(self.watch(query, open))));
             }
             What::AsTheModelSays => self.carry_out(&open),
+            What::DoneAs(code) => match self.carry_out(&open) {
+                (200..300, body) => (code, body),
+                failed => failed,
+            },
             What::Says(status, body) => (status, body),
             What::Lost => {
                 self.carry_out(&open);
@@ -213,8 +218,11 @@ impl ApiServer {
             What::Never => pending().await,
         };
         open.status = status;
-        let answer = Response::builder().status(status);
-        answer.body(Body::from(body)).map_err(io::Error::other)
+        let mut response = Response::builder().status(status);
+        for (name, value) in answer.headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::from(body)).map_err(io::Error::other)
     }
 
     fn open(&self, method: &str, target: Target, body: Value) -> Open {

@@ -59,8 +59,20 @@ pub(crate) struct Model {
 
 /// A failure as the API server words it.
 pub(crate) fn failure(code: u16, message: &str) -> Value {
+    let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "",
+    };
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-           "reason": "Scripted", "message": message})
+           "reason": reason, "message": message})
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -179,6 +191,14 @@ impl Model {
             return (409, failure(409, "the UID in the precondition is another"));
         }
         if pod["metadata"]["deletionTimestamp"].is_null() {
+            // Two writes, as the true one does it.
+            let why = json!({"type": "DisruptionTarget", "status": "True",
+                             "reason": "EvictionByEvictionAPI"});
+            pod["status"]["conditions"]
+                .as_array_mut()
+                .unwrap()
+                .push(why);
+            self.put("pods", pod.clone());
             pod["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
             self.put("pods", pod);
         }

@@ -2,6 +2,7 @@
 //! on disk, and a clock on the wall that tests set.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -19,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::{api::ApiServer, at, model::Target, shell};
 use crate::{
     announce,
+    debug::ScheduledPod,
     effects::Effects,
+    evict::answer::Outcome,
     journal::Journal,
     ledger::{Ledger, Settings},
     metrics::Metrics,
@@ -66,9 +69,24 @@ pub(crate) struct Agent {
     pub(crate) schedule: Schedule,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
+    metrics: Metrics,
 }
 
 impl Agent {
+    /// How many answers to evictions were counted, by their meaning, leaving out those that never came.
+    pub(crate) fn results(&self) -> BTreeMap<&'static str, u64> {
+        let count = |name| self.metrics.evictions.with_label_values(&[name]).get();
+        let counts = Outcome::NAMES.into_iter().map(|name| (name, count(name)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The only pod of its schedule; none when that is empty.
+    pub(crate) async fn only(&self) -> Option<ScheduledPod> {
+        let mut records = self.schedule.look().await.unwrap().records;
+        assert!(records.len() < 2, "{records:#?}");
+        records.pop()
+    }
+
     /// Stops it as SIGTERM does, and waits until it has ended.
     pub(crate) async fn end(self) {
         self.stop.cancel();
@@ -102,6 +120,7 @@ impl Stage {
         let client = self.api.client();
         let metrics = Metrics::new().unwrap();
         let (schedule, inbox) = schedule::channel();
+        let kept = metrics.clone();
         let (effects, told) = Effects::new(client.clone(), schedule.clone(), metrics.clone());
         let ledger = Ledger::new(Settings {
             max_evictions: self.most_evictions,
@@ -119,6 +138,7 @@ impl Stage {
             task: tokio::spawn(task.run(stop.clone())),
             schedule,
             stop,
+            metrics: kept,
         };
         while !agent.schedule.look().await.unwrap().synced {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -128,11 +148,21 @@ impl Stage {
 
     /// Makes a running pod with no grace.
     pub(crate) fn pod(&self, name: &str, priority: i32) {
-        self.pod_with_grace(name, priority, 0);
+        self.pod_with(name, priority, 0, true);
     }
 
     /// Makes a running pod that takes so many seconds to end.
     pub(crate) fn pod_with_grace(&self, name: &str, priority: i32, grace: u64) {
+        self.pod_with(name, priority, grace, true);
+    }
+
+    /// Makes a running pod that is not ready.
+    pub(crate) fn unready_pod(&self, name: &str) {
+        self.pod_with(name, 0, 0, false);
+    }
+
+    fn pod_with(&self, name: &str, priority: i32, grace: u64, ready: bool) {
+        let ready = if ready { "True" } else { "False" };
         let PodId {
             namespace,
             name,
@@ -145,23 +175,42 @@ impl Stage {
                 "metadata": {"namespace": namespace, "name": name, "uid": uid},
                 "spec": {"nodeName": NODE, "priority": priority,
                          "terminationGracePeriodSeconds": grace},
-                "status": {"phase": "Running"},
+                "status": {"phase": "Running",
+                           "conditions": [{"type": "Ready", "status": ready}]},
             }),
         );
     }
 
+    /// Makes the budget `web`, or changes it.
+    pub(crate) fn budget(&self, generation: i64, policy: &str, allowed: i32) {
+        self.api.put(
+            "poddisruptionbudgets",
+            json!({
+                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": {"namespace": NAMESPACE, "name": "web", "generation": generation},
+                "spec": {"minAvailable": 2, "unhealthyPodEvictionPolicy": policy},
+                "status": {"observedGeneration": generation, "disruptionsAllowed": allowed,
+                           "currentHealthy": 1 + allowed, "desiredHealthy": 2, "expectedPods": 2},
+            }),
+        );
+    }
+
+    /// Takes the budget `web` away.
+    pub(crate) fn no_budget(&self) {
+        self.remove("poddisruptionbudgets", "web");
+    }
+
     /// Takes the pod away.
     pub(crate) fn gone(&self, name: &str) {
-        let PodId {
-            namespace, name, ..
-        } = id(name);
-        let resource = "pods".to_owned();
-        let subresource = String::new();
+        self.remove("pods", name);
+    }
+
+    fn remove(&self, resource: &str, name: &str) {
         self.api.remove(&Target {
-            resource,
-            namespace,
-            name,
-            subresource,
+            resource: resource.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
         });
     }
 

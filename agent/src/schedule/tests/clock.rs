@@ -96,7 +96,7 @@ async fn a_jump_back_asks_for_nothing_twice() {
 async fn a_blocked_pod_that_stays_overdue_is_asked_for_again_after_a_jump_back() {
     let stage = Stage::set(5);
     stage.pod("a", 0);
-    stage.api.script_evictions(|_| Answer::budget());
+    stage.api.script_evictions(|_| Answer::no_room());
     let agent = stage.start().await;
     stage.exec(&agent, "a").await;
     stage.until(8000.0).await;

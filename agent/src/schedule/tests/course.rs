@@ -4,16 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{accepted, assert_asked};
+use super::{accepted, assert_asked, told};
 use crate::testing::{answer::Answer, stage::Stage};
-
-/// The reasons of the Events that were posted, in the order of their time.
-fn told(stage: &Stage) -> Vec<String> {
-    let mut events = stage.api.list("events");
-    events.sort_by_key(|event| event["eventTime"].to_string());
-    let reason = |event: &Value| event["reason"].as_str().unwrap().to_owned();
-    events.iter().map(reason).collect()
-}
 
 #[tokio::test(start_paused = true)]
 async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {
@@ -43,7 +35,7 @@ async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {
 async fn a_pod_that_a_budget_held_goes_by_itself_when_there_is_room() {
     let stage = Stage::set(5);
     stage.pod("a", 0);
-    stage.api.script_evictions(|_| Answer::budget());
+    stage.api.script_evictions(|_| Answer::no_room());
     let agent = stage.start().await;
     stage.exec(&agent, "a").await;
     stage.until(3000.0).await;
