@@ -4,7 +4,21 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::get;
+use crate::{extend, format::Output, get, hold};
+
+const EXAMPLES: &str = "\
+Examples:
+  # What was touched in this namespace, and when it goes
+  kubectl pi get
+
+  # Half an hour more for one pod
+  kubectl pi extend web-1 --duration=30m
+
+  # Keep a pod for a closer look, out of service and replaced
+  kubectl pi hold web-1 --reason='crash of Tuesday' --detach
+
+  # That was all: let it go
+  kubectl pi release web-1";
 
 /// Pods that somebody interacted with: who, how, and when they will be evicted.
 #[derive(Debug, Parser)]
@@ -12,7 +26,8 @@ use crate::get;
     name = "kubectl-pi",
     bin_name = "kubectl pi",
     version,
-    args_override_self = true
+    args_override_self = true,
+    after_help = EXAMPLES
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -21,8 +36,8 @@ pub(crate) struct Cli {
     verb: Verb,
 }
 
-/// Which cluster and which namespace.
-#[derive(Debug, Args)]
+/// Which cluster and which namespace, and as whom.
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Target {
     /// The namespace; without it the one of the context
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
@@ -30,22 +45,45 @@ pub(crate) struct Target {
     /// The context of the kubeconfig; without it the current one
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
+    /// The cluster of the kubeconfig; without it the one of the context
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// The user of the kubeconfig; without it the one of the context
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
     /// The kubeconfig; without it the files of $KUBECONFIG, or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// The user to impersonate
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub(crate) impersonate: Option<String>,
+    /// A group to impersonate; may be given more than once
+    #[arg(
+        long = "as-group",
+        global = true,
+        value_name = "GROUP",
+        requires = "impersonate"
+    )]
+    pub(crate) groups: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List the pods that somebody interacted with, the next to be evicted first
     Get(Get),
+    /// Let pods live longer than their time to live
+    Extend(Extend),
+    /// Keep pods beyond their deadline, until they are released or the longest hold ends
+    Hold(Hold),
+    /// Hold pods no longer; those whose time is over are evicted at once
+    Release(Release),
 }
 
 /// Which pods, and how they are shown.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// Only these pods
-    #[arg(value_name = "POD", conflicts_with_all = ["all_namespaces", "selector"])]
+    #[arg(value_name = "POD", conflicts_with_all = ["all_namespaces", "selector", "all"])]
     pub(crate) pods: Vec<String>,
     /// The pods of all namespaces
     #[arg(short = 'A', long)]
@@ -53,25 +91,115 @@ pub(crate) struct Get {
     /// Only pods whose labels match, as in `app=web,tier!=cache`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
-    /// What is printed: a table, a wider one, the pods themselves, or their names
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    /// All pods of the namespace, which is what is listed where none is named
+    #[arg(short = 'a', long, hide = true)]
+    pub(crate) all: bool,
+    /// What is printed: a table, a wider one, the pods themselves, their names, or what a template
+    /// makes of them: table, wide, json, yaml, name, jsonpath=TEMPLATE
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
 }
 
+/// Which pods live how much longer.
+#[derive(Debug, Args)]
+pub(crate) struct Extend {
+    /// These pods; without any the only interacted one of the namespace
+    #[arg(value_name = "POD", conflicts_with_all = ["selector", "all"])]
+    pub(crate) pods: Vec<String>,
+    /// The interacted pods whose labels match, as in `app=web,tier!=cache`
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "all")]
+    pub(crate) selector: Option<String>,
+    /// All interacted pods of the namespace
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+    /// How much longer than the time to live, as in 90s, 30m or 1h30m
+    #[arg(
+        short,
+        long,
+        default_value = "30m",
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
+    pub(crate) duration: String,
+    /// Replace other extensions without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArg,
+}
+
+/// Which pods are kept, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// These pods
+    #[arg(value_name = "POD", required = true)]
+    pub(crate) pods: Vec<String>,
+    /// Why, for all who look at the pod
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Rename the labels that its owner and the namespace's Services select by: the pod serves no
+    /// longer and is replaced. NetworkPolicies that select by them let go of it, too
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArg,
+}
+
+/// Which pods are kept no longer.
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// These pods
+    #[arg(value_name = "POD", required = true)]
+    pub(crate) pods: Vec<String>,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArg,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DryRunArg {
+    /// Change nothing: `client` looks at what would be asked for, `server` lets the API server check it
+    #[arg(
+        long = "dry-run",
+        value_enum,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "none",
+        default_missing_value = "client"
+    )]
+    pub(crate) how: DryRun,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Table,
-    Wide,
-    Json,
-    Yaml,
-    Name,
+pub(crate) enum DryRun {
+    None,
+    Client,
+    Server,
+}
+
+impl DryRun {
+    /// What stands behind what was not done, as kubectl has it.
+    pub(crate) fn remark(self) -> &'static str {
+        match self {
+            DryRun::None => "",
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+        }
+    }
 }
 
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {
+        let done = match self.verb {
             Verb::Get(args) => get::run(&self.target, args).await,
-        }
+            Verb::Extend(args) => extend::run(&self.target, args).await,
+            Verb::Hold(args) => hold::hold(&self.target, args).await,
+            Verb::Release(args) => hold::release(&self.target, args).await,
+        }?;
+        Ok(match done {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }
 
@@ -97,18 +225,48 @@ mod tests {
             "kubectl-pi --namespace=shop get --output=json --selector app",
             "kubectl-pi get --all-namespaces -o table",
             "kubectl-pi -n shop get -n till",
+            "kubectl-pi get -o jsonpath={.items[*].metadata.name}",
+            "kubectl-pi get --as bob --as-group dev --as-group ops --cluster c --user u",
+            "kubectl-pi extend web-1 --duration=30m --dry-run=server -y",
+            "kubectl-pi extend web-1 --duration=-1h",
+            "kubectl-pi extend web-1 --duration -1h",
+            "kubectl-pi extend -l app=web --dry-run",
+            "kubectl-pi hold web-1 --reason why --detach",
+            "kubectl-pi release web-1 web-2",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
     }
 
     #[test]
-    fn a_name_excludes_what_would_find_others() {
+    fn the_command_lines_of_old_go_on_to_work() {
+        for line in [
+            "kubectl-pi get a b c -n shop",
+            "kubectl-pi get -n shop --all",
+            "kubectl-pi extend -d 5s a b c -n shop",
+            "kubectl-pi extend -d 3h -n shop --all",
+            "kubectl-pi extend -n shop -a",
+            "kubectl-pi extend --duration=30m",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
         for line in [
             "kubectl-pi get web-1 -A",
             "kubectl-pi get web-1 -l app=web",
             "kubectl-pi get -o csv",
             "kubectl-pi",
+            "kubectl-pi extend web-1 --all",
+            "kubectl-pi extend web-1 -l app=web",
+            "kubectl-pi extend -l app=web --all",
+            "kubectl-pi extend web-1 --dry-run=maybe",
+            "kubectl-pi hold web-1",
+            "kubectl-pi hold --reason why",
+            "kubectl-pi release",
+            "kubectl-pi get --as-group dev",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{
-    Client, Config,
+    Api, Client, Config,
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -25,6 +27,11 @@ impl Connection {
         let mut config = configuration(target).await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
+        if target.impersonate.is_some() {
+            config.auth_info.impersonate = target.impersonate.clone();
+            config.auth_info.impersonate_groups =
+                Some(target.groups.clone()).filter(|groups| !groups.is_empty());
+        }
         let namespace = target
             .namespace
             .clone()
@@ -34,10 +41,28 @@ impl Connection {
             namespace,
         })
     }
+
+    /// The name under which the API server knows the user.
+    pub(crate) async fn user(&self) -> anyhow::Result<String> {
+        let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let review = reviews
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await
+            .context("the API server does not say who you are")?;
+        let user = review.status.and_then(|status| status.user_info);
+        user.and_then(|user| user.username)
+            .context("the API server does not say who you are")
+    }
 }
 
 async fn configuration(target: &Target) -> anyhow::Result<Config> {
-    if target.kubeconfig.is_none() && target.context.is_none() {
+    let options = KubeConfigOptions {
+        context: target.context.clone(),
+        cluster: target.cluster.clone(),
+        user: target.user.clone(),
+    };
+    let named = [&options.context, &options.cluster, &options.user];
+    if target.kubeconfig.is_none() && named.iter().all(|name| name.is_none()) {
         // This one falls back to the ServiceAccount of the pod that it runs in.
         return Config::infer().await.context("no cluster is configured");
     }
@@ -45,9 +70,5 @@ async fn configuration(target: &Target) -> anyhow::Result<Config> {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),
     }?;
-    let options = KubeConfigOptions {
-        context: target.context.clone(),
-        ..KubeConfigOptions::default()
-    };
     Ok(Config::from_custom_kubeconfig(file, &options).await?)
 }

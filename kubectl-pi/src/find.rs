@@ -2,12 +2,13 @@
 
 use curfew_core::metadata::{INTERACTED, LABEL};
 use futures::{StreamExt, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, ObjectList};
 
 /// How many pods are asked for at once, as kubectl does.
 const PAGE: u32 = 500;
-/// How many named pods are asked for at once.
-const AT_ONCE: usize = 8;
+/// How many requests for single pods are open at once.
+pub(crate) const AT_ONCE: usize = 8;
 /// The pages began too long ago to be continued.
 const GONE: u16 = 410;
 
@@ -51,15 +52,35 @@ pub(crate) async fn named<K>(
 ) -> Vec<kube::Result<K>> {
     let get = &get;
     stream::iter(names)
-        .map(async |name| {
-            let bare = ["pod/", "pods/"]
-                .iter()
-                .find_map(|kind| name.strip_prefix(kind));
-            get(bare.unwrap_or(name)).await
-        })
+        .map(async |name| get(bare(name)).await)
         .buffered(AT_ONCE)
         .collect()
         .await
+}
+
+/// The name without its kind.
+pub(crate) fn bare(name: &str) -> &str {
+    ["pod/", "pods/"]
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .unwrap_or(name)
+}
+
+/// Whether somebody interacted with the pod.
+pub(crate) fn is_marked(pod: &ObjectMeta) -> bool {
+    let labels = pod.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(LABEL))
+        .map(String::as_str)
+        == Some(INTERACTED)
+}
+
+/// What is said where there is none.
+pub(crate) fn none_in(namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("No interacted pods found in {namespace} namespace."),
+        None => "No interacted pods found in any namespace.".to_owned(),
+    }
 }
 
 #[cfg(test)]

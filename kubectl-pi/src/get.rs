@@ -1,23 +1,24 @@
 //! `kubectl pi get`.
 
-use std::process::ExitCode;
-
-use curfew_core::metadata::{INTERACTED, LABEL};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
-    core::{DynamicResourceScope, NotUsed, Object, ObjectList},
+    core::{DynamicResourceScope, Object, ObjectList, PartialObjectMeta},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli::{Get, Output, Target},
+    blocks::Blocks,
+    cli::{Get, Target},
     connection::Connection,
-    find, output,
-    row::{self, Row},
-    table, yaml,
+    find::{self, is_marked},
+    format::Output,
+    output,
+    row::{self, Row, Sighting},
+    style::Style,
+    table::{self, Table},
 };
 
 /// Of a pod's spec what the wide table shows.
@@ -28,9 +29,17 @@ struct Placement {
     node_name: Option<String>,
 }
 
-type PlacedPod = Object<Placement, NotUsed>;
+/// Of a pod's status what the wide table shows.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+struct Progress {
+    #[serde(default)]
+    phase: Option<String>,
+}
 
-pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<ExitCode> {
+type PlacedPod = Object<Placement, Progress>;
+
+/// Lists the pods. Returns whether those were all that were asked for.
+pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
     let Connection { client, namespace } = Connection::open(target).await?;
     let namespace = (!args.all_namespaces).then_some(namespace);
     let scope = Scope {
@@ -38,22 +47,22 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<ExitCode> 
         namespace,
         args,
     };
-    let now = Timestamp::now();
-    let complete = match scope.args.output {
-        Output::Table => {
+    match &scope.args.output {
+        Output::Table { wide: false } => {
             let found = scope.metadata().await?;
-            let rows = found.pods.iter().map(|pod| Row::new(pod.meta(), None, now));
-            scope.print_table(rows.collect(), false)?;
-            found.complete
+            let seen = found.pods.iter().map(|pod| Sighting::of(&pod.metadata));
+            scope.print_table(seen.collect(), false).await?;
+            Ok(found.complete)
         }
-        Output::Wide => {
+        Output::Table { wide: true } => {
             let found = scope.pods::<PlacedPod>().await?;
-            let rows = found
-                .pods
-                .iter()
-                .map(|pod| Row::new(&pod.metadata, pod.spec.node_name.as_deref(), now));
-            scope.print_table(rows.collect(), true)?;
-            found.complete
+            let seen = found.pods.iter().map(|pod| Sighting {
+                meta: &pod.metadata,
+                node: pod.spec.node_name.as_deref(),
+                phase: pod.status.as_ref().and_then(|s| s.phase.as_deref()),
+            });
+            scope.print_table(seen.collect(), true).await?;
+            Ok(found.complete)
         }
         Output::Name => {
             let found = scope.metadata().await?;
@@ -63,22 +72,15 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<ExitCode> 
                 .map(|pod| format!("pod/{}\n", pod.name_any()))
                 .collect();
             output::print(&names)?;
-            found.complete
+            Ok(found.complete)
         }
-        format @ (Output::Json | Output::Yaml) => {
+        Output::Object(format) => {
             let found = scope.pods::<DynamicObject>().await?;
             let shown = scope.shown_as(found.pods);
-            output::print(&match format {
-                Output::Yaml => yaml::render(&shown),
-                _ => output::json(&shown)?,
-            })?;
-            found.complete
+            output::print(&format.render(&shown)?)?;
+            Ok(found.complete)
         }
-    };
-    Ok(match complete {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    }
 }
 
 /// What was found, and whether that is all that was asked for.
@@ -108,9 +110,7 @@ impl Scope {
     }
 
     /// The metadata of the pods; the API server sends no more than that.
-    async fn metadata(
-        &self,
-    ) -> anyhow::Result<Found<kube::core::PartialObjectMeta<DynamicObject>>> {
+    async fn metadata(&self) -> anyhow::Result<Found<PartialObjectMeta<DynamicObject>>> {
         let api = self.api::<DynamicObject>();
         self.fetch(
             async |params| api.list_metadata(&params).await,
@@ -147,7 +147,7 @@ impl Scope {
         }
         for named in find::named(&self.args.pods, get).await {
             match named {
-                Ok(pod) if is_marked(&pod) => pods.push(pod),
+                Ok(pod) if is_marked(pod.meta()) => pods.push(pod),
                 Ok(pod) => output::note(&format!(
                     "Nobody interacted with pod {:?} in {} namespace.",
                     pod.name_any(),
@@ -165,15 +165,22 @@ impl Scope {
         Ok(Found { pods, complete })
     }
 
-    fn print_table(&self, rows: Vec<Row>, wide: bool) -> anyhow::Result<()> {
-        if !rows.is_empty() {
+    async fn print_table(&self, seen: Vec<Sighting<'_>>, wide: bool) -> anyhow::Result<()> {
+        if !seen.is_empty() {
+            let now = Timestamp::now();
+            let blocks = match seen.iter().any(|pod| pod.is_overdue(now)) {
+                true => Blocks::fetch(&self.client, self.namespace.as_deref()).await,
+                false => Blocks::default(),
+            };
+            let rows: Vec<_> = seen
+                .into_iter()
+                .map(|pod| Row::new(pod, &blocks, now))
+                .collect();
             let columns = table::columns(self.namespace.is_none(), wide);
-            output::print(&table::render(&columns, &rows))?;
+            let mut table = Table::new(columns, Style::of_stdout());
+            output::print(&table.render(&rows, now))?;
         } else if self.args.pods.is_empty() {
-            output::note(&match &self.namespace {
-                Some(namespace) => format!("No interacted pods found in {namespace} namespace."),
-                None => "No interacted pods found in any namespace.".to_owned(),
-            });
+            output::note(&find::none_in(self.namespace.as_deref()));
         }
         Ok(())
     }
@@ -195,10 +202,4 @@ impl Scope {
             }),
         }
     }
-}
-
-fn is_marked(pod: &impl Resource) -> bool {
-    pod.labels()
-        .get(LABEL)
-        .is_some_and(|value| value == INTERACTED)
 }

@@ -1,13 +1,22 @@
 //! `kubectl pi`: which pods somebody interacted with, and when they will be evicted.
 //!
-//! It reads what stands on the pods, with the user's own rights; it talks to no part of Curfew.
+//! It reads what stands on the pods, and writes there what people wish, with the user's own rights: it
+//! talks to the API server only.
 
+mod blocks;
+mod change;
 mod cli;
 mod connection;
+mod detach;
+mod extend;
 mod find;
+mod format;
 mod get;
+mod hold;
+mod jsonpath;
 mod output;
 mod row;
+mod style;
 mod table;
 mod yaml;
 

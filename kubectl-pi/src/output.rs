@@ -4,7 +4,7 @@
 //! turn the direction of the text is shown as an escape sequence instead.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -24,6 +24,11 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn note(text: &str) {
     // Where nobody listens nothing can be told.
     drop(writeln!(io::stderr(), "{}", visible(text)));
+}
+
+/// Asks something; the answer stands on the same line.
+pub(crate) fn ask(text: &str) {
+    drop(write!(io::stderr(), "{}", visible(text)));
 }
 
 /// Tells an error.
@@ -96,6 +101,21 @@ pub(crate) fn visible(text: &str) -> String {
         }
     }
     safe
+}
+
+/// A text of several lines that its reader composed: as it is where a program reads it, and without
+/// what a terminal would obey where a person does.
+pub(crate) fn shown(text: &str) -> String {
+    match io::stdout().is_terminal() {
+        false => text.to_owned(),
+        true => text
+            .split_inclusive(['\n', '\t'])
+            .flat_map(|part| {
+                let end = part.trim_end_matches(['\n', '\t']);
+                [visible(end), part[end.len()..].to_owned()]
+            })
+            .collect(),
+    }
 }
 
 /// Controls, and the invisible characters that reorder, join or hide what stands beside them.

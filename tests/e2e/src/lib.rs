@@ -19,6 +19,7 @@ pub mod life;
 pub mod marks;
 pub mod namespace;
 pub mod poll;
+pub mod table;
 pub mod torture;
 pub mod watch;
 pub mod webhook;

@@ -2,41 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use curfew_e2e::{Agents, NODES, Scheduled, Workload, marks, namespace::uid, within_namespace};
+use anyhow::{Result, ensure};
+use curfew_e2e::{
+    Agents, NODES, Scheduled, Workload, marks, namespace::uid, table, within_namespace,
+};
 use serde_json::Value;
 
 const NODE: &str = "node-1";
 
-/// The line of a pod in a table, by column.
-fn line<'a>(table: &'a str, pod: &str) -> Result<Vec<(&'a str, &'a str)>> {
-    let mut lines = table.lines().map(|line| {
-        line.split("   ")
-            .map(str::trim)
-            .filter(|cell| !cell.is_empty())
-    });
-    let head = lines.next().context("no head")?;
-    let line = lines.find(|line| line.clone().any(|cell| cell == pod));
-    Ok(head
-        .zip(line.with_context(|| format!("{pod} is not in {table}"))?)
-        .collect())
-}
-
 fn check(table: &str, record: &Scheduled, expected: &[(&str, &str)]) -> Result<()> {
-    let line = line(table, &record.name)?;
-    for (column, value) in expected {
-        let found = line
-            .iter()
-            .find(|(head, _)| head == column)
-            .map(|(_, cell)| *cell);
-        ensure!(
-            found == Some(*value),
-            "{column} is {found:?} and should be {value:?}: {table}"
-        );
-    }
+    table::check(table, &record.name, expected)?;
     let deadline = record.deadline()?.to_string();
-    let shown = line.iter().find(|(head, _)| *head == "EVICTION-TIME");
-    let shown = shown.map(|(_, cell)| *cell).unwrap_or_default();
+    let shown = table::cell(table, &record.name, "EVICTION-TIME")?;
     ensure!(
         shown.starts_with(&deadline) && shown.contains("(in "),
         "{shown} is not {deadline}"

@@ -1,0 +1,240 @@
+//! `kubectl pi extend`.
+
+use std::{
+    io::{self, BufRead, IsTerminal},
+    time::Duration,
+};
+
+use anyhow::{anyhow, bail};
+use curfew_core::{duration, metadata};
+use futures::{StreamExt, stream};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Api;
+
+use crate::{
+    change::{self, Change},
+    cli::{DryRun, Extend, Target},
+    connection::Connection,
+    find, output,
+    row::annotation,
+};
+
+/// Extends the pods. Returns whether that worked for all of them.
+pub(crate) async fn run(target: &Target, args: Extend) -> anyhow::Result<bool> {
+    let by = length(&args.duration)?;
+    let connection = Connection::open(target).await?;
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let (found, mut complete) = targets(&pods, &connection.namespace, &args).await?;
+    if found.is_empty() {
+        return Ok(complete);
+    }
+    let user = connection.user().await?;
+    let how = args.dry_run.how;
+    let mut changed = Vec::new();
+    for pod in found {
+        let name = pod.name.as_deref().unwrap_or_default();
+        // Nobody is asked twice about the same.
+        let mut agreed = None;
+        let plan = async |pod: &ObjectMeta| {
+            check(pod, by, &args.duration)?;
+            let present = Present::of(pod);
+            if let Some(present) = &present
+                && (present.text, present.requester) != (&args.duration, &user)
+                && agreed.as_deref() != Some(present.text)
+            {
+                if !args.yes && how == DryRun::None {
+                    confirm(name, present)?;
+                }
+                agreed = Some(present.text.to_owned());
+            }
+            Ok(plan(&args.duration, &user))
+        };
+        match change::apply(&pods, &pod, how, plan).await {
+            Ok(pod) => {
+                output::print(&format!(
+                    "Successfully extended the termination time of pod/{name} with a duration={}{}\n",
+                    args.duration,
+                    how.remark()
+                ))?;
+                changed.push(pod);
+            }
+            Err(error) => {
+                output::error(&error);
+                complete = false;
+            }
+        }
+    }
+    if how == DryRun::None {
+        let stay: Vec<_> = stream::iter(&changed)
+            .map(|pod| change::tell_answer(&pods, pod))
+            .buffered(find::AT_ONCE)
+            .collect()
+            .await;
+        complete &= stay.into_iter().all(|stays| stays);
+    }
+    Ok(complete)
+}
+
+/// Which pods are meant: those named, those that match, or, where nothing is said, the only one.
+async fn targets(
+    pods: &Api<Pod>,
+    namespace: &str,
+    args: &Extend,
+) -> anyhow::Result<(Vec<ObjectMeta>, bool)> {
+    if !args.pods.is_empty() {
+        return change::named(pods, &args.pods).await;
+    }
+    let list = async |params| pods.list_metadata(&params).await;
+    let marked = find::marked(args.selector.as_deref(), list).await?;
+    let mut found: Vec<_> = marked.into_iter().map(|pod| pod.metadata).collect();
+    // Of many those are meant that can be extended.
+    found.retain(|pod| change::has_timer(pod) && pod.deletion_timestamp.is_none());
+    found.sort_by_cached_key(crate::row::order);
+    if found.is_empty() {
+        output::note(&find::none_in(Some(namespace)));
+    }
+    if found.len() > 1 && !args.all && args.selector.is_none() {
+        bail!(
+            "{} pods of {namespace} namespace have a timer: name those that are meant, or say --all",
+            found.len()
+        );
+    }
+    Ok((found, true))
+}
+
+/// The length of an extension as it was typed.
+///
+/// # Errors
+/// Says what would be right.
+fn length(text: &str) -> anyhow::Result<Duration> {
+    if text.starts_with('-') {
+        bail!(
+            "--duration={text}: the time to live can be extended, not cut; write it as 90s, 30m or 1h30m"
+        );
+    }
+    let by = duration::parse(text).map_err(|error| anyhow!("--duration={error}"))?;
+    if by.as_secs() == 0 {
+        bail!("--duration={text}: an extension is one second or longer");
+    }
+    Ok(by)
+}
+
+/// Whether this pod can be extended by so much.
+fn check(pod: &ObjectMeta, by: Duration, text: &str) -> anyhow::Result<()> {
+    change::check(pod)?;
+    let name = pod.name.as_deref().unwrap_or_default();
+    if !change::has_timer(pod) {
+        bail!("no timer runs for pod/{name}: what was done to it is only recorded");
+    }
+    // Where the pod does not say, the API server and the agent do.
+    let most = annotation(pod, metadata::MAX_EXTENSION).and_then(|most| duration::parse(most).ok());
+    match most {
+        Some(Duration::ZERO) => bail!("pod/{name} may not be extended"),
+        Some(most) if by > most => bail!(
+            "pod/{name} may be extended by {} at the most, and {text} is more",
+            duration::format(most)
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn plan(text: &str, user: &str) -> Change {
+    change::wish(
+        (metadata::EXTENSION, Some(text.to_owned())),
+        (metadata::EXTENSION_REQUESTER, Some(user.to_owned())),
+    )
+}
+
+/// The extension that a pod has.
+struct Present<'a> {
+    text: &'a str,
+    requester: &'a str,
+}
+
+impl<'a> Present<'a> {
+    fn of(pod: &'a ObjectMeta) -> Option<Self> {
+        Some(Self {
+            text: annotation(pod, metadata::EXTENSION)?,
+            requester: annotation(pod, metadata::EXTENSION_REQUESTER).unwrap_or("somebody"),
+        })
+    }
+}
+
+/// Asks whether the extension may be replaced.
+///
+/// # Errors
+/// When it may not, and where nobody can be asked.
+fn confirm(name: &str, present: &Present<'_>) -> anyhow::Result<()> {
+    let Present { text, requester } = present;
+    let fact = format!("pod/{name} is extended by {text} already, as {requester} asked for");
+    if !io::stdin().is_terminal() {
+        bail!("{fact}; --yes replaces that");
+    }
+    loop {
+        output::ask(&format!("{fact}. Replace that? [y/n]: "));
+        let mut reply = String::new();
+        if io::stdin().lock().read_line(&mut reply)? == 0 {
+            bail!("pod/{name} is left as it is");
+        }
+        match reply.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => return Ok(()),
+            "n" | "no" => bail!("pod/{name} is left as it is"),
+            _ => output::note("Please answer y or n."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::marked;
+    use curfew_core::Kind;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn durations_are_checked_before_anything_is_asked_for() {
+        for (text, complaint) in [
+            ("-1h", "can be extended, not cut"),
+            ("+1h", "has a sign"),
+            ("0", "one second or longer"),
+            ("0s", "one second or longer"),
+            ("500ms", "one second or longer"),
+            ("1d", "none of h, m, s"),
+            ("30", "a unit is missing"),
+            ("abc", "a number is missing"),
+            ("", "it is empty"),
+        ] {
+            let error = length(text).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{text}: {error}");
+            assert!(error.starts_with("--duration="), "{text}: {error}");
+        }
+        assert_eq!(length("1h30m").unwrap(), Duration::from_secs(5400));
+    }
+
+    fn touched(kind: Kind) -> ObjectMeta {
+        let mut pod = marked("web-1", kind, None);
+        pod.labels = Some(BTreeMap::from([(
+            metadata::LABEL.to_owned(),
+            metadata::INTERACTED.to_owned(),
+        )]));
+        pod
+    }
+
+    #[test]
+    fn no_more_than_the_pod_says() {
+        let check = |pod: &ObjectMeta, text| check(pod, length(text).unwrap(), text);
+        let mut pod = touched(Kind::Exec);
+        assert!(check(&pod, "1h").is_ok());
+        let error = check(&pod, "1h1s").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "pod/web-1 may be extended by 1h0m0s at the most, and 1h1s is more"
+        );
+        let annotations = pod.annotations.get_or_insert_default();
+        annotations.insert(metadata::MAX_EXTENSION.into(), "0s".into());
+        let error = check(&pod, "1s").unwrap_err().to_string();
+        assert_eq!(error, "pod/web-1 may not be extended");
+        let error = check(&touched(Kind::Portforward), "1s").unwrap_err();
+        assert!(error.to_string().contains("only recorded"), "{error}");
+    }
+}

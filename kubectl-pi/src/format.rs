@@ -1,0 +1,66 @@
+//! How pods are printed.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use crate::{jsonpath::Template, output, yaml};
+
+/// What `-o` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Output {
+    Table { wide: bool },
+    Name,
+    Object(Format),
+}
+
+/// How the whole of a pod is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Format {
+    Json,
+    Yaml,
+    JsonPath(Template),
+}
+
+/// What may stand behind `-o`, with what it is.
+pub(crate) const NAMES: [(&str, &str); 6] = [
+    ("table", "who, and until when"),
+    ("wide", "and where, how, and what stands in the way"),
+    ("json", "the pods"),
+    ("yaml", "the pods"),
+    ("name", "pod/NAME"),
+    ("jsonpath=", "what a template makes of the pods"),
+];
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(template) = text.strip_prefix("jsonpath=") {
+            let template = template.parse::<Template>()?;
+            return Ok(Output::Object(Format::JsonPath(template)));
+        }
+        Ok(match text {
+            "table" => Output::Table { wide: false },
+            "wide" => Output::Table { wide: true },
+            "name" => Output::Name,
+            "json" => Output::Object(Format::Json),
+            "yaml" => Output::Object(Format::Yaml),
+            _ => {
+                let names = NAMES.map(|(name, _)| name).join(", ");
+                return Err(format!("must be one of {names}TEMPLATE"));
+            }
+        })
+    }
+}
+
+impl Format {
+    /// The text of it.
+    pub(crate) fn render(&self, value: &Value) -> anyhow::Result<String> {
+        match self {
+            Format::Json => output::json(value),
+            Format::Yaml => Ok(yaml::render(value)),
+            Format::JsonPath(template) => Ok(output::shown(&template.render(value)?)),
+        }
+    }
+}

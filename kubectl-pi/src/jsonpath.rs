@@ -1,0 +1,348 @@
+//! The templates of `-o jsonpath=`, as kubectl has them.
+//!
+//! Understood are text, `{.field}`, `{['field']}`, `\.` within a name, `[n]` (from the end, too),
+//! `[*]`, `..name`, `{range}` with `{end}`, and `{"text"}` with `\n` and `\t`. Filters, slices and
+//! unions are not: they are refused with a sentence, and `-o json` has it all.
+
+use std::{iter::Peekable, str::Chars, str::FromStr};
+
+use anyhow::bail;
+use serde_json::Value;
+
+/// A template that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    Text(String),
+    Path(Vec<Step>),
+    Range(Vec<Step>, Vec<Part>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Field(String),
+    Index(i64),
+    Every,
+    /// Every value of this name, however deep.
+    Deep(String),
+}
+
+/// What stands between braces.
+enum Expression {
+    Part(Part),
+    RangeOf(Vec<Step>),
+    End,
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The parts of the template, and of each range that is not ended yet.
+        let mut open: Vec<(Vec<Step>, Vec<Part>)> = Vec::new();
+        let mut parts = Vec::new();
+        let mut chars = text.chars().peekable();
+        while chars.peek().is_some() {
+            let plain = take_until(&mut chars, |c| c == '{');
+            if !plain.is_empty() {
+                parts.push(Part::Text(plain));
+            }
+            if chars.next().is_none() {
+                break;
+            }
+            match expression(&mut chars)? {
+                Expression::Part(part) => parts.push(part),
+                Expression::RangeOf(of) => open.push((of, std::mem::take(&mut parts))),
+                Expression::End => {
+                    let (of, before) = open.pop().ok_or("{end} without {range}")?;
+                    let body = std::mem::replace(&mut parts, before);
+                    parts.push(Part::Range(of, body));
+                }
+            }
+        }
+        match open.is_empty() {
+            true => Ok(Self(parts)),
+            false => Err("{range} without {end}".to_owned()),
+        }
+    }
+}
+
+impl Template {
+    /// What the template makes of a value. What is not there is nothing.
+    ///
+    /// # Errors
+    /// When an index is beyond the end of its list.
+    pub(crate) fn render(&self, value: &Value) -> anyhow::Result<String> {
+        let mut out = String::new();
+        render(&self.0, value, &mut out)?;
+        Ok(out)
+    }
+}
+
+fn take_until(chars: &mut Peekable<Chars<'_>>, end: impl Fn(char) -> bool) -> String {
+    std::iter::from_fn(|| chars.next_if(|c| !end(*c))).collect()
+}
+
+/// Reads up to and with the closing brace.
+fn expression(chars: &mut Peekable<Chars<'_>>) -> Result<Expression, String> {
+    skip_spaces(chars);
+    let expression = match chars.peek() {
+        Some(&quote @ ('"' | '\'')) => Expression::Part(Part::Text(quoted(chars, quote)?)),
+        Some(c) if c.is_ascii_alphabetic() => {
+            let word = take_until(chars, |c| !c.is_ascii_alphabetic());
+            skip_spaces(chars);
+            match word.as_str() {
+                "range" => Expression::RangeOf(path(chars)?),
+                "end" => Expression::End,
+                _ => return Err(format!("{{{word}…: a path begins with a dot")),
+            }
+        }
+        _ => Expression::Part(Part::Path(path(chars)?)),
+    };
+    skip_spaces(chars);
+    match chars.next() {
+        Some('}') => Ok(expression),
+        Some(c) => Err(format!("{c:?} where }} should be")),
+        None => Err("{ without }".to_owned()),
+    }
+}
+
+fn skip_spaces(chars: &mut Peekable<Chars<'_>>) {
+    while chars.next_if(|c| c.is_whitespace()).is_some() {}
+}
+
+fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> Result<String, String> {
+    chars.next();
+    let mut text = String::new();
+    loop {
+        match chars.next() {
+            Some(c) if c == quote => return Ok(text),
+            Some('\\') => match chars.next() {
+                Some('n') => text.push('\n'),
+                Some('t') => text.push('\t'),
+                Some(c) => text.push(c),
+                None => break,
+            },
+            Some(c) => text.push(c),
+            None => break,
+        }
+    }
+    Err(format!("{quote} without its other end"))
+}
+
+fn path(chars: &mut Peekable<Chars<'_>>) -> Result<Vec<Step>, String> {
+    // The root, or what a range is at, is where every path begins.
+    chars.next_if(|c| matches!(c, '$' | '@'));
+    let mut steps = Vec::new();
+    loop {
+        match chars.peek() {
+            Some('.') => {
+                chars.next();
+                let deep = chars.next_if_eq(&'.').is_some();
+                if chars.next_if_eq(&'*').is_some() {
+                    steps.push(Step::Every);
+                    continue;
+                }
+                let name = name(chars)?;
+                match (deep, name.is_empty()) {
+                    (false, false) => steps.push(Step::Field(name)),
+                    (true, false) => steps.push(Step::Deep(name)),
+                    // `{.}` is the value itself, and in `.[0]` the dot says nothing.
+                    (false, true) => {}
+                    (true, true) => return Err(".. without a name".to_owned()),
+                }
+            }
+            Some('[') => {
+                chars.next();
+                steps.push(bracket(chars)?);
+            }
+            _ => return Ok(steps),
+        }
+    }
+}
+
+fn name(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
+    let mut name = String::new();
+    loop {
+        name += &take_until(chars, |c| {
+            c.is_whitespace() || matches!(c, '.' | '[' | '}' | '\\')
+        });
+        match chars.next_if_eq(&'\\') {
+            Some(_) => name.push(chars.next().ok_or("\\ at the end")?),
+            None => return Ok(name),
+        }
+    }
+}
+
+fn bracket(chars: &mut Peekable<Chars<'_>>) -> Result<Step, String> {
+    skip_spaces(chars);
+    let step = match chars.peek() {
+        Some(&quote @ ('"' | '\'')) => Step::Field(quoted(chars, quote)?.replace("\\.", ".")),
+        _ => {
+            let inside = take_until(chars, |c| c == ']');
+            match inside.trim() {
+                "*" => Step::Every,
+                number => Step::Index(number.parse().map_err(|_| {
+                    format!(
+                        "[{number}]: neither an index, nor *, nor a quoted name; filters, slices and \
+                         unions are not understood here: use -l, or -o json and jq"
+                    )
+                })?),
+            }
+        }
+    };
+    skip_spaces(chars);
+    match chars.next() {
+        Some(']') => Ok(step),
+        _ => Err("[ without ]".to_owned()),
+    }
+}
+
+fn render(parts: &[Part], value: &Value, out: &mut String) -> anyhow::Result<()> {
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Path(steps) => {
+                let found = walk(steps, value)?;
+                let texts: Vec<_> = found.into_iter().map(text).collect();
+                out.push_str(&texts.join(" "));
+            }
+            Part::Range(of, body) => {
+                for item in walk(of, value)? {
+                    render(body, item, out)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn walk<'a>(steps: &[Step], from: &'a Value) -> anyhow::Result<Vec<&'a Value>> {
+    let mut at = vec![from];
+    for step in steps {
+        let mut next = Vec::new();
+        for value in at {
+            match (step, value) {
+                (Step::Field(name), Value::Object(fields)) => next.extend(fields.get(name)),
+                (Step::Every, Value::Object(fields)) => next.extend(fields.values()),
+                (Step::Every, Value::Array(items)) => next.extend(items),
+                (Step::Index(index), Value::Array(items)) => {
+                    let length = items.len() as i64;
+                    let place = if *index < 0 { index + length } else { *index };
+                    match usize::try_from(place).ok().and_then(|at| items.get(at)) {
+                        Some(item) => next.push(item),
+                        None => {
+                            bail!("array index out of bounds: index {index}, length {length}")
+                        }
+                    }
+                }
+                (Step::Deep(name), value) => deep(name, value, &mut next),
+                _ => {}
+            }
+        }
+        at = next;
+    }
+    Ok(at)
+}
+
+fn deep<'a>(name: &str, value: &'a Value, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get(name));
+            fields.values().for_each(|inner| deep(name, inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| deep(name, inner, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn rendered(template: &str) -> String {
+        let list = json!({
+            "kind": "List",
+            "items": [
+                {"metadata": {"name": "a", "annotations": {"curfew.dev/ttl": "10m0s"}}, "n": 1},
+                {"metadata": {"name": "b"}, "ports": [80, 443]},
+            ],
+        });
+        let template: Template = template.parse().unwrap();
+        template.render(&list).unwrap()
+    }
+
+    #[test]
+    fn reads_what_kubectl_users_type() {
+        for (template, shown) in [
+            ("{.kind}", "List"),
+            ("kind is {.kind}\n", "kind is List\n"),
+            ("{$.kind}{@['kind']}", "ListList"),
+            ("{.items[*].metadata.name}", "a b"),
+            ("{.items[-1].metadata.name}", "b"),
+            ("{.items[0].metadata.annotations.curfew\\.dev/ttl}", "10m0s"),
+            (
+                "{.items[0].metadata.annotations['curfew.dev/ttl']}",
+                "10m0s",
+            ),
+            (
+                "{.items[0].metadata.annotations['curfew\\.dev/ttl']}",
+                "10m0s",
+            ),
+            ("{..name}", "a b"),
+            ("{.items[1].ports}", "[80,443]"),
+            ("{.items[1].ports[*]}", "80 443"),
+            ("{.items[0].n} {.nothing.there}.", "1 ."),
+            (
+                r#"{range .items[*]}{.metadata.name}{"\t"}{.n}{"\n"}{end}"#,
+                "a\t1\nb\t\n",
+            ),
+            (
+                "{range .items[*]}{range .ports[*]}<{.}>{end}{end}",
+                "<80><443>",
+            ),
+        ] {
+            assert_eq!(rendered(template), shown, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_it_cannot_it_says() {
+        for template in [
+            "{.a",
+            "{range .a}",
+            "{end}",
+            "{a}",
+            "{.a[0}",
+            "{.a['b}",
+            "{.items[?(@.n==1)]}",
+            "{.items[0:1]}",
+            "{.items[0,1]}",
+            "{..}",
+        ] {
+            assert!(template.parse::<Template>().is_err(), "{template}");
+        }
+        let beyond: Template = "{.a[2]}".parse().unwrap();
+        assert!(beyond.render(&json!({"a": [1]})).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_template_breaks_it(text in r#"[{}a.\[\]*'"\\ $@0-9-]{0,24}"#) {
+            if let Ok(template) = text.parse::<Template>() {
+                drop(template.render(&json!({"a": [{"a": 1}, "b"]})));
+            }
+        }
+    }
+}
