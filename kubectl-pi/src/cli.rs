@@ -4,12 +4,15 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{extend, format::Output, get, hold};
+use crate::{describe, extend, format::Output, get, hold, node};
 
 const EXAMPLES: &str = "\
 Examples:
   # What was touched in this namespace, and when it goes
   kubectl pi get
+
+  # All that is known of a pod
+  kubectl pi describe web-1
 
   # Half an hour more for one pod
   kubectl pi extend web-1 --duration=30m
@@ -71,12 +74,16 @@ pub(crate) struct Target {
 enum Verb {
     /// List the pods that somebody interacted with, the next to be evicted first
     Get(Get),
+    /// Show all that is known of pods: interactions, what stands in the way of the eviction, Events
+    Describe(Describe),
     /// Let pods live longer than their time to live
     Extend(Extend),
     /// Keep pods beyond their deadline, until they are released or the longest hold ends
     Hold(Hold),
     /// Hold pods no longer; those whose time is over are evicted at once
     Release(Release),
+    /// Show what the agent of a node knows and is going to do
+    Node(NodeArgs),
 }
 
 /// Which pods, and how they are shown.
@@ -94,10 +101,38 @@ pub(crate) struct Get {
     /// All pods of the namespace, which is what is listed where none is named
     #[arg(short = 'a', long, hide = true)]
     pub(crate) all: bool,
+    /// Go on and show what changes: in place on a terminal, elsewhere a line for each change
+    #[arg(short, long)]
+    pub(crate) watch: bool,
     /// What is printed: a table, a wider one, the pods themselves, their names, or what a template
     /// makes of them: table, wide, json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
+}
+
+/// Which pods are described.
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    /// These pods
+    #[arg(value_name = "POD", required = true)]
+    pub(crate) pods: Vec<String>,
+}
+
+/// Of which node the schedule is shown.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// What is printed
+    #[arg(short, long, value_enum, default_value_t = NodeOutput::Table)]
+    pub(crate) output: NodeOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NodeOutput {
+    Table,
+    Json,
 }
 
 /// Which pods live how much longer.
@@ -192,6 +227,8 @@ impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let done = match self.verb {
             Verb::Get(args) => get::run(&self.target, args).await,
+            Verb::Describe(args) => describe::run(&self.target, args).await,
+            Verb::Node(args) => node::run(&self.target, args).await,
             Verb::Extend(args) => extend::run(&self.target, args).await,
             Verb::Hold(args) => hold::hold(&self.target, args).await,
             Verb::Release(args) => hold::release(&self.target, args).await,
@@ -233,6 +270,9 @@ mod tests {
             "kubectl-pi extend -l app=web --dry-run",
             "kubectl-pi hold web-1 --reason why --detach",
             "kubectl-pi release web-1 web-2",
+            "kubectl-pi describe web-1 web-2 -n shop",
+            "kubectl-pi node node-1 -o json",
+            "kubectl-pi get -w -A -o wide",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

@@ -24,9 +24,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
+        Self::with(target, Some(READ_TIMEOUT)).await
+    }
+
+    /// One on which the API server may be silent for as long as nothing happens.
+    pub(crate) async fn open_to_watch(target: &Target) -> anyhow::Result<Self> {
+        Self::with(target, None).await
+    }
+
+    async fn with(target: &Target, read_timeout: Option<Duration>) -> anyhow::Result<Self> {
         let mut config = configuration(target).await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(READ_TIMEOUT);
+        config.read_timeout = read_timeout;
         if target.impersonate.is_some() {
             config.auth_info.impersonate = target.impersonate.clone();
             config.auth_info.impersonate_groups =

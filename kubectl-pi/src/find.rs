@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, ObjectList};
 
 /// How many pods are asked for at once, as kubectl does.
-const PAGE: u32 = 500;
+pub(crate) const PAGE: u32 = 500;
 /// How many requests for single pods are open at once.
 pub(crate) const AT_ONCE: usize = 8;
 /// The pages began too long ago to be continued.
@@ -17,12 +17,7 @@ pub(crate) async fn marked<K: Clone>(
     selector: Option<&str>,
     list: impl AsyncFn(ListParams) -> kube::Result<ObjectList<K>>,
 ) -> kube::Result<Vec<K>> {
-    let mut labels = format!("{LABEL}={INTERACTED}");
-    if let Some(selector) = selector.filter(|selector| !selector.trim().is_empty()) {
-        labels.push(',');
-        labels.push_str(selector);
-    }
-    let first = ListParams::default().labels(&labels).limit(PAGE);
+    let first = ListParams::default().labels(&labels(selector)).limit(PAGE);
     let mut found = Vec::new();
     let mut params = first.clone();
     let mut begun_anew = false;
@@ -56,6 +51,15 @@ pub(crate) async fn named<K>(
         .buffered(AT_ONCE)
         .collect()
         .await
+}
+
+/// The selector of marked pods that also match `selector`.
+pub(crate) fn labels(selector: Option<&str>) -> String {
+    let marked = format!("{LABEL}={INTERACTED}");
+    match selector.filter(|selector| !selector.trim().is_empty()) {
+        Some(selector) => format!("{marked},{selector}"),
+        None => marked,
+    }
 }
 
 /// The name without its kind.

@@ -8,6 +8,7 @@ use kube::{
     core::{DynamicResourceScope, Object, ObjectList, PartialObjectMeta},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use crate::{
     blocks::Blocks,
@@ -19,6 +20,7 @@ use crate::{
     row::{self, Row, Sighting},
     style::Style,
     table::{self, Table},
+    watch,
 };
 
 /// Of a pod's spec what the wide table shows.
@@ -40,8 +42,14 @@ type PlacedPod = Object<Placement, Progress>;
 
 /// Lists the pods. Returns whether those were all that were asked for.
 pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
-    let Connection { client, namespace } = Connection::open(target).await?;
+    let Connection { client, namespace } = match args.watch {
+        true => Connection::open_to_watch(target).await,
+        false => Connection::open(target).await,
+    }?;
     let namespace = (!args.all_namespaces).then_some(namespace);
+    if args.watch {
+        return watch::run(client, namespace.as_deref(), &args).await;
+    }
     let scope = Scope {
         client,
         namespace,
@@ -102,11 +110,7 @@ impl Scope {
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
-        let pods = ApiResource::erase::<Pod>(&());
-        match &self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pods),
-            None => Api::all_with(self.client.clone(), &pods),
-        }
+        api(&self.client, self.namespace.as_deref())
     }
 
     /// The metadata of the pods; the API server sends no more than that.
@@ -186,15 +190,11 @@ impl Scope {
     }
 
     /// The pods as kubectl shows objects: the one that was named by itself, others in a list.
-    fn shown_as(&self, mut pods: Vec<DynamicObject>) -> serde_json::Value {
-        for pod in &mut pods {
-            pod.metadata.managed_fields = None;
-            pod.types
-                .get_or_insert_with(kube::core::TypeMeta::resource::<Pod>);
-        }
-        match (self.args.pods.as_slice(), pods.as_slice()) {
-            ([_], [pod]) => serde_json::json!(pod),
-            _ => serde_json::json!({
+    fn shown_as(&self, pods: Vec<DynamicObject>) -> Value {
+        let mut pods: Vec<_> = pods.into_iter().map(as_object).collect();
+        match (self.args.pods.as_slice(), pods.as_mut_slice()) {
+            ([_], [pod]) => pod.take(),
+            _ => json!({
                 "apiVersion": "v1",
                 "kind": "List",
                 "items": pods,
@@ -202,4 +202,24 @@ impl Scope {
             }),
         }
     }
+}
+
+/// The pods of a namespace, or of all.
+pub(crate) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
+    let pods = ApiResource::erase::<Pod>(&());
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &pods),
+        None => Api::all_with(client.clone(), &pods),
+    }
+}
+
+/// A pod as kubectl shows it.
+pub(crate) fn as_object(mut pod: DynamicObject) -> Value {
+    pod.metadata.managed_fields = None;
+    pod.types
+        .get_or_insert_with(kube::core::TypeMeta::resource::<Pod>);
+    json!(pod)
 }

@@ -6,7 +6,9 @@
 mod blocks;
 mod change;
 mod cli;
+mod complete;
 mod connection;
+mod describe;
 mod detach;
 mod extend;
 mod find;
@@ -14,10 +16,12 @@ mod format;
 mod get;
 mod hold;
 mod jsonpath;
+mod node;
 mod output;
 mod row;
 mod style;
 mod table;
+mod watch;
 mod yaml;
 
 use std::process::ExitCode;
@@ -25,19 +29,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+    let done = match complete::asked(std::env::args_os()) {
+        Some(words) => run(async {
+            complete::run(&words).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        None => match cli::Cli::try_parse() {
+            Ok(cli) => run(cli.run()),
+            Err(error) => return output::usage(&error),
+        },
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread()
+    done.unwrap_or_else(|error| output::failed(&error))
+}
+
+fn run(what: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return output::failed(&error.into()),
-    };
-    match runtime.block_on(cli.run()) {
-        Ok(code) => code,
-        Err(error) => output::failed(&error),
-    }
+        .build()?
+        .block_on(what)
 }

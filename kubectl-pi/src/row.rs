@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::blocks::{Block, Blocks};
 
 /// The annotation by which the kubelet shows a static pod, which cannot usefully be evicted.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// How far it has come with a pod, in the words of the agents, as far as the API server can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub(crate) struct Row {
     no_time: Option<String>,
     /// The budget that stands in the way, while one does.
     budget: Option<String>,
+    /// It is no more.
+    gone: bool,
 }
 
 impl Row {
@@ -148,11 +150,20 @@ impl Row {
                 None => get(metadata::EVICTION_TIME),
             },
             budget: block.and_then(|Block { budget, .. }| budget.clone()),
+            gone: false,
         }
+    }
+
+    /// The same pod when it is no more.
+    pub(crate) fn gone(self) -> Self {
+        Self { gone: true, ..self }
     }
 
     /// When it is evicted, absolutely and relative to `now`, and what stands in the way.
     pub(crate) fn eviction_time(&self, now: Timestamp) -> Option<String> {
+        if self.gone {
+            return Some("gone".to_owned());
+        }
         let relative = self.eviction_time.map(|at| relative(at, now));
         let block = match (&self.budget, self.state) {
             (Some(budget), _) => Some(format!("blocked by PDB {budget}")),

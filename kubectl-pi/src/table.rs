@@ -112,18 +112,53 @@ impl Table {
     }
 
     fn line(&self, cells: &[String], colour: Option<Colour>) -> String {
-        let columns = self.columns.iter().zip(&self.widths);
-        let mut line = String::new();
-        let mut gap = 0;
-        for (cell, (column, wanted)) in cells.iter().zip(columns) {
-            line.extend(std::iter::repeat_n(' ', gap));
-            let colour = colour.filter(|_| column.tells_state);
-            line.push_str(&self.style.paint(cell, colour));
-            gap = wanted - width(cell) + GAP;
-        }
-        line.push('\n');
-        line
+        aligned(cells, &self.widths, |at, cell| {
+            let colour = colour.filter(|_| self.columns[at].tells_state);
+            self.style.paint(cell, colour)
+        })
     }
+}
+
+/// A table of what is no row of a pod, with its heads. Its last column is as long as it has to be.
+pub(crate) fn plain<const N: usize>(
+    heads: [&str; N],
+    lines: impl Iterator<Item = [String; N]>,
+) -> String {
+    let texts = |line: [String; N]| -> Vec<String> {
+        let texts = line.into_iter().enumerate();
+        texts
+            .map(|(at, text)| match at + 1 == N && !text.is_empty() {
+                true => visible(&text),
+                false => cell(Some(text.into())),
+            })
+            .collect()
+    };
+    let heads = heads.map(str::to_owned).to_vec();
+    let lines: Vec<Vec<String>> = std::iter::once(heads).chain(lines.map(texts)).collect();
+    let widths: Vec<_> = (0..N)
+        .map(|at| lines.iter().map(|line| width(&line[at])).max().unwrap_or(0))
+        .collect();
+    lines
+        .iter()
+        .map(|line| aligned(line, &widths, |_, cell| cell.into()))
+        .collect()
+}
+
+/// A line with each cell as wide as its column, and nothing behind the last.
+fn aligned<'a>(
+    cells: &'a [String],
+    widths: &[usize],
+    paint: impl Fn(usize, &'a str) -> Cow<'a, str>,
+) -> String {
+    let mut line = String::new();
+    let mut gap = 0;
+    for (at, (cell, wanted)) in cells.iter().zip(widths).enumerate() {
+        line.extend(std::iter::repeat_n(' ', gap));
+        line.push_str(&paint(at, cell));
+        gap = wanted - width(cell) + GAP;
+    }
+    line.push('\n');
+    line
 }
 
 fn colour(row: &Row, now: Timestamp) -> Option<Colour> {

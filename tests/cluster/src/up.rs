@@ -53,7 +53,10 @@ pub fn run(bare: bool) -> Result<()> {
     };
     if !bare {
         let plugin = rust_binaries::build_plugin(&checkout)?;
-        rust_binaries::copy_if_changed(&plugin, &checkout.bin_dir().join("kubectl-pi"))?;
+        let installed = checkout.bin_dir().join("kubectl-pi");
+        rust_binaries::copy_if_changed(&plugin, &installed)?;
+        // kubectl completes the plugin's words by a program of this name.
+        kube_binary::link(&installed, &checkout.bin_dir().join("kubectl_complete-pi"))?;
     }
 
     kube.install(&[&control_plane::PARTS[..], &["kubelet", "kubectl"]].concat())?;

@@ -34,9 +34,17 @@ async fn run_touched(namespace: &Namespace, agents: &Agents, name: &str) -> Resu
 /// Whether the pod lives on, a while after this time.
 async fn outlives(namespace: &Namespace, record: &Scheduled, time: Timestamp) -> Result<()> {
     let watch = namespace.watch().await?;
-    let end = time.checked_add(SignedDuration::from_secs(2))?;
+    let end = later(time, 2)?;
     let going = watch.going(&record.uid, end).await;
     ensure!(going.is_err(), "the pod went at {going:?}");
+    // The watch may have begun too late to see anything.
+    let pod = namespace.pods().get(&record.name).await?;
+    ensure!(
+        uid(&pod)? == record.uid && pod.metadata.deletion_timestamp.is_none(),
+        "the pod did not stay: {:?}",
+        pod.metadata
+    );
+    ensure!(Timestamp::now() >= end, "the watch ended early: {going:?}");
     Ok(())
 }
 

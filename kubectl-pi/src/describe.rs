@@ -1,0 +1,289 @@
+//! `kubectl pi describe`: all that can be known of a pod, for people.
+
+use curfew_core::{Interaction, Record, metadata};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::{Event, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+
+use crate::{
+    blocks::{Blocks, last_seen},
+    cli::{Describe, Target},
+    connection::Connection,
+    detach::{controller, matches},
+    find, output,
+    row::{self, Row, Sighting, annotation, relative},
+    table::plain,
+};
+
+/// A pod has a handful.
+const MAX_EVENTS: u32 = 500;
+/// How the reasons of Curfew's Events begin.
+const REASONS: &str = "PodInteraction";
+
+/// Describes the pods. Returns whether all of them were found.
+pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool> {
+    let Connection { client, namespace } = Connection::open(target).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let mut complete = true;
+    let mut texts = Vec::new();
+    for got in find::named(&args.pods, async |name| pods.get(name).await).await {
+        match got {
+            Ok(pod) => texts.push(describe(&client, &pod).await),
+            Err(error @ kube::Error::Api(_)) => {
+                output::error(&error.into());
+                complete = false;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    output::print(&texts.join("\n\n"))?;
+    Ok(complete)
+}
+
+async fn describe(client: &Client, pod: &Pod) -> String {
+    let now = Timestamp::now();
+    let meta = &pod.metadata;
+    // What the user may not read is left out and said.
+    let (events, budgets) = futures::join!(events(client, meta), budgets(client, meta));
+    let mut blocks = Blocks::default();
+    for event in events.iter().flatten() {
+        blocks.learn(event.clone());
+    }
+    let seen = Sighting {
+        meta,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()),
+        phase: pod.status.as_ref().and_then(|s| s.phase.as_deref()),
+    };
+    let row = Row::new(seen, &blocks, now);
+    let mut page = Page::default();
+    page.line("Name", &pod.name_any());
+    page.line("Namespace", &pod.namespace().unwrap_or_default());
+    page.line("Node", seen.node.unwrap_or("<none>"));
+    page.line("Owner", &owner(meta));
+    let priority = pod.spec.as_ref().and_then(|spec| spec.priority);
+    page.line("Priority", &priority.unwrap_or_default().to_string());
+    if !find::is_marked(meta) {
+        page.line("State", "untouched: nobody interacted with it");
+        return page.0;
+    }
+    page.line("State", row.state.as_str());
+    page.maybe("Reason", row.reason.as_deref());
+    let when = row.eviction_time(now);
+    page.line("Eviction Time", when.as_deref().unwrap_or("<none>"));
+    terms(&mut page, meta);
+    if let Some(record) = row::record(meta) {
+        interactions(&mut page, &record, now);
+    }
+    page.0 += "\nDisruption Budgets:";
+    page.0 += &match budgets {
+        Ok(budgets) if budgets.is_empty() => "  <none>\n".to_owned(),
+        Ok(budgets) => format!("\n{}", indented(&budget_table(&budgets))),
+        Err(error) => format!(
+            "  not to be seen: {}\n",
+            output::visible(&error.to_string())
+        ),
+    };
+    page.0 += "\nEvents:";
+    page.0 += &match events {
+        Ok(events) if events.is_empty() => "  <none>\n".to_owned(),
+        Ok(events) => format!("\n{}", indented(&event_table(&events, now))),
+        Err(error) => format!(
+            "  not to be seen: {}\n",
+            output::visible(&error.to_string())
+        ),
+    };
+    page.0
+}
+
+fn terms(page: &mut Page, meta: &ObjectMeta) {
+    let by = |key| annotation(meta, key).unwrap_or("somebody");
+    page.maybe("Time To Live", annotation(meta, metadata::TTL));
+    if let Some(extension) = annotation(meta, metadata::EXTENSION) {
+        let requester = by(metadata::EXTENSION_REQUESTER);
+        page.line("Extension", &format!("{extension}, by {requester}"));
+    }
+    page.maybe(
+        "Longest Extension",
+        annotation(meta, metadata::MAX_EXTENSION),
+    );
+    if let Some(hold) = annotation(meta, metadata::HOLD) {
+        let requester = by(metadata::HOLD_REQUESTER);
+        page.line("Hold", &format!("{hold}, by {requester}"));
+    }
+}
+
+fn interactions(page: &mut Page, record: &Record, now: Timestamp) {
+    page.line("Interactions", &record.interactions().to_string());
+    let decisive = &record.decisive().interaction;
+    let title = match record.deadline() {
+        Some(_) => "Deadline Set By",
+        None => "First",
+    };
+    page.line(title, &told(decisive, now));
+    let last = &record.last().interaction;
+    if last.time != decisive.time || last.kind != decisive.kind || last.user != decisive.user {
+        page.line("Last", &told(last, now));
+    }
+}
+
+/// `alice, exec into main, 2026-03-01T12:00:00Z (3s ago): sh -c id`
+fn told(did: &Interaction, now: Timestamp) -> String {
+    let mut text = format!("{}, {}", did.user, did.kind);
+    if let Some(container) = &did.container {
+        text += &format!(" into {container}");
+    }
+    text += &format!(", {} ({})", did.time, relative(did.time, now));
+    if !did.command.is_empty() {
+        text += &format!(": {}", did.command);
+    }
+    text
+}
+
+fn owner(meta: &ObjectMeta) -> String {
+    match controller(meta) {
+        Some(owner) => format!("{}/{}", owner.kind.to_lowercase(), owner.name),
+        None => "<none>: nobody would replace it".to_owned(),
+    }
+}
+
+/// Curfew's Events on the pod, the oldest first.
+async fn events(client: &Client, meta: &ObjectMeta) -> kube::Result<Vec<Event>> {
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let about = ListParams::default()
+        .fields(&format!("involvedObject.uid={uid}"))
+        .limit(MAX_EVENTS);
+    let mut found = events.list(&about).await?.items;
+    found.retain(|event| {
+        let reason = event.reason.as_deref().unwrap_or_default();
+        reason.starts_with(REASONS)
+    });
+    found.sort_by_key(last_seen);
+    Ok(found)
+}
+
+/// The budgets whose selector matches the pod.
+async fn budgets(client: &Client, meta: &ObjectMeta) -> kube::Result<Vec<PodDisruptionBudget>> {
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), namespace);
+    let mut found = budgets.list(&ListParams::default()).await?.items;
+    let labels = meta.labels.clone().unwrap_or_default();
+    found.retain(|budget| {
+        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| matches(selector, &labels))
+    });
+    Ok(found)
+}
+
+fn budget_table(budgets: &[PodDisruptionBudget]) -> String {
+    let heads = [
+        "NAME",
+        "MIN-AVAILABLE",
+        "MAX-UNAVAILABLE",
+        "HEALTHY",
+        "NEEDED",
+        "ALLOWED",
+    ];
+    let bound = |value: &Option<IntOrString>| match value {
+        Some(IntOrString::Int(number)) => number.to_string(),
+        Some(IntOrString::String(text)) => text.clone(),
+        None => String::new(),
+    };
+    let lines = budgets.iter().map(|budget| {
+        let spec = budget.spec.clone().unwrap_or_default();
+        let status = budget.status.clone().unwrap_or_default();
+        [
+            budget.name_any(),
+            bound(&spec.min_available),
+            bound(&spec.max_unavailable),
+            status.current_healthy.to_string(),
+            status.desired_healthy.to_string(),
+            status.disruptions_allowed.to_string(),
+        ]
+    });
+    plain(heads, lines)
+}
+
+fn event_table(events: &[Event], now: Timestamp) -> String {
+    let heads = ["LAST-SEEN", "TIMES", "TYPE", "REASON", "MESSAGE"];
+    let lines = events.iter().map(|event| {
+        let seen = last_seen(event).map(|seen| relative(seen, now));
+        let times = event.series.as_ref().and_then(|series| series.count);
+        [
+            seen.unwrap_or_default(),
+            times.unwrap_or(1).to_string(),
+            event.type_.clone().unwrap_or_default(),
+            event.reason.clone().unwrap_or_default(),
+            event.message.clone().unwrap_or_default(),
+        ]
+    });
+    plain(heads, lines)
+}
+
+fn indented(text: &str) -> String {
+    let lines = text.lines();
+    lines.map(|line| format!("  {line}\n")).collect()
+}
+
+/// What is told, a fact a line.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, title: &str, value: &str) {
+        let title = format!("{title}:");
+        self.0 += &format!("{title:<20}{}\n", output::visible(value));
+    }
+
+    fn maybe(&mut self, title: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.line(title, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::{at, marked};
+    use curfew_core::Kind;
+    use serde_json::json;
+
+    #[test]
+    fn an_interaction_is_told_in_a_line() {
+        let record = row::record(&marked("web-1", Kind::Exec, None)).unwrap();
+        let now = at("2026-03-01T12:00:03Z");
+        assert_eq!(
+            told(&record.last().interaction, now),
+            "alice, exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
+        );
+    }
+
+    #[test]
+    fn budgets_show_their_numbers() {
+        let budget = serde_json::from_value(json!({
+            "metadata": {"name": "web"},
+            "spec": {"minAvailable": "50%"},
+            "status": {"currentHealthy": 2, "desiredHealthy": 2, "disruptionsAllowed": 0, "expectedPods": 2},
+        }))
+        .unwrap();
+        let table = budget_table(&[budget]);
+        let line = table.lines().nth(1).unwrap();
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells, ["web", "50%", "<none>", "2", "2", "0"]);
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_reach_the_terminal_raw() {
+        let mut page = Page::default();
+        page.line("Hold", "a\u{1b}[2J\nb");
+        assert_eq!(page.0, "Hold:               a\\u{1b}[2J\\nb\n");
+    }
+}

@@ -1,0 +1,179 @@
+//! `kubectl pi node`: what the agent of a node knows and is going to do.
+//!
+//! The agent tells that on loopback of its pod only, so it is asked by port-forward through the API
+//! server: whoever may forward ports in Curfew's namespace sees it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    cli::{NodeArgs, NodeOutput, Target},
+    connection::Connection,
+    output,
+    row::relative,
+    table::plain,
+};
+
+const NAMESPACE: &str = "curfew";
+const AGENTS: &str = "app.kubernetes.io/name=curfew,app.kubernetes.io/component=agent";
+const PORT: u16 = 9091;
+const PATH: &str = "/v1/schedule";
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// The schedule of a full node is far smaller.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Of the agent's answer what the table shows.
+#[derive(Debug, Deserialize)]
+struct Schedule {
+    now: Timestamp,
+    synced: bool,
+    store: Store,
+    records: Vec<Scheduled>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Store {
+    open: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scheduled {
+    namespace: String,
+    name: String,
+    state: String,
+    #[serde(default)]
+    reason: Option<String>,
+    eviction_time: Option<Timestamp>,
+    interactions: u32,
+    decisive: Decisive,
+}
+
+#[derive(Debug, Deserialize)]
+struct Decisive {
+    user: String,
+    kind: String,
+}
+
+/// Shows the schedule of a node.
+pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool> {
+    let client = Connection::open(target).await?.client;
+    let name = args.node.strip_prefix("node/").unwrap_or(&args.node);
+    let asked = tokio::time::timeout(TIMEOUT, ask(&client, name)).await;
+    let answer = asked
+        .with_context(|| format!("the agent of {name} did not answer within {TIMEOUT:?}"))??;
+    match args.output {
+        NodeOutput::Json => output::print(&output::json(&answer)?)?,
+        NodeOutput::Table => {
+            let schedule = Schedule::deserialize(&answer)
+                .with_context(|| format!("the agent of {name} is of another release"))?;
+            show(&schedule, name)?;
+        }
+    }
+    Ok(true)
+}
+
+async fn ask(client: &Client, node: &str) -> anyhow::Result<Value> {
+    let agent = find_agent(client, node).await?;
+    let agents: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut forwarder = agents
+        .portforward(&agent, &[PORT])
+        .await
+        .with_context(|| format!("no port is forwarded to pod {NAMESPACE}/{agent}"))?;
+    let stream = forwarder
+        .take_stream(PORT)
+        .context("the forwarded port has no stream")?;
+    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(PATH)
+        .header(HOST, "localhost")
+        .body(Empty::<Bytes>::new())?;
+    let asked = async {
+        let answer = requests.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+        if !status.is_success() {
+            bail!("the agent of {node} answered with status {status}");
+        }
+        Ok(serde_json::from_slice(&body.to_bytes())?)
+    };
+    tokio::select! {
+        answer = asked => answer,
+        ended = connection => {
+            ended?;
+            bail!("the agent of {node} hung up")
+        }
+    }
+}
+
+/// The name of the agent's pod on the node.
+async fn find_agent(client: &Client, node: &str) -> anyhow::Result<String> {
+    let agents: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let there = ListParams::default()
+        .labels(AGENTS)
+        .fields(&format!("spec.nodeName={node}"));
+    let found = agents.list_metadata(&there).await?.items;
+    let stays = found
+        .iter()
+        .find(|pod| pod.metadata.deletion_timestamp.is_none());
+    match stays {
+        Some(pod) => Ok(pod.name_any()),
+        None => {
+            // A typing error reads like any other.
+            Api::<Node>::all(client.clone()).get_metadata(node).await?;
+            bail!("no agent runs on {node}: nobody would evict its pods")
+        }
+    }
+}
+
+fn show(schedule: &Schedule, node: &str) -> anyhow::Result<()> {
+    if !schedule.synced {
+        output::note(&format!(
+            "the agent of {node} has not seen all pods of its node yet"
+        ));
+    }
+    if !schedule.store.open {
+        output::note(&format!(
+            "the store of {node}'s agent is not open: its log says why"
+        ));
+    }
+    if schedule.records.is_empty() {
+        output::note(&format!("Nobody interacted with a pod of {node}."));
+        return Ok(());
+    }
+    let heads = [
+        "NAMESPACE",
+        "POD-NAME",
+        "STATE",
+        "INTERACTOR",
+        "INTERACTION",
+        "INTERACTIONS",
+        "EVICTION-TIME",
+        "REASON",
+    ];
+    let lines = schedule.records.iter().map(|pod| {
+        let when = pod
+            .eviction_time
+            .map(|at| format!("{at} ({})", relative(at, schedule.now)));
+        [
+            pod.namespace.clone(),
+            pod.name.clone(),
+            pod.state.clone(),
+            pod.decisive.user.clone(),
+            pod.decisive.kind.clone(),
+            pod.interactions.to_string(),
+            when.unwrap_or_default(),
+            pod.reason.clone().unwrap_or_default(),
+        ]
+    });
+    Ok(output::print(&plain(heads, lines))?)
+}
