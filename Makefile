@@ -2,7 +2,7 @@
 
 CLUSTER := cargo run --package curfew-cluster --
 
-.PHONY: help cluster bare demo test torture bench status down cargo
+.PHONY: help cluster bare demo test torture bench status down crd cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ status: cargo ## What of the cluster runs
 
 down: cargo ## Take the cluster away and leave the machine as it was
 	$(CLUSTER) down
+
+crd: cargo ## Write manifests/base/crd.yaml anew, from the types
+	cargo run --quiet --package curfew-crd --example crd >manifests/base/crd.yaml.new
+	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust, for example with rustup" >&2; exit 1; }

@@ -1,7 +1,7 @@
 //! The domain of Curfew.
 //!
 //! Curfew puts a curfew on pods that people have touched. This crate owns what the parts agree on:
-//! what an [interaction] is, on which [terms] it is recorded, how the [record] of a pod grows out of
+//! what an [interaction] is, on which [terms] it is recorded and which [policy] says so, how the [record] of a pod grows out of
 //! notices and of the pod's own [metadata], when its deadline is, and what the [notice] of an
 //! interaction looks like on the wire. There is no I/O here and no Kubernetes client: whoever has a
 //! store, a clock or a connection hands the facts in.
@@ -11,6 +11,7 @@ pub mod duration;
 pub mod interaction;
 pub mod metadata;
 pub mod notice;
+pub mod policy;
 pub mod record;
 pub mod terms;
 pub mod text;

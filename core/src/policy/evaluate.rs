@@ -1,0 +1,313 @@
+//! Which policy applies to an interaction, why, and what follows.
+
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
+
+use super::spec::{self, Length, Protect, RecordCommand, Spec, UnmanagedPods};
+use crate::{
+    interaction::Kind,
+    terms::{Action, DefaultTerms, Exemption, Terms},
+};
+
+/// The word of a harmless command that stands for any one word.
+const ANY_WORD: &str = "*";
+
+/// A policy that passed [`Spec::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// All policies, in the order in which they are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policies(Vec<Policy>);
+
+/// Everything that a policy can ask of an interaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The name of the pod's namespace.
+    pub namespace: &'a str,
+    /// Its labels.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// The labels of the pod.
+    pub pod_labels: &'a BTreeMap<String, String>,
+    /// The priority of the pod.
+    pub priority: i32,
+    /// Whether a controller owns the pod, and so would replace it.
+    pub managed: bool,
+    /// The name of the user.
+    pub user: &'a str,
+    /// The user's groups.
+    pub groups: &'a [String],
+    /// The kind of the interaction.
+    pub kind: Kind,
+    /// The command; empty where there is none.
+    pub argv: &'a [String],
+    /// Whether the user's standard input reaches it.
+    pub stdin: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// What follows from an interaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// It is let through.
+    Admit(Admitted<'a>),
+    /// It is refused.
+    Deny {
+        /// The policy that says so.
+        policy: &'a str,
+    },
+}
+
+/// On which terms an interaction is let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted<'a> {
+    /// The policy that applies; none where the webhook's flags hold.
+    pub policy: Option<&'a str>,
+    /// What follows, and when.
+    pub terms: Terms,
+    /// How much of the command is kept.
+    pub record_command: RecordCommand,
+}
+
+/// A policy, and what became of it when it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Considered<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// What became of it.
+    pub fate: Fate<'a>,
+}
+
+/// Whether a policy applies, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate<'a> {
+    /// It applies.
+    Applies,
+    /// Its conditions hold, but another one has a higher priority.
+    Outranked {
+        /// The one that applies.
+        by: &'a Policy,
+    },
+    /// Its conditions hold, but another one of its priority has a name that comes first.
+    Tied {
+        /// The one that applies.
+        by: &'a Policy,
+    },
+    /// A condition does not hold.
+    Mismatch(Mismatch),
+}
+
+/// The condition that does not hold; the first where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// `namespaceSelector`.
+    Namespace,
+    /// `podSelector`.
+    Pod,
+    /// `users` and `groups`.
+    User,
+    /// `interactions`.
+    Kind,
+}
+
+impl fmt::Display for Fate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fate::Applies => f.write_str("applies"),
+            Fate::Outranked { by } => write!(
+                f,
+                "outranked by {}, whose priority {} is higher",
+                by.name, by.spec.priority
+            ),
+            Fate::Tied { by } => write!(
+                f,
+                "has the same priority as {}, whose name comes first",
+                by.name
+            ),
+            Fate::Mismatch(mismatch) => mismatch.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mismatch::Namespace => "its namespaceSelector does not select the namespace",
+            Mismatch::Pod => "its podSelector does not select the pod",
+            Mismatch::User => "neither its users nor its groups list the user",
+            Mismatch::Kind => "its interactions do not list this kind",
+        })
+    }
+}
+
+impl FromIterator<Policy> for Policies {
+    fn from_iter<I: IntoIterator<Item = Policy>>(policies: I) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
+        policies.sort_by(|a, b| {
+            let rank = |policy: &Policy| Reverse(policy.spec.priority);
+            rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        Self(policies)
+    }
+}
+
+impl Policies {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in the order in which they are asked.
+    pub fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.0.iter()
+    }
+
+    /// What follows from this interaction. Where no policy applies, or the one that does leaves
+    /// something out, `defaults` hold.
+    pub fn judge(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> Verdict<'_> {
+        let applies = self
+            .0
+            .iter()
+            .find(|policy| policy.spec.mismatch(subject).is_none());
+        match applies {
+            Some(policy) if policy.spec.action == Some(spec::Action::Deny) => Verdict::Deny {
+                policy: &policy.name,
+            },
+            Some(policy) => {
+                Verdict::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))
+            }
+            // The same as a policy that says nothing.
+            None => Verdict::Admit(Spec::default().admit(None, subject, defaults)),
+        }
+    }
+
+    /// What becomes of each policy when it is asked about this interaction, in the order in which they
+    /// are asked.
+    pub fn explain(&self, subject: &Subject<'_>) -> Vec<Considered<'_>> {
+        let mut winner: Option<&Policy> = None;
+        let fates = self.0.iter().map(|policy| {
+            let fate = match (policy.spec.mismatch(subject), winner) {
+                (Some(mismatch), _) => Fate::Mismatch(mismatch),
+                (None, Some(by)) if by.spec.priority == policy.spec.priority => Fate::Tied { by },
+                (None, Some(by)) => Fate::Outranked { by },
+                (None, None) => {
+                    winner = Some(policy);
+                    Fate::Applies
+                }
+            };
+            Considered { policy, fate }
+        });
+        fates.collect()
+    }
+}
+
+impl Spec {
+    /// The first condition that does not hold.
+    fn mismatch(&self, subject: &Subject<'_>) -> Option<Mismatch> {
+        let selects = |selector: &Option<super::Selector>, labels| {
+            selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(labels))
+        };
+        let anybody = self.users.is_empty() && self.groups.is_empty();
+        let listed = || {
+            self.users.iter().any(|user| user == subject.user)
+                || self
+                    .groups
+                    .iter()
+                    .any(|group| subject.groups.contains(group))
+        };
+        if !selects(&self.namespace_selector, subject.namespace_labels) {
+            Some(Mismatch::Namespace)
+        } else if !selects(&self.pod_selector, subject.pod_labels) {
+            Some(Mismatch::Pod)
+        } else if !anybody && !listed() {
+            Some(Mismatch::User)
+        } else if !self.interactions.is_empty() && !self.interactions.contains(&subject.kind) {
+            Some(Mismatch::Kind)
+        } else {
+            None
+        }
+    }
+
+    /// The terms on which an interaction is let through that this policy does not deny.
+    fn admit<'a>(
+        &self,
+        policy: Option<&'a str>,
+        subject: &Subject<'_>,
+        defaults: DefaultTerms,
+    ) -> Admitted<'a> {
+        let usual = defaults.of(subject.kind);
+        let action = match self.action {
+            Some(spec::Action::Record) => Action::Record,
+            Some(spec::Action::Evict) => Action::Evict,
+            Some(spec::Action::Deny) | None => usual.action,
+        };
+        let exemption = match action {
+            Action::Evict => self.exemption(subject),
+            Action::Record => None,
+        };
+        let length = |given: Option<Length>, usual| given.map_or(usual, |Length(given)| given);
+        Admitted {
+            policy,
+            terms: Terms {
+                action: exemption.map_or(action, |_| Action::Record),
+                ttl: length(self.ttl, usual.ttl),
+                max_extension: length(self.max_extension, usual.max_extension),
+                max_hold: length(self.max_hold, usual.max_hold),
+                exemption,
+            },
+            record_command: self.record_command,
+        }
+    }
+
+    /// Why an interaction that would start a timer does not. Where there are several reasons, the one
+    /// that lasts comes first: what the pod is outlives what this one command was.
+    fn exemption(&self, subject: &Subject<'_>) -> Option<Exemption> {
+        if self.protect.covers(subject) {
+            Some(Exemption::Protected)
+        } else if !subject.managed && self.unmanaged_pods == UnmanagedPods::Record {
+            Some(Exemption::Unmanaged)
+        } else if self.is_harmless(subject) {
+            Some(Exemption::Harmless)
+        } else {
+            None
+        }
+    }
+
+    fn is_harmless(&self, subject: &Subject<'_>) -> bool {
+        // A debug container is a change of the pod whatever runs in it, and an attached terminal
+        // reaches a process that was there before.
+        subject.kind == Kind::Exec
+            && !subject.stdin
+            && !subject.tty
+            && self.harmless_commands.iter().any(|pattern| {
+                !pattern.is_empty()
+                    && pattern.len() == subject.argv.len()
+                    && pattern
+                        .iter()
+                        .zip(subject.argv)
+                        .all(|(pattern, word)| pattern == ANY_WORD || pattern == word)
+            })
+    }
+}
+
+impl Protect {
+    fn covers(&self, subject: &Subject<'_>) -> bool {
+        subject.priority >= self.priority_at_least
+            && self
+                .namespaces
+                .iter()
+                .any(|namespace| namespace == subject.namespace)
+    }
+}

@@ -1,0 +1,380 @@
+//! What an InteractionPolicy says, and which of what can be said makes no sense.
+//!
+//! The comments on the fields are what `kubectl explain ipol.spec` shows. The schema and its rules are
+//! what the API server checks; [`Spec::check`] repeats what following a policy relies on.
+
+use std::{fmt, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Selector;
+use crate::{
+    duration,
+    interaction::{Command, Kind},
+};
+
+/// The longest time that a policy can name: a year.
+const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
+
+/// What a policy says: conditions, all of which have to hold, and what follows from an interaction then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.action) || self.action != 'Deny' || !has(self.harmlessCommands)",
+    "message": "action Deny lets nothing through, harmless or not: leave out harmlessCommands, or choose \
+                another action",
+}]))]
+pub struct Spec {
+    /// Which policy applies where the conditions of several hold: the one with the highest number, and of
+    /// several with the same number the one whose name comes first in the alphabet.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub priority: i32,
+
+    /// Condition: the labels of the pod's namespace. Every namespace has the label
+    /// kubernetes.io/metadata.name with its name as value. Left out, or empty: all namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+
+    /// Condition: the labels of the pod. Left out, or empty: all pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<Selector>,
+
+    /// Condition: the name of the user, word for word as `kubectl auth whoami` shows it. Where groups are
+    /// listed, too, it is enough to be in one of both lists. Left out together with groups: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "subjects")]
+    pub users: Vec<String>,
+
+    /// Condition: a group of the user, word for word as `kubectl auth whoami` shows it; for all
+    /// ServiceAccounts of a namespace it is system:serviceaccounts:NAMESPACE. Where users are listed, too, it is
+    /// enough to be in one of both lists. Left out together with users: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "subjects")]
+    pub groups: Vec<String>,
+
+    /// Condition: the kind of the interaction. Left out: all kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        extend("x-kubernetes-list-type" = "set"),
+        extend("x-kubernetes-validations" = [{
+            "rule": "size(self) > 0",
+            "message": "an empty list would stand for no kind; leave it out for all kinds",
+        }]),
+    )]
+    pub interactions: Vec<Kind>,
+
+    /// How long a pod may live on after the interaction, in whole seconds: 90s, 30m, 1h30m. Left out: the
+    /// webhook's --default-ttl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "at_least_a_second")]
+    pub ttl: Option<Length>,
+
+    /// By how much people may extend that at the most; 0s for not at all. Left out: the webhook's
+    /// --default-max-extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length")]
+    pub max_extension: Option<Length>,
+
+    /// How long beyond its deadline people may hold the pod at the most; 0s for not at all. Left out: the
+    /// webhook's --default-max-hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length")]
+    pub max_hold: Option<Length>,
+
+    /// What follows; left out: the action that is usual for the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+
+    /// Commands of exec that change nothing: they are recorded and shown, and start no timer. Each is a
+    /// whole argv, compared word for word; the word * stands for exactly one word, whatever it is. They count
+    /// only without -i and -t: whoever can type can do more than the command says. `kubectl exec POD -- sh -c
+    /// 'ls /'` has the argv [sh, -c, "ls /"].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "commands")]
+    pub harmless_commands: Vec<Vec<String>>,
+
+    /// What becomes of pods without a controller, which nothing would replace. Evict: they are evicted like
+    /// all others. Record: the interaction is recorded and shown, and no timer starts.
+    #[serde(default)]
+    pub unmanaged_pods: UnmanagedPods,
+
+    /// Pods that are never evicted: those of at least this priority in these namespaces. Interactions with
+    /// them are recorded and shown.
+    #[serde(default)]
+    pub protect: Protect,
+
+    /// How much of a command is kept. Full: all its words, up to 512 bytes. Name: its first word. None:
+    /// nothing. What is left out is neither stored nor logged by Curfew; the API server's audit log may have it.
+    #[serde(default)]
+    pub record_command: RecordCommand,
+}
+
+// An optional enumeration is described in the schema by its own comment, not by that of the field.
+/// What follows. Evict: the pod is evicted when its time ends. Record: the interaction is recorded and
+/// shown, and no timer starts. Deny: it is refused, with a sentence that names this policy. Left out: Evict,
+/// but for port-forward Record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// The pod is evicted when its time ends.
+    Evict,
+    /// It is recorded, and no timer starts.
+    Record,
+    /// It is refused.
+    Deny,
+}
+
+/// What becomes of pods that nothing would replace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UnmanagedPods {
+    /// The same as of all others.
+    #[default]
+    Evict,
+    /// Interactions with them start no timer.
+    Record,
+}
+
+/// How much of a command is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RecordCommand {
+    /// All of it, as far as it fits.
+    #[default]
+    Full,
+    /// Its first word.
+    Name,
+    /// Nothing.
+    None,
+}
+
+impl RecordCommand {
+    /// What is kept of this argv.
+    pub fn of(self, argv: &[String]) -> Command {
+        let kept = match self {
+            RecordCommand::Full => argv.len(),
+            RecordCommand::Name => 1,
+            RecordCommand::None => 0,
+        };
+        Command::new(argv.iter().take(kept))
+    }
+}
+
+/// Pods that are never evicted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Protect {
+    /// The least spec.priority of a protected pod. That of system-cluster-critical is 2000000000.
+    #[serde(default = "critical")]
+    #[schemars(
+        extend("x-kubernetes-validations" = [{
+            "rule": "self > 0",
+            "message": "must be above 0, which is what pods without a priority class have: it would protect \
+                        every pod there, and that is what action Record is for",
+        }]),
+    )]
+    pub priority_at_least: i32,
+
+    /// The namespaces, by name, in which pods can be protected; an empty list protects none. Elsewhere a
+    /// priority protects no pod, because in most clusters anybody may give a pod a high one.
+    #[serde(default = "kube_system")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 63)),
+        extend("x-kubernetes-list-type" = "set"),
+    )]
+    pub namespaces: Vec<String>,
+}
+
+impl Default for Protect {
+    fn default() -> Self {
+        Self {
+            priority_at_least: critical(),
+            namespaces: kube_system(),
+        }
+    }
+}
+
+fn critical() -> i32 {
+    2_000_000_000
+}
+
+fn kube_system() -> Vec<String> {
+    vec!["kube-system".to_owned()]
+}
+
+/// A length of time in whole seconds, written as Go writes durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Length(pub Duration);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration::format(self.0))
+    }
+}
+
+impl Serialize for Length {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        duration::serialize(&self.0, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let length = duration::deserialize(from)?;
+        // What stands on pods has whole seconds; a part of one would be lost in silence.
+        if length.subsec_nanos() != 0 {
+            return Err(serde::de::Error::custom(format!(
+                "{length:?} has parts of a second; only whole ones are kept"
+            )));
+        }
+        Ok(Self(length))
+    }
+}
+
+/// What makes a policy unfit to be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// The path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Invalid {
+    pub(super) fn new(field: &str, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Spec {
+    /// Checks what following this policy relies on. The API server has checked most of it before; some
+    /// of it no schema can express.
+    ///
+    /// # Errors
+    /// Names the first field that makes no sense.
+    pub fn check(&self) -> Result<(), Invalid> {
+        for (field, selector) in [
+            ("spec.namespaceSelector", &self.namespace_selector),
+            ("spec.podSelector", &self.pod_selector),
+        ] {
+            if let Some(selector) = selector {
+                selector.check(field)?;
+            }
+        }
+        for (field, length, least) in [
+            ("spec.ttl", self.ttl, Duration::from_secs(1)),
+            ("spec.maxExtension", self.max_extension, Duration::ZERO),
+            ("spec.maxHold", self.max_hold, Duration::ZERO),
+        ] {
+            if length.is_some_and(|Length(length)| length < least || length > MAX_LENGTH) {
+                let problem = format!(
+                    "has to be from {} to {}",
+                    duration::format(least),
+                    duration::format(MAX_LENGTH)
+                );
+                return Err(Invalid::new(field, problem));
+            }
+        }
+        for (at, argv) in self.harmless_commands.iter().enumerate() {
+            let problem = match argv.first().map(String::as_str) {
+                None => "is empty, where at least the program has to be named",
+                Some("" | "*") => "does not name the program",
+                Some(_) if is_any_command(argv) => "has a shell run any command",
+                Some(_) => continue,
+            };
+            let field = format!("spec.harmlessCommands[{at}]");
+            return Err(Invalid::new(&field, problem));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pattern leaves open what a shell is to run.
+fn is_any_command(argv: &[String]) -> bool {
+    let is_shell = |word: &String| {
+        let name = word.rsplit('/').next().unwrap_or_default();
+        ["sh", "ash", "bash", "dash", "ksh", "zsh"].contains(&name)
+    };
+    argv.iter().any(is_shell) && argv.iter().any(|word| word == "*")
+}
+
+/// The names of users or groups.
+fn subjects(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 256,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "minLength": 1, "maxLength": 253},
+        "x-kubernetes-validations": [{
+            "rule": "size(self) > 0",
+            "message": "an empty list would stand for nobody; leave it out for everybody",
+        }],
+    })
+}
+
+fn commands(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {
+            "type": "array",
+            "maxItems": 32,
+            "items": {"type": "string", "maxLength": 256},
+        },
+        "x-kubernetes-validations": [
+            {
+                "rule": "self.all(argv, size(argv) > 0)",
+                "message": "an empty argv is no command: name the program and its arguments, as in [ls, -l]",
+            },
+            {
+                "rule": "self.all(argv, size(argv) == 0 || !(argv[0] in ['', '*']))",
+                "message": "the first word names the program; it cannot be * or empty",
+            },
+            {
+                "rule": "self.all(argv, !argv.exists(word, word == '*') || \
+                         !argv.exists(word, word.matches('^(.*/)?(a|ba|da|k|z)?sh$')))",
+                "message": "a shell runs whatever it is told: with the word * among its words any command \
+                            would be harmless",
+            },
+        ],
+    })
+}
+
+fn length(_: &mut SchemaGenerator) -> Schema {
+    length_from(Duration::ZERO)
+}
+
+fn at_least_a_second(_: &mut SchemaGenerator) -> Schema {
+    length_from(Duration::from_secs(1))
+}
+
+fn length_from(least: Duration) -> Schema {
+    // Digits are bounded before anything is parsed: what overflows there has no sentence of ours.
+    let form = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0";
+    let (least, most) = (
+        format!("{}s", least.as_secs()),
+        format!("{}h", MAX_LENGTH.as_secs() / 3600),
+    );
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "x-kubernetes-validations": [
+            {
+                "rule": form,
+                "message": "is no length of time: write whole seconds, minutes and hours without a sign, as \
+                            90s, 30m or 1h30m",
+            },
+            {
+                "rule": format!(
+                    "!({form}) || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))"
+                ),
+                "message": format!("has to be from {least} to {most}"),
+            },
+        ],
+    })
+}

@@ -1,0 +1,558 @@
+//! The tables that say what policies mean, and what holds for all of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    interaction::Kind,
+    terms::{self, DefaultTerms, Exemption},
+};
+
+const DEFAULTS: DefaultTerms = DefaultTerms {
+    ttl: Duration::from_secs(600),
+    max_extension: Duration::from_secs(3600),
+    max_hold: Duration::from_secs(7200),
+};
+
+/// An interaction, to be changed by each test.
+#[derive(Clone)]
+struct Case {
+    namespace: String,
+    namespace_labels: BTreeMap<String, String>,
+    pod_labels: BTreeMap<String, String>,
+    priority: i32,
+    managed: bool,
+    user: String,
+    groups: Vec<String>,
+    kind: Kind,
+    argv: Vec<String>,
+    stdin: bool,
+    tty: bool,
+}
+
+impl Default for Case {
+    /// `kubectl exec cart-1 -- ls /tmp` in shop, by alice, who is in the group dev.
+    fn default() -> Self {
+        Self {
+            namespace: "shop".into(),
+            namespace_labels: labels(&[("env", "dev"), ("kubernetes.io/metadata.name", "shop")]),
+            pod_labels: labels(&[("app", "cart")]),
+            priority: 0,
+            managed: true,
+            user: "alice".into(),
+            groups: vec!["dev".into(), "system:authenticated".into()],
+            kind: Kind::Exec,
+            argv: words("ls /tmp"),
+            stdin: false,
+            tty: false,
+        }
+    }
+}
+
+impl Case {
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            namespace: &self.namespace,
+            namespace_labels: &self.namespace_labels,
+            pod_labels: &self.pod_labels,
+            priority: self.priority,
+            managed: self.managed,
+            user: &self.user,
+            groups: &self.groups,
+            kind: self.kind,
+            argv: &self.argv,
+            stdin: self.stdin,
+            tty: self.tty,
+        }
+    }
+}
+
+fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+    all.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+fn spec(value: Value) -> Spec {
+    let spec: Spec = serde_json::from_value(value).unwrap();
+    spec.check().unwrap();
+    spec
+}
+
+fn policies(all: &[(&str, Value)]) -> Policies {
+    all.iter()
+        .map(|(name, value)| Policy {
+            name: (*name).to_owned(),
+            spec: spec(value.clone()),
+        })
+        .collect()
+}
+
+fn admitted<'a>(policies: &'a Policies, case: &Case) -> Admitted<'a> {
+    match policies.judge(&case.subject(), DEFAULTS) {
+        Verdict::Admit(admitted) => admitted,
+        denied @ Verdict::Deny { .. } => panic!("{denied:?}"),
+    }
+}
+
+/// Whether a policy of this spec alone applies to this interaction.
+fn applies(spec: Value, case: &Case) -> bool {
+    admitted(&policies(&[("p", spec)]), case).policy.is_some()
+}
+
+#[test]
+fn without_a_policy_the_flags_hold() {
+    for kind in Kind::ALL {
+        let case = Case {
+            kind,
+            ..Case::default()
+        };
+        let admitted = admitted(&Policies::default(), &case).terms;
+        assert_eq!(admitted, DEFAULTS.of(kind), "{kind}");
+    }
+}
+
+#[test]
+fn what_a_policy_leaves_out_is_taken_from_the_flags_and_not_from_other_policies() {
+    let policies = policies(&[
+        ("high", json!({"priority": 10, "maxExtension": "0s"})),
+        (
+            "low",
+            json!({"ttl": "1m", "maxHold": "1m", "action": "Record"}),
+        ),
+    ]);
+    let admitted = admitted(&policies, &Case::default());
+    assert_eq!(admitted.policy, Some("high"));
+    assert_eq!(admitted.terms.ttl, DEFAULTS.ttl);
+    assert_eq!(admitted.terms.max_extension, Duration::ZERO);
+    assert_eq!(admitted.terms.max_hold, DEFAULTS.max_hold);
+    assert_eq!(admitted.terms.action, terms::Action::Evict);
+}
+
+#[test]
+fn every_condition_has_to_hold() {
+    let cases: [(Value, bool); 22] = [
+        (json!({}), true),
+        (json!({"namespaceSelector": {}}), true),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"env": "dev"}}}),
+            true,
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"env": "prod"}}}),
+            false,
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"env": "dev", "team": "a"}}}),
+            false,
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"app": "cart"}}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"app": "till"}}}),
+            false,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["till", "cart"]}]}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["till"]}]}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "none", "operator": "NotIn", "values": ["till"]}]}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "none", "operator": "In", "values": ["till"]}]}}),
+            false,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}),
+            true,
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}),
+            false,
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"app": "cart"},
+                "matchExpressions": [{"key": "none", "operator": "Exists"}]}}),
+            false,
+        ),
+        (json!({"users": ["bob", "alice"]}), true),
+        (json!({"users": ["bob"]}), false),
+        (json!({"users": ["ali"]}), false),
+        (json!({"groups": ["dev"]}), true),
+        (json!({"users": ["bob"], "groups": ["dev"]}), true),
+        (json!({"interactions": ["attach", "exec"]}), true),
+        (
+            json!({"interactions": ["debug"], "users": ["alice"]}),
+            false,
+        ),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(applies(spec.clone(), &Case::default()), expected, "{spec}");
+    }
+}
+
+#[test]
+fn of_several_the_highest_priority_applies_and_then_the_first_name() {
+    let policies = policies(&[
+        ("b", json!({"priority": 5})),
+        ("z-not-mine", json!({"priority": 9, "users": ["bob"]})),
+        ("c", json!({"priority": 5})),
+        ("a", json!({"priority": 4})),
+    ]);
+    let case = Case::default();
+    assert_eq!(admitted(&policies, &case).policy, Some("b"));
+    let told: Vec<_> = policies
+        .explain(&case.subject())
+        .iter()
+        .map(|considered| format!("{}: {}", considered.policy.name, considered.fate))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "z-not-mine: neither its users nor its groups list the user",
+            "b: applies",
+            "c: has the same priority as b, whose name comes first",
+            "a: outranked by b, whose priority 5 is higher",
+        ]
+    );
+}
+
+#[test]
+fn the_action_is_the_policys_or_that_of_the_kind() {
+    use terms::Action::{Evict, Record};
+    let of = |spec: Value, kind| {
+        let policies = policies(&[("p", spec)]);
+        let case = Case {
+            kind,
+            ..Case::default()
+        };
+        match policies.judge(&case.subject(), DEFAULTS) {
+            Verdict::Admit(admitted) => Some(admitted.terms.action),
+            Verdict::Deny { policy } => {
+                assert_eq!(policy, "p");
+                None
+            }
+        }
+    };
+    for (action, exec, portforward) in [
+        (json!({}), Some(Evict), Some(Record)),
+        (json!({"action": "Evict"}), Some(Evict), Some(Evict)),
+        (json!({"action": "Record"}), Some(Record), Some(Record)),
+        (json!({"action": "Deny"}), None, None),
+    ] {
+        assert_eq!(of(action.clone(), Kind::Exec), exec, "{action}");
+        assert_eq!(
+            of(action.clone(), Kind::Portforward),
+            portforward,
+            "{action}"
+        );
+    }
+}
+
+#[test]
+fn a_harmless_command_is_compared_word_for_word() {
+    let policies = policies(&[(
+        "p",
+        json!({"harmlessCommands": [["ls", "*"], ["cat", "/etc/hosts"], ["date"], ["sh", "-c", "ls /tmp"]]}),
+    )]);
+    let of = |change: fn(&mut Case), argv: &[&str]| {
+        let mut case = Case {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            ..Case::default()
+        };
+        change(&mut case);
+        admitted(&policies, &case).terms
+    };
+    let usual = |_: &mut Case| {};
+    for (argv, harmless) in [
+        (&["ls", "/tmp"][..], true),
+        (&["ls", ""], true),
+        (&["ls", "*"], true),
+        (&["ls"], false),
+        (&["ls", "-l", "/tmp"], false),
+        (&["/bin/ls", "/tmp"], false),
+        (&["LS", "/tmp"], false),
+        (&["cat", "/etc/hosts"], true),
+        (&["cat", "/etc/hosts "], false),
+        (&["cat", "/etc/shadow"], false),
+        (&["date"], true),
+        (&["date", "-s", "1970-01-01"], false),
+        (&["sh", "-c", "ls /tmp"], true),
+        (&["sh", "-c", "ls /tmp; rm -r /"], false),
+        (&[], false),
+    ] {
+        let terms = of(usual, argv);
+        let expected = harmless.then_some(Exemption::Harmless);
+        assert_eq!(terms.exemption, expected, "{argv:?}");
+        assert_eq!(terms.action == terms::Action::Record, harmless, "{argv:?}");
+    }
+    type Change = fn(&mut Case);
+    let others: [(&str, Change); 4] = [
+        ("with stdin", |case| case.stdin = true),
+        ("with a terminal", |case| case.tty = true),
+        ("in a debug container", |case| case.kind = Kind::Debug),
+        ("attached", |case| case.kind = Kind::Attach),
+    ];
+    for (what, change) in others {
+        assert_eq!(of(change, &["date"]).exemption, None, "{what}");
+    }
+}
+
+#[test]
+fn what_the_pod_is_comes_before_what_the_command_was() {
+    let everything = json!({
+        "unmanagedPods": "Record",
+        "harmlessCommands": [["ls", "*"]],
+        "protect": {"priorityAtLeast": 1000, "namespaces": ["shop"]},
+    });
+    let policies = policies(&[("p", everything)]);
+    for (priority, managed, argv, expected) in [
+        (1000, false, "ls /tmp", Some(Exemption::Protected)),
+        (1000, true, "rm /tmp", Some(Exemption::Protected)),
+        (999, false, "ls /tmp", Some(Exemption::Unmanaged)),
+        (999, false, "rm /tmp", Some(Exemption::Unmanaged)),
+        (999, true, "ls /tmp", Some(Exemption::Harmless)),
+        (999, true, "rm /tmp", None),
+    ] {
+        let case = Case {
+            priority,
+            managed,
+            argv: words(argv),
+            ..Case::default()
+        };
+        let terms = admitted(&policies, &case).terms;
+        assert_eq!(terms.exemption, expected, "{priority} {managed} {argv}");
+        assert_eq!(terms.action == terms::Action::Record, expected.is_some());
+    }
+    // What is only recorded anyway needs no exemption.
+    let case = Case {
+        priority: 1000,
+        kind: Kind::Portforward,
+        ..Case::default()
+    };
+    assert_eq!(admitted(&policies, &case).terms.exemption, None);
+}
+
+#[test]
+fn a_priority_protects_in_the_listed_namespaces_only() {
+    let critical = |namespace: &str, priority| Case {
+        namespace: namespace.into(),
+        priority,
+        ..Case::default()
+    };
+    let exemption =
+        |spec: Value, case: &Case| admitted(&policies(&[("p", spec)]), case).terms.exemption;
+    let system = critical("kube-system", 2_000_000_000);
+    let protected = Some(Exemption::Protected);
+    assert_eq!(exemption(json!({}), &system), protected);
+    assert_eq!(
+        admitted(&Policies::default(), &system).terms.exemption,
+        protected
+    );
+    assert_eq!(
+        exemption(json!({}), &critical("kube-system", 1_999_999_999)),
+        None
+    );
+    assert_eq!(exemption(json!({}), &critical("shop", 2_000_001_000)), None);
+    let elsewhere = json!({"protect": {"namespaces": ["shop"]}});
+    assert_eq!(
+        exemption(elsewhere.clone(), &critical("shop", 2_000_001_000)),
+        protected
+    );
+    assert_eq!(exemption(elsewhere, &system), None);
+    assert_eq!(
+        exemption(json!({"protect": {"namespaces": []}}), &system),
+        None
+    );
+}
+
+#[test]
+fn as_much_of_a_command_is_kept_as_the_policy_says() {
+    let argv: Vec<String> = ["mysql", "--password=s3cret"].map(str::to_owned).into();
+    for (given, kept) in [
+        ("Full", "mysql '--password=s3cret'"),
+        ("Name", "mysql"),
+        ("None", ""),
+    ] {
+        let policies = policies(&[("p", json!({"recordCommand": given}))]);
+        let record = admitted(&policies, &Case::default()).record_command;
+        assert_eq!(record.of(&argv).as_str(), kept);
+        assert_eq!(record.of(&[]).as_str(), "");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    let selector = |operator: &str, values: Value| json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": operator, "values": values}]}});
+    for (spec, problem) in [
+        (json!({"ttl": "1d"}), "\"1d\" is not a duration"),
+        (json!({"ttl": "-1h"}), "it has a sign"),
+        (json!({"ttl": "1500ms"}), "parts of a second"),
+        (json!({"ttl": "0s"}), "spec.ttl: has to be from 1s to 8760h"),
+        (
+            json!({"maxExtension": "9999h"}),
+            "spec.maxExtension: has to be from 0s",
+        ),
+        (json!({"maxHold": "9999h"}), "spec.maxHold: "),
+        (
+            json!({"interactions": ["shell"]}),
+            "unknown variant `shell`",
+        ),
+        (json!({"action": "Kill"}), "unknown variant `Kill`"),
+        (json!({"priority": "high"}), "invalid type: string \"high\""),
+        (json!({"nodes": ["a"]}), "unknown field `nodes`"),
+        (
+            json!({"harmlessCommands": [["ls"], []]}),
+            "spec.harmlessCommands[1]: is empty",
+        ),
+        (
+            json!({"harmlessCommands": [["*"]]}),
+            "does not name the program",
+        ),
+        (
+            json!({"harmlessCommands": [["bash", "-c", "*"]]}),
+            "has a shell run any command",
+        ),
+        (
+            json!({"harmlessCommands": [["busybox", "/bin/sh", "*"]]}),
+            "has a shell run any",
+        ),
+        (
+            selector("In", json!([])),
+            "matchExpressions[0]: In and NotIn need values",
+        ),
+        (selector("Exists", json!(["x"])), "must have none"),
+        (
+            selector("In", json!(["a b"])),
+            "\"a b\" cannot be the value of a label",
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"not a key": "x"}}}),
+            "spec.namespaceSelector.matchLabels: \"not a key\" cannot be the key",
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"A.b/c": "x"}}}),
+            "cannot be the key",
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"a/b/c": "x"}}}),
+            "cannot be the key",
+        ),
+        (
+            json!({"podSelector": {"matchLabels": {"a/": "x"}}}),
+            "cannot be the key",
+        ),
+    ] {
+        let read = serde_json::from_value::<Spec>(spec.clone());
+        let error = match read {
+            Err(error) => error.to_string(),
+            Ok(read) => read.check().unwrap_err().to_string(),
+        };
+        assert!(error.contains(problem), "{spec}: {error}");
+    }
+}
+
+#[test]
+fn what_was_left_out_is_not_written() {
+    let written = serde_json::to_value(Spec::default()).unwrap();
+    assert_eq!(
+        written,
+        json!({
+            "priority": 0, "unmanagedPods": "Evict", "recordCommand": "Full",
+            "protect": {"priorityAtLeast": 2_000_000_000, "namespaces": ["kube-system"]},
+        })
+    );
+}
+
+prop_compose! {
+    fn a_policy()(
+        name in "[a-e]{1,2}",
+        priority in 0..4,
+        users in prop::collection::vec("alice|bob", 0..2),
+        groups in prop::collection::vec("dev|ops", 0..2),
+        interactions in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 0..3),
+        deny in any::<bool>(),
+    ) -> Policy {
+        let action = deny.then_some(Action::Deny);
+        Policy { name, spec: Spec { priority, users, groups, interactions, action, ..Spec::default() } }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_order_in_which_policies_are_learned_makes_no_difference(
+        (some, shuffled) in prop::collection::btree_map("[a-h]", a_policy(), 0..6).prop_flat_map(|some| {
+            // Names are unique in a cluster.
+            let some: Vec<_> = some.into_iter().map(|(name, policy)| Policy { name, ..policy }).collect();
+            (Just(some.clone()), Just(some).prop_shuffle())
+        }),
+    ) {
+        let (one, other): (Policies, Policies) = (some.into_iter().collect(), shuffled.into_iter().collect());
+        prop_assert_eq!(&one, &other);
+    }
+
+    #[test]
+    fn what_is_explained_is_what_is_done(some in prop::collection::btree_map("[a-h]", a_policy(), 0..6)) {
+        let policies: Policies = some.into_iter().map(|(name, policy)| Policy { name, ..policy }).collect();
+        let case = Case::default();
+        let subject = case.subject();
+        let told = policies.explain(&subject);
+        prop_assert_eq!(told.len(), policies.len());
+        let winner = told.iter().find(|considered| considered.fate == Fate::Applies);
+        let by = match policies.judge(&subject, DEFAULTS) {
+            Verdict::Admit(admitted) => admitted.policy,
+            Verdict::Deny { policy } => Some(policy),
+        };
+        prop_assert_eq!(winner.map(|considered| considered.policy.name.as_str()), by);
+        for considered in &told {
+            if let (Some(winner), Fate::Outranked { .. } | Fate::Tied { .. }) = (winner, considered.fate) {
+                let rank = |policy: &Policy| (std::cmp::Reverse(policy.spec.priority), policy.name.clone());
+                prop_assert!(rank(winner.policy) < rank(considered.policy));
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_can_type_is_never_harmless(argv in prop::collection::vec("[a-z]{1,3}", 1..4), tty in any::<bool>()) {
+        let policies = policies(&[("p", json!({"harmlessCommands": [argv.clone()]}))]);
+        let mut case = Case { argv, ..Case::default() };
+        prop_assert_eq!(admitted(&policies, &case).terms.exemption, Some(Exemption::Harmless));
+        (case.stdin, case.tty) = (!tty, tty);
+        prop_assert_eq!(admitted(&policies, &case).terms.exemption, None);
+    }
+
+    #[test]
+    fn not_in_is_not_in_and_exists_is_not_does_not_exist(key in "[ab]", values in prop::collection::vec("[xyz]", 1..3), there in prop::collection::btree_map("[ab]", "[xyz]", 0..3)) {
+        let holds = |operator, values: &[String]| Selector {
+            match_expressions: vec![Requirement { key: key.clone(), operator, values: values.to_vec() }],
+            ..Selector::default()
+        }.matches(&there);
+        prop_assert_ne!(holds(Operator::In, &values), holds(Operator::NotIn, &values));
+        prop_assert_ne!(holds(Operator::Exists, &[]), holds(Operator::DoesNotExist, &[]));
+    }
+
+    #[test]
+    fn a_policy_reads_as_it_was_written(policy in a_policy()) {
+        let text = serde_json::to_string(&policy.spec).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Spec>(&text).unwrap(), policy.spec);
+    }
+}

@@ -1,0 +1,274 @@
+//! InteractionPolicy as an object of Kubernetes.
+//!
+//! Owns the custom resource and its definition (`manifests/base/crd.yaml` is [`definition`] as YAML), and
+//! the rule by which everybody finds out what is in force of a policy that stands on the API server
+//! ([`Stored::reading`]): what it says, or, where that cannot be followed, what it said last that could.
+//! What a policy means is for [`curfew_core::policy`].
+#![warn(missing_docs)]
+
+use curfew_core::{policy::Spec, text::cut};
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{CustomResource, CustomResourceExt, Resource};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The condition that tells whether a policy is followed as it stands.
+pub const ACCEPTED: &str = "Accepted";
+/// The longest sentence in a condition, in bytes.
+const MAX_MESSAGE: usize = 512;
+
+/// What follows from an interaction with a pod, and from which interactions with which pods. Of all
+/// policies whose conditions hold, the one with the highest priority applies, and of several of one priority
+/// the one whose name comes first in the alphabet. It applies alone: what it leaves out is taken from the
+/// flags of Curfew's webhook, not from other policies. A change holds for new interactions at once and moves
+/// no eviction that was already announced.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
+)]
+#[kube(
+    group = "curfew.dev",
+    version = "v1alpha1",
+    kind = "InteractionPolicy",
+    plural = "interactionpolicies",
+    shortname = "ipol",
+    status = "Status",
+    derive = "PartialEq",
+    doc = "Says what follows when somebody reaches into a pod by exec, attach, port-forward or debug. Applies \
+           to all pods that its conditions name, of all namespaces but those that are exempt from Curfew.",
+    printcolumn = r#"{"name": "Priority", "type": "integer", "jsonPath": ".spec.priority",
+        "description": "The policy with the highest priority applies"}"#,
+    printcolumn = r#"{"name": "Action", "type": "string", "jsonPath": ".spec.action",
+        "description": "What follows; empty: Evict, but for port-forward Record"}"#,
+    printcolumn = r#"{"name": "TTL", "type": "string", "jsonPath": ".spec.ttl",
+        "description": "How long a pod may live on; empty: as the webhook's flags say"}"#,
+    printcolumn = r#"{"name": "Max-Extension", "type": "string", "jsonPath": ".spec.maxExtension",
+        "description": "By how much people may extend that; empty: as the webhook's flags say"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status",
+        "description": "Whether the policy is followed as it stands"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].message", "priority": 1,
+        "description": "Why it is not followed as it stands"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(transparent)]
+pub struct PolicySpec(pub Spec);
+
+/// What Curfew makes of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Accepted tells whether the policy is followed as it stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"],
+    ))]
+    pub conditions: Vec<Condition>,
+    /// What is followed instead of a policy that cannot be followed as it stands: the last that could. Absent
+    /// where the policy is followed, and where nothing of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
+}
+
+/// A fact about an object, in the form that tools know from all of Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// The metadata.generation of the policy that this is about.
+    pub observed_generation: i64,
+    /// Since when the status is what it is (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub last_transition_time: String,
+}
+
+/// An earlier version of a policy that is still followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InForce {
+    /// Its metadata.generation.
+    pub generation: i64,
+    /// What it said.
+    #[schemars(schema_with = "anything")]
+    pub spec: Spec,
+}
+
+/// A policy as it stands on the API server, whether it can be followed or not.
+///
+/// Lists and watches of [`InteractionPolicy`] itself fail as a whole on a single object that has another
+/// form, for example one that a later release wrote.
+#[derive(Debug, Clone, Default, Resource, Serialize, Deserialize)]
+#[resource(inherit = "InteractionPolicy")]
+pub struct Stored {
+    /// Its metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What it says.
+    #[serde(default)]
+    pub spec: Value,
+    /// What Curfew made of it.
+    #[serde(default)]
+    pub status: Value,
+}
+
+/// What a stored policy comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// It can be followed.
+    Accepted(Spec),
+    /// It cannot.
+    Rejected {
+        /// Why, in bounded length.
+        why: String,
+        /// What it said last that could be followed, as far as its status tells.
+        in_force: Option<InForce>,
+    },
+}
+
+impl Stored {
+    /// Reads what it says. Fields that this release does not know make it unfit to be followed: they could
+    /// be conditions, without which it would apply to more than was meant.
+    pub fn reading(&self) -> Reading {
+        match fit(self.spec.clone()) {
+            Ok(spec) => Reading::Accepted(spec),
+            Err(why) => Reading::Rejected {
+                why: cut(&why, MAX_MESSAGE).into_owned(),
+                in_force: self
+                    .status()
+                    .in_force
+                    .filter(|old| old.spec.check().is_ok()),
+            },
+        }
+    }
+
+    /// Its status; an empty one where there is none that can be read.
+    pub fn status(&self) -> Status {
+        serde_json::from_value(self.status.clone()).unwrap_or_default()
+    }
+
+    /// Which version of it this is.
+    pub fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+}
+
+fn fit(spec: Value) -> Result<Spec, String> {
+    let spec: Spec = serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))?;
+    spec.check().map_err(|invalid| invalid.to_string())?;
+    Ok(spec)
+}
+
+/// The definition of the custom resource.
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = InteractionPolicy::crd();
+    for version in &mut definition.spec.versions {
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            unfold(schema);
+        }
+    }
+    definition
+}
+
+/// Joins the lines of descriptions, which are broken where the source code's lines end.
+fn unfold(
+    schema: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps,
+) {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    };
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|all| all.values_mut())
+    {
+        unfold(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        unfold(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        unfold(values);
+    }
+}
+
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn stored(spec: Value, status: Value) -> Stored {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "generation": 3}, "spec": spec, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_can_be_followed_is() {
+        let Reading::Accepted(spec) = stored(json!({"priority": 7}), Value::Null).reading() else {
+            panic!()
+        };
+        assert_eq!(spec.priority, 7);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_comes_with_what_it_said_last_that_could() {
+        let status = json!({"inForce": {"generation": 2, "spec": {"priority": 7}}});
+        let Reading::Rejected { why, in_force } =
+            stored(json!({"nodes": ["a"], "priority": 8}), status).reading()
+        else {
+            panic!()
+        };
+        assert!(why.contains("unknown field `nodes`"), "{why}");
+        let in_force = in_force.unwrap();
+        assert_eq!((in_force.generation, in_force.spec.priority), (2, 7));
+    }
+
+    #[test]
+    fn nothing_is_in_force_where_that_cannot_be_followed_either() {
+        for status in [
+            Value::Null,
+            json!({}),
+            json!([1]),
+            json!({"inForce": {"generation": 2, "spec": {"nodes": []}}}),
+            json!({"inForce": {"generation": 2, "spec": {"ttl": "0s"}}}),
+        ] {
+            let reading = stored(json!({"ttl": "1d"}), status.clone()).reading();
+            let Reading::Rejected { why, in_force } = reading else {
+                panic!("{status}")
+            };
+            assert!(why.contains("\"1d\" is not a duration"), "{why}");
+            assert_eq!(in_force, None, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_object_without_anything_is_a_policy_that_says_nothing() {
+        let empty: Stored = serde_json::from_value(json!({"metadata": {"name": "p"}})).unwrap();
+        assert!(matches!(empty.reading(), Reading::Rejected { .. }));
+        let empty = stored(json!({}), Value::Null);
+        assert_eq!(empty.reading(), Reading::Accepted(Spec::default()));
+    }
+}
