@@ -12,7 +12,9 @@ use axum::{
     routing::post,
 };
 use bytes::Bytes;
-use curfew_core::{Command, Interaction, Kind, Known, terms::DefaultTerms, text::cut};
+use curfew_core::{
+    Command, Exemption, Interaction, Kind, Known, Terms, policy::RecordCommand, text::cut,
+};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -22,6 +24,7 @@ use crate::{
     guard,
     metrics::{Home, Metrics, Outcome},
     placement::{self, Pod},
+    policies::{Asked, Rules, Ruling},
     recording::{self, Recorder},
     review::{self, Deed, Request},
 };
@@ -46,7 +49,7 @@ pub struct Admission {
     /// To record.
     pub recorder: Recorder,
     /// What follows from an interaction.
-    pub terms: DefaultTerms,
+    pub rules: Rules,
     /// What becomes of one that could be recorded nowhere.
     pub unrecorded: Unrecorded,
     /// How long reading a pod may take.
@@ -110,7 +113,10 @@ enum Nothing {
 /// What is to be recorded of a request.
 struct Found {
     pod: Pod,
-    deeds: Vec<(Option<String>, Command)>,
+    /// Containers, and what is to run in them.
+    deeds: Vec<(Option<String>, Vec<String>)>,
+    stdin: bool,
+    tty: bool,
 }
 
 /// Why nothing is to be recorded, or cannot be.
@@ -120,14 +126,17 @@ enum Unfound {
 }
 
 impl Admission {
-    async fn decide(&self, request: Request, uid: &str, now: Timestamp) -> Answer {
+    async fn decide(&self, mut request: Request, uid: &str, now: Timestamp) -> Answer {
         let (kind, user) = (request.deed.kind(), request.user.clone());
+        let groups = std::mem::take(&mut request.groups);
         let named = format!(
             "{}/{}",
             cut(&request.namespace, 63),
             cut(&request.name, 253)
         );
-        let found = match self.find(request).await {
+        // Waiting for the policies takes no time of its own.
+        let (found, ()) = tokio::join!(self.find(request), self.rules.known(self.pod_timeout));
+        let found = match found {
             Ok(found) => found,
             Err(Unfound::Nothing(why)) => {
                 self.metrics.admitted(Some(kind), Outcome::Nothing);
@@ -150,11 +159,51 @@ impl Admission {
                 return self.unrecorded(&subject, authority, &format!("pod: {why}"));
             }
         };
-        let known = self.known(&found.deeds, kind, &user, uid, now);
+        let ruling = self.rules.judge(&Asked {
+            pod: &found.pod,
+            user: &user,
+            groups: &groups,
+            kind,
+            // Where there are several, what runs in them makes no difference.
+            argv: found.deeds.first().map_or(&[], |(_, argv)| argv),
+            stdin: found.stdin,
+            tty: found.tty,
+        });
+        let (policy, terms, record_command) = match ruling {
+            Ruling::Admit {
+                policy,
+                terms,
+                record_command,
+            } => (policy, terms, record_command),
+            Ruling::Deny { policy } => {
+                self.metrics.admitted(Some(kind), Outcome::Forbidden);
+                tracing::info!(
+                    event = "forbidden",
+                    id = uid,
+                    pod = named,
+                    user,
+                    kind = kind.as_str(),
+                    policy,
+                );
+                return answer::forbidden(&named, kind, &policy);
+            }
+        };
+        let deed = Interaction {
+            time: now,
+            kind,
+            user: user.clone(),
+            container: None,
+            command: Command::default(),
+            request: uid.to_owned(),
+        };
+        let known = known(&found.deeds, &deed, terms, record_command);
         let node = found.pod.node().map(str::to_owned);
         match self.recorder.record(found.pod, &known).await {
             Ok(trace) => {
                 self.metrics.admitted(Some(kind), Outcome::Recorded);
+                if let Some(exemption) = terms.exemption {
+                    self.metrics.exempted(exemption);
+                }
                 for known in &known {
                     tracing::info!(
                         event = "interaction",
@@ -167,6 +216,8 @@ impl Admission {
                         container = known.interaction.container,
                         recorded = trace.home.as_str(),
                         without_agent = trace.without_agent,
+                        policy,
+                        exemption = terms.exemption.map(Exemption::as_str),
                         deadline = trace.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
@@ -196,23 +247,33 @@ impl Admission {
         if request.dry_run {
             return nothing(Nothing::DryRun);
         }
-        let (asked, command) = match request.deed {
+        let (asked, argv, stdin, tty) = match request.deed {
             Deed::Debug { pod, added } => {
                 // An update carries the pod as it is, so that it need not be read. It may be on no
                 // node yet: the container will run as soon as it is on one.
                 let deeds: Vec<_> = added
                     .into_iter()
                     .filter(|added| placement::can_be_container(&added.name))
-                    .map(|added| (Some(added.name), added.command))
+                    .map(|added| (Some(added.name), added.argv))
                     .collect();
                 if deeds.is_empty() {
                     return nothing(Nothing::NoContainer);
                 }
-                return Ok(Found { pod: *pod, deeds });
+                return Ok(Found {
+                    pod: *pod,
+                    deeds,
+                    stdin: false,
+                    tty: false,
+                });
             }
-            Deed::Exec { container, command } => (Some(container), command),
-            Deed::Attach { container } => (Some(container), Command::default()),
-            Deed::Portforward => (None, Command::default()),
+            Deed::Exec {
+                container,
+                argv,
+                stdin,
+                tty,
+            } => (Some(container), argv, stdin, tty),
+            Deed::Attach { container } => (Some(container), Vec::new(), false, false),
+            Deed::Portforward => (None, Vec::new(), false, false),
         };
         if !placement::can_exist(&request.namespace, &request.name) {
             return nothing(Nothing::NoPod);
@@ -238,37 +299,10 @@ impl Admission {
         };
         Ok(Found {
             pod,
-            deeds: vec![(container, command)],
+            deeds: vec![(container, argv)],
+            stdin,
+            tty,
         })
-    }
-
-    fn known(
-        &self,
-        deeds: &[(Option<String>, Command)],
-        kind: Kind,
-        user: &str,
-        uid: &str,
-        now: Timestamp,
-    ) -> Vec<Known> {
-        deeds
-            .iter()
-            .map(|(container, command)| Known {
-                interaction: Interaction {
-                    time: now,
-                    kind,
-                    user: user.to_owned(),
-                    container: container.clone(),
-                    command: command.clone(),
-                    // One request may add several containers, and each is an interaction of its
-                    // own: what is told apart by the request has to have another.
-                    request: match container {
-                        Some(container) if deeds.len() > 1 => format!("{uid}/{container}"),
-                        _ => uid.to_owned(),
-                    },
-                },
-                terms: self.terms.of(kind),
-            })
-            .collect()
     }
 
     /// What becomes of an interaction that could be recorded nowhere. `authority` says whether this
@@ -302,6 +336,32 @@ impl Admission {
         );
         answer
     }
+}
+
+/// What is to be recorded of a request: the deed, in each of these containers.
+fn known(
+    deeds: &[(Option<String>, Vec<String>)],
+    deed: &Interaction,
+    terms: Terms,
+    record_command: RecordCommand,
+) -> Vec<Known> {
+    deeds
+        .iter()
+        .map(|(container, argv)| Known {
+            interaction: Interaction {
+                container: container.clone(),
+                command: record_command.of(argv),
+                // One request may add several containers, and each is an interaction of its own: what
+                // is told apart by the request has to have another.
+                request: match container {
+                    Some(container) if deeds.len() > 1 => format!("{}/{container}", deed.request),
+                    _ => deed.request.clone(),
+                },
+                ..deed.clone()
+            },
+            terms,
+        })
+        .collect()
 }
 
 /// What is said of an interaction that was not recorded.

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use curfew_core::{PodId, text::cut};
+use curfew_core::{Kind, PodId, text::cut};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -109,6 +109,18 @@ pub fn recorded(pod: &PodId, deadline: Option<Timestamp>) -> Answer {
         Some(deadline) => format!("pod {pod} will be evicted at {deadline}"),
         None => format!("this interaction with pod {pod} was recorded"),
     }))
+}
+
+/// A policy forbids the interaction.
+pub fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
+    Answer::Deny {
+        code: 403,
+        reason: "Forbidden",
+        message: format!(
+            "InteractionPolicy {policy} forbids this interaction ({kind}) with pod {pod}. Nothing was \
+             done. `kubectl describe interactionpolicy {policy}` tells to whom and to what it applies."
+        ),
+    }
 }
 
 /// The request is none that this webhook knows.

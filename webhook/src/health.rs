@@ -2,16 +2,19 @@
 
 use curfew_runtime::ops::{Answer, Ops};
 use prometheus::proto::MetricFamily;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents::Agents, certificate::Identity, metrics::Metrics};
+use crate::{agents::Agents, certificate::Identity, metrics::Metrics, policies::Rules};
 
 /// The state of the process, as far as it is told.
 pub(crate) struct Health {
     pub(crate) metrics: Metrics,
     pub(crate) agents: watch::Receiver<Agents>,
     pub(crate) identity: watch::Receiver<Option<Identity>>,
+    pub(crate) rules: Rules,
+    /// From when on requests are served by the flags, should the policies still not be known.
+    pub(crate) without_policies: Instant,
     pub(crate) stop: CancellationToken,
 }
 
@@ -28,6 +31,9 @@ impl Ops for Health {
             Err("stopping".to_owned())
         } else if self.identity.borrow().is_none() {
             Err("has no certificate yet".to_owned())
+        } else if !self.rules.are_known() && Instant::now() < self.without_policies {
+            // Bounded, because where policies cannot be read nobody's exec is to be stopped for it.
+            Err("does not know the policies yet".to_owned())
         } else {
             Ok(())
         };
@@ -35,7 +41,10 @@ impl Ops for Health {
     }
 
     fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
-        let families = self.metrics.gather(&self.agents.borrow());
+        let policies = self.rules.policies();
+        let families = self
+            .metrics
+            .gather(&self.agents.borrow(), policies.as_deref());
         Box::pin(async { families })
     }
 }

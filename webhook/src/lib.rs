@@ -21,6 +21,7 @@ pub mod guard;
 mod health;
 pub mod metrics;
 pub mod placement;
+pub mod policies;
 pub mod recording;
 pub mod registration;
 pub mod review;
@@ -38,7 +39,7 @@ use curfew_runtime::{
 use kube::Client;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,8 @@ use crate::{
 
 /// How long requests in hand may go on once no new ones are taken.
 const FINISH: Duration = configuration::TIMEOUT;
+/// How long a replica that has just started waits for the policies before it serves without them.
+const POLICIES: Duration = Duration::from_secs(10);
 /// Between two attempts to get a certificate.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -70,10 +73,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make metrics")?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (certified, identity) = watch::channel(None);
+    let (rules, keeper) = policies::rules(args.terms());
     let admission = Arc::new(Admission {
         recorder: Recorder::new(client.clone(), agents.clone(), budgets, metrics.clone()),
         client: client.clone(),
-        terms: args.terms(),
+        rules: rules.clone(),
         unrecorded: args.unrecorded,
         pod_timeout: budgets.pod,
         metrics: metrics.clone(),
@@ -92,6 +96,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 metrics: metrics.clone(),
                 agents,
                 identity: identity.clone(),
+                rules,
+                without_policies: Instant::now() + POLICIES,
                 stop: stop.clone(),
             }),
             drained.clone(),
@@ -106,6 +112,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             drained.clone(),
         ),
     );
+    tasks.spawn("policies", keeper.run(client.clone(), drained.clone()));
     tasks.spawn(
         "certificate",
         certify(

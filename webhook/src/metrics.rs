@@ -4,13 +4,13 @@
 
 use std::time::SystemTime;
 
-use curfew_core::Kind;
+use curfew_core::{Exemption, Kind};
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     proto::MetricFamily,
 };
 
-use crate::agents::Agents;
+use crate::{agents::Agents, policies::Known};
 
 /// What became of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +23,19 @@ pub enum Outcome {
     Unrecorded,
     /// Denied because it could be recorded nowhere.
     Denied,
+    /// Denied because a policy says so.
+    Forbidden,
     /// Not understood.
     Invalid,
 }
 
 impl Outcome {
-    const ALL: [Outcome; 5] = [
+    const ALL: [Outcome; 6] = [
         Outcome::Recorded,
         Outcome::Nothing,
         Outcome::Unrecorded,
         Outcome::Denied,
+        Outcome::Forbidden,
         Outcome::Invalid,
     ];
 
@@ -43,6 +46,7 @@ impl Outcome {
             Outcome::Nothing => "nothing",
             Outcome::Unrecorded => "unrecorded",
             Outcome::Denied => "denied",
+            Outcome::Forbidden => "forbidden",
             Outcome::Invalid => "invalid",
         }
     }
@@ -130,8 +134,11 @@ pub struct Metrics {
     admissions: IntCounterVec,
     recorded: IntCounterVec,
     evictions: IntCounterVec,
+    exempted: IntCounterVec,
     forward: Histogram,
     agents: IntGauge,
+    policies: IntGaugeVec,
+    policies_known: IntGauge,
     registered: IntGauge,
     certificate_expiry: Gauge,
 }
@@ -164,6 +171,13 @@ impl Metrics {
             ),
             &["outcome"],
         )?;
+        let exempted = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_exempted_total",
+                "Interactions that would have started a timer but for a policy, by why they did not",
+            ),
+            &["exemption"],
+        )?;
         let forward = Histogram::with_opts(
             HistogramOpts::new(
                 "curfew_webhook_forward_duration_seconds",
@@ -176,6 +190,17 @@ impl Metrics {
         let agents = IntGauge::new(
             "curfew_webhook_agents",
             "Nodes whose agent is known and ready",
+        )?;
+        let policies = IntGaugeVec::new(
+            Opts::new(
+                "curfew_webhook_policies",
+                "Policies by whether they are followed as they stand (accepted) or not (rejected)",
+            ),
+            &["state"],
+        )?;
+        let policies_known = IntGauge::new(
+            "curfew_webhook_policies_known",
+            "Whether this replica knows the policies; until it does, the flags hold",
         )?;
         let registered = IntGauge::new(
             "curfew_webhook_registered",
@@ -206,6 +231,16 @@ impl Metrics {
         registry.register(Box::new(admissions.clone()))?;
         registry.register(Box::new(recorded.clone()))?;
         registry.register(Box::new(evictions.clone()))?;
+        for exemption in [
+            Exemption::Harmless,
+            Exemption::Protected,
+            Exemption::Unmanaged,
+        ] {
+            exempted.with_label_values(&[exemption.as_str()]);
+        }
+        registry.register(Box::new(exempted.clone()))?;
+        registry.register(Box::new(policies.clone()))?;
+        registry.register(Box::new(policies_known.clone()))?;
         registry.register(Box::new(forward.clone()))?;
         registry.register(Box::new(agents.clone()))?;
         registry.register(Box::new(registered.clone()))?;
@@ -216,8 +251,11 @@ impl Metrics {
             admissions,
             recorded,
             evictions,
+            exempted,
             forward,
             agents,
+            policies,
+            policies_known,
             registered,
             certificate_expiry,
         })
@@ -243,6 +281,11 @@ impl Metrics {
         self.evictions.with_label_values(&[guarded.as_str()]).inc();
     }
 
+    /// A policy let an interaction start no timer.
+    pub fn exempted(&self, exemption: Exemption) {
+        self.exempted.with_label_values(&[exemption.as_str()]).inc();
+    }
+
     /// The time of the forwarding that ends when this is dropped.
     pub fn forwarding(&self) -> prometheus::HistogramTimer {
         self.forward.start_timer()
@@ -261,8 +304,13 @@ impl Metrics {
     }
 
     /// All of them, with the gauges read from the state.
-    pub fn gather(&self, agents: &Agents) -> Vec<MetricFamily> {
+    pub fn gather(&self, agents: &Agents, policies: Option<&Known>) -> Vec<MetricFamily> {
         self.agents.set(agents.len() as i64);
+        self.policies_known.set(i64::from(policies.is_some()));
+        let (accepted, rejected) = policies.map_or((0, 0), Known::count);
+        for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
+            self.policies.with_label_values(&[state]).set(count as i64);
+        }
         self.registry.gather()
     }
 

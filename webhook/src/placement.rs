@@ -30,6 +30,8 @@ pub struct Pod {
 pub struct Spec {
     /// The node; none before the pod is scheduled.
     pub node_name: Option<String>,
+    /// Its priority; none before admission plugins have set it.
+    pub priority: Option<i32>,
     containers: Vec<Named>,
     init_containers: Vec<Named>,
     ephemeral_containers: Vec<Named>,
@@ -73,6 +75,12 @@ impl Pod {
             .node_name
             .as_deref()
             .filter(|node| !node.is_empty())
+    }
+
+    /// Whether a controller owns it, and so would put another in its place.
+    pub fn is_managed(&self) -> bool {
+        let mut owners = self.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true))
     }
 
     /// Whether it has a container of this name, of whichever sort.
@@ -168,6 +176,7 @@ mod tests {
         Pod {
             spec: Spec {
                 node_name: None,
+                priority: None,
                 containers: named(containers),
                 init_containers: named(&["init"]),
                 ephemeral_containers: named(&["debugger-1"]),

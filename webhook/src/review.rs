@@ -3,7 +3,7 @@
 //! Owns what the API server sends and says which field of it is wrong when it is not what it should
 //! be. What is to follow from a request is for others. Nothing here does any I/O.
 
-use curfew_core::{Command, interaction::MAX_USER, text::cut};
+use curfew_core::{interaction::MAX_USER, text::cut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -33,6 +33,8 @@ pub struct Request {
     pub name: String,
     /// Who, of bounded length.
     pub user: String,
+    /// The groups of who it is.
+    pub groups: Vec<String>,
     /// Whether nothing is to come of it.
     pub dry_run: bool,
     /// How.
@@ -47,7 +49,11 @@ pub enum Deed {
         /// The container, if it was named.
         container: Option<String>,
         /// What is to run in it.
-        command: Command,
+        argv: Vec<String>,
+        /// Whether the user's standard input is to reach it.
+        stdin: bool,
+        /// Whether it is to have a terminal.
+        tty: bool,
     },
     /// `kubectl attach`.
     Attach {
@@ -71,7 +77,7 @@ pub struct Added {
     /// Its name.
     pub name: String,
     /// What is to run in it; empty where that is up to its image.
-    pub command: Command,
+    pub argv: Vec<String>,
 }
 
 /// A body that cannot be answered as a review.
@@ -185,6 +191,8 @@ struct UserInfo<'a> {
     /// What is known of the user beyond the name; absent where nothing is.
     #[serde(borrow, default)]
     extra: Option<&'a RawValue>,
+    #[serde(default)]
+    groups: Option<Vec<String>>,
 }
 
 /// What `PodExecOptions` and `PodAttachOptions` say of interest.
@@ -194,6 +202,10 @@ struct Options {
     container: Option<String>,
     #[serde(default)]
     command: Option<Vec<String>>,
+    #[serde(default)]
+    stdin: bool,
+    #[serde(default)]
+    tty: bool,
 }
 
 #[derive(Deserialize)]
@@ -310,7 +322,9 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
             let options = options()?;
             Deed::Exec {
                 container: options.container,
-                command: Command::new(options.command.unwrap_or_default()),
+                argv: options.command.unwrap_or_default(),
+                stdin: options.stdin,
+                tty: options.tty,
             }
         }
         "attach" => Deed::Attach {
@@ -331,6 +345,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         namespace: fields.namespace,
         name: fields.name,
         user: cut(&fields.user_info.username, MAX_USER).into_owned(),
+        groups: fields.user_info.groups.unwrap_or_default(),
         dry_run: fields.dry_run.unwrap_or_default(),
         deed,
     })
@@ -372,13 +387,11 @@ fn debug(pod: Pod, new: NewPod) -> Result<Deed, Unfit> {
         .filter(|container| !pod.has_container(&container.name))
         .map(|container| Added {
             name: container.name,
-            command: Command::new(
-                container
-                    .command
-                    .unwrap_or_default()
-                    .into_iter()
-                    .chain(container.args.unwrap_or_default()),
-            ),
+            argv: [container.command, container.args]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect(),
         })
         .collect();
     Ok(Deed::Debug {

@@ -40,11 +40,34 @@ fn reads_an_exec() {
     assert_eq!(request.name, "one");
     assert_eq!(request.user, "curfew-admin");
     assert!(!request.dry_run);
-    let Deed::Exec { container, command } = request.deed else {
+    assert_eq!(request.groups, ["system:masters", "system:authenticated"]);
+    let Deed::Exec {
+        container,
+        argv,
+        stdin,
+        tty,
+    } = request.deed
+    else {
         panic!("{:?}", request.deed)
     };
     assert_eq!(container.as_deref(), Some("app"));
-    assert_eq!(command.as_str(), "echo hi");
+    assert_eq!(argv, ["echo", "hi"]);
+    assert!(!stdin && !tty);
+}
+
+#[test]
+fn reads_who_can_type() {
+    for (field, expected) in [("stdin", (true, false)), ("tty", (false, true))] {
+        let body = changed(
+            captured!("exec"),
+            r#""stdout":true"#,
+            &format!(r#""stdout":true,"{field}":true"#),
+        );
+        let Deed::Exec { stdin, tty, .. } = request(body.as_bytes()).deed else {
+            panic!()
+        };
+        assert_eq!((stdin, tty), expected);
+    }
 }
 
 #[test]
@@ -66,10 +89,10 @@ fn reads_an_exec_that_names_no_container() {
 
 #[test]
 fn reads_a_command_with_unicode_and_spaces() {
-    let Deed::Exec { command, .. } = request(captured!("exec-unicode")).deed else {
+    let Deed::Exec { argv, .. } = request(captured!("exec-unicode")).deed else {
         panic!()
     };
-    assert_eq!(command.as_str(), r#"sh -c 'echo "hé  x"'"#);
+    assert_eq!(argv, ["sh", "-c", r#"echo "hé  x""#]);
 }
 
 #[test]
@@ -97,7 +120,7 @@ fn reads_what_an_update_of_ephemeral_containers_adds() {
         added,
         [Added {
             name: "dbg".into(),
-            command: Command::new(["sleep", "1"])
+            argv: vec!["sleep".into(), "1".into()]
         }]
     );
 
@@ -120,11 +143,11 @@ fn containers_that_the_pod_has_are_not_added() {
         [
             Added {
                 name: "x1".into(),
-                command: Command::new(["sh", "-c", "id"])
+                argv: vec!["sh".into(), "-c".into(), "id".into()]
             },
             Added {
                 name: "x2".into(),
-                command: Command::default()
+                argv: Vec::new()
             }
         ]
     );

@@ -1,7 +1,10 @@
 //! The admission of interactions and evictions through the router, with an agent and an API server that
 //! follow a script. No cluster, and no socket but the agent's.
 
+#[path = "admission/evictions.rs"]
 mod evictions;
+#[path = "admission/policies.rs"]
+mod policies;
 mod script;
 
 use axum::http::StatusCode;

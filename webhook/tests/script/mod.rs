@@ -21,11 +21,13 @@ use axum::{
     routing::post,
 };
 use curfew_core::{Notice, Receipt, Record, notice, terms::DefaultTerms};
+use curfew_crd::Stored;
 use curfew_runtime::http::{Limits, bounded};
 use curfew_webhook::{
     admission::{self, Admission},
     args::{Budgets, Unrecorded},
     metrics::Metrics,
+    policies::{self, Keeper},
     recording::Recorder,
 };
 use http_body_util::BodyExt;
@@ -93,6 +95,7 @@ pub(crate) struct Script {
     metrics: Metrics,
     notices: Notices,
     patches: Arc<Mutex<Vec<Value>>>,
+    keeper: Keeper,
     _agents: watch::Sender<Arc<HashMap<String, SocketAddr>>>,
 }
 
@@ -112,14 +115,16 @@ impl Script {
             agent: Duration::from_millis(300),
             fallback: Duration::from_secs(1),
         };
+        let (rules, keeper) = policies::rules(DefaultTerms {
+            ttl: Duration::from_secs(600),
+            max_extension: Duration::from_secs(3600),
+            max_hold: Duration::from_secs(7200),
+        });
+        keeper.set(Vec::new(), HashMap::new());
         let admission = Arc::new(Admission {
             recorder: Recorder::new(client.clone(), agents, budgets, metrics.clone()),
             client,
-            terms: DefaultTerms {
-                ttl: Duration::from_secs(600),
-                max_extension: Duration::from_secs(3600),
-                max_hold: Duration::from_secs(7200),
-            },
+            rules,
             unrecorded: Unrecorded::Deny,
             pod_timeout: budgets.pod,
             metrics: metrics.clone(),
@@ -129,8 +134,23 @@ impl Script {
             metrics,
             notices,
             patches,
+            keeper,
             _agents: sender,
         }
+    }
+
+    /// These are the policies from now on, and these the labels of the pod's namespace.
+    pub(crate) fn policies(&self, policies: &[(&str, Value)], labels: &[(&str, &str)]) {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let namespaces = [("wh-test".to_owned(), Arc::new(labels.collect()))];
+        self.keeper.set(stored(policies), namespaces.into());
+    }
+
+    /// The same, and of the pod's namespace nothing is known.
+    pub(crate) fn policies_elsewhere(&self, policies: &[(&str, Value)]) {
+        self.keeper.set(stored(policies), HashMap::new());
     }
 
     /// What becomes of an interaction that could be recorded nowhere.
@@ -181,6 +201,18 @@ impl Script {
         self.metrics
             .count(&format!("curfew_webhook_{name}"), &[(label, value)])
     }
+}
+
+fn stored(policies: &[(&str, Value)]) -> Vec<Stored> {
+    policies
+        .iter()
+        .map(|(name, spec)| {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "uid": name, "generation": 1}, "spec": spec,
+            }))
+            .unwrap()
+        })
+        .collect()
 }
 
 /// A review as an API server sent it.

@@ -1,0 +1,241 @@
+//! What follows from an interaction, by the policies and namespaces of the cluster.
+//!
+//! Owns the watches of InteractionPolicies and of the labels of namespaces, and what admissions ask of
+//! them. One task writes what is known; everybody else reads it. Which policy applies and what it comes
+//! to is for [`curfew_core::policy`].
+//!
+//! No admission waits for a policy longer than for the pod that it is about. Where policies are not
+//! known by then, the flags hold: such an interaction is recorded, and starts a timer. Once they are
+//! known they stay so: while the API server cannot be watched, what was seen last holds.
+
+mod book;
+mod namespaces;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use curfew_core::{
+    Kind, Terms,
+    policy::{RecordCommand, Subject, Verdict},
+    terms::DefaultTerms,
+};
+use curfew_crd::Stored;
+use futures::{Stream, TryStreamExt};
+use kube::{
+    Api, Client,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use curfew_runtime::explain;
+
+use book::Book;
+pub use book::Known;
+pub use namespaces::{Labels, Namespaces};
+
+use crate::placement::Pod;
+
+/// What admissions ask.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    defaults: DefaultTerms,
+    policies: watch::Receiver<Option<Arc<Known>>>,
+    namespaces: watch::Receiver<Option<Namespaces>>,
+}
+
+/// Who keeps [`Rules`] up to date.
+#[derive(Debug)]
+pub struct Keeper {
+    policies: watch::Sender<Option<Arc<Known>>>,
+    namespaces: watch::Sender<Option<Namespaces>>,
+}
+
+/// What was found out about an interaction.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The pod as it is.
+    pub pod: &'a Pod,
+    /// Who.
+    pub user: &'a str,
+    /// Of which groups.
+    pub groups: &'a [String],
+    /// How.
+    pub kind: Kind,
+    /// What is to run; empty where that is not known.
+    pub argv: &'a [String],
+    /// Whether the user's standard input reaches it.
+    pub stdin: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// What follows from an interaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is let through.
+    Admit {
+        /// The policy that applies; none where the flags hold.
+        policy: Option<String>,
+        /// What follows, and when.
+        terms: Terms,
+        /// How much of the command is kept.
+        record_command: RecordCommand,
+    },
+    /// It is refused.
+    Deny {
+        /// The policy that says so.
+        policy: String,
+    },
+}
+
+/// Rules that know nothing yet, and who is to keep them.
+pub fn rules(defaults: DefaultTerms) -> (Rules, Keeper) {
+    let (keeper_of_policies, policies) = watch::channel(None);
+    let (keeper_of_namespaces, namespaces) = watch::channel(None);
+    let rules = Rules {
+        defaults,
+        policies,
+        namespaces,
+    };
+    let keeper = Keeper {
+        policies: keeper_of_policies,
+        namespaces: keeper_of_namespaces,
+    };
+    (rules, keeper)
+}
+
+impl Rules {
+    /// The policies, if they are known.
+    pub fn policies(&self) -> Option<Arc<Known>> {
+        self.policies.borrow().clone()
+    }
+
+    /// Whether policies and namespaces are known.
+    pub fn are_known(&self) -> bool {
+        self.policies.borrow().is_some() && self.namespaces.borrow().is_some()
+    }
+
+    /// Waits until they are, but no longer than this.
+    pub async fn known(&self, within: Duration) {
+        let (mut policies, mut namespaces) = (self.policies.clone(), self.namespaces.clone());
+        // Ends early, too, when the process ends.
+        let both = async {
+            let _ = policies.wait_for(Option::is_some).await;
+            let _ = namespaces.wait_for(Option::is_some).await;
+        };
+        if timeout(within, both).await.is_err() {
+            tracing::warn!(
+                event = "policies-unknown",
+                "policies or namespaces are not known yet; where they are not, the flags hold"
+            );
+        }
+    }
+
+    /// What follows from this interaction.
+    pub fn judge(&self, asked: &Asked<'_>) -> Ruling {
+        let known = self.policies().unwrap_or_default();
+        let namespace = asked.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
+        let pod_labels = asked.pod.metadata.labels.clone().unwrap_or_default();
+        let subject = Subject {
+            namespace,
+            namespace_labels: &namespace_labels,
+            pod_labels: &pod_labels,
+            priority: asked.pod.spec.priority.unwrap_or_default(),
+            managed: asked.pod.is_managed(),
+            user: asked.user,
+            groups: asked.groups,
+            kind: asked.kind,
+            argv: asked.argv,
+            stdin: asked.stdin,
+            tty: asked.tty,
+        };
+        match known.policies.judge(&subject, self.defaults) {
+            Verdict::Admit(admitted) => Ruling::Admit {
+                policy: admitted.policy.map(str::to_owned),
+                terms: admitted.terms,
+                record_command: admitted.record_command,
+            },
+            Verdict::Deny { policy } => Ruling::Deny {
+                policy: policy.to_owned(),
+            },
+        }
+    }
+}
+
+impl Keeper {
+    /// Keeps the rules up to date until `stop`, and tells in the policies' status what became of them.
+    ///
+    /// # Errors
+    /// When a watch ends, which it does not by itself.
+    pub async fn run(self, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+        let all: Api<Stored> = Api::all(client.clone());
+        let policies = watcher(all.clone(), watcher::Config::default()).default_backoff();
+        let reports = self.policies.subscribe();
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = follow(policies, &self.policies) => anyhow::bail!("the watch of policies ended"),
+            () = namespaces::run(client, &self.namespaces) => anyhow::bail!("the watch of namespaces ended"),
+            () = status::report(all, reports) => anyhow::bail!("the reports on policies ended"),
+        }
+    }
+
+    /// Says what the policies and the labels of the namespaces are, for tests.
+    #[doc(hidden)]
+    pub fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
+        let mut book = Book::default();
+        book.replace(policies);
+        self.policies.send_replace(Some(Arc::new(book.known())));
+        self.namespaces.send_replace(Some(namespaces));
+    }
+}
+
+async fn follow(
+    events: impl Stream<Item = watcher::Result<watcher::Event<Stored>>>,
+    policies: &watch::Sender<Option<Arc<Known>>>,
+) {
+    let mut events = std::pin::pin!(events);
+    let mut book = Book::default();
+    let mut listed = Vec::new();
+    loop {
+        match events.try_next().await {
+            Ok(Some(watcher::Event::Init)) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Some(watcher::Event::InitApply(policy))) => {
+                listed.push(policy);
+                continue;
+            }
+            // Only when the list is complete does it replace what was known.
+            Ok(Some(watcher::Event::InitDone)) => book.replace(std::mem::take(&mut listed)),
+            Ok(Some(watcher::Event::Apply(policy))) => book.learn(&policy),
+            Ok(Some(watcher::Event::Delete(policy))) => book.forget(&policy),
+            Ok(None) => return,
+            // Where policies are not defined there are none. One that was known is not gone for that:
+            // when the definition is deleted, the watch tells of each policy before.
+            Err(watcher::Error::InitialListFailed(error))
+                if explain::code(&error) == Some(404) && policies.borrow().is_none() =>
+            {
+                tracing::warn!(
+                    event = "policies-undefined",
+                    "the cluster does not know InteractionPolicies; the flags hold"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(
+                    event = "policies-watch",
+                    error = explain::watch(&error),
+                    "cannot watch policies; what was known of them holds; trying again"
+                );
+                continue;
+            }
+        }
+        policies.send_replace(Some(Arc::new(book.known())));
+    }
+}
+
+#[cfg(test)]
+#[path = "policies/tests.rs"]
+mod tests;

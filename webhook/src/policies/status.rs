@@ -1,0 +1,109 @@
+//! Telling in a policy's status whether it is followed.
+//!
+//! Every replica does so, and all come to the same. While two releases run side by side they may not;
+//! so each says what it has to say of a version of a policy once, and then leaves it to the others.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use curfew_crd::Stored;
+use jiff::Timestamp;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use curfew_runtime::explain;
+
+use super::book::{Known, Report};
+use crate::fallback::MANAGER;
+
+const CALL: Duration = Duration::from_secs(5);
+/// Until what could not be told is tried again.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Tells what is to be told. Ends only when nobody keeps what is known any more.
+pub(super) async fn report(policies: Api<Stored>, mut known: watch::Receiver<Option<Arc<Known>>>) {
+    // The versions of policies that this replica has logged, and whether it is done with them.
+    let mut spoken: HashMap<String, (String, i64, bool)> = HashMap::new();
+    loop {
+        let reports = match known.borrow_and_update().as_deref() {
+            Some(known) => known.reports.clone(),
+            None => Vec::new(),
+        };
+        spoken.retain(|name, _| reports.iter().any(|report| report.name == *name));
+        for report in reports {
+            let before = spoken.remove(&report.name).filter(|(uid, generation, _)| {
+                (uid, *generation) == (&report.uid, report.generation)
+            });
+            if before.is_none() {
+                log(&report);
+            }
+            let done = before.is_some_and(|(.., done)| done)
+                || report.is_told()
+                || tell(&policies, &report).await;
+            spoken.insert(report.name, (report.uid, report.generation, done));
+        }
+        let all_told = spoken.values().all(|(.., done)| *done);
+        tokio::select! {
+            changed = known.changed() => if changed.is_err() { return },
+            () = sleep(PAUSE), if !all_told => {}
+        }
+    }
+}
+
+fn log(report: &Report) {
+    match &report.rejected {
+        None => tracing::info!(
+            event = "policy",
+            policy = report.name,
+            generation = report.generation,
+            "in force"
+        ),
+        Some(why) => tracing::warn!(
+            event = "policy-unfit",
+            policy = report.name,
+            generation = report.generation,
+            in_force = report.in_force.as_ref().map(|old| old.generation),
+            error = why,
+            "this policy cannot be followed as it stands"
+        ),
+    }
+}
+
+/// Returns whether nothing is left to be told.
+async fn tell(policies: &Api<Stored>, report: &Report) -> bool {
+    let status =
+        report.status(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let patch = Patch::Merge(json!({
+        "metadata": {"uid": report.uid},
+        // What is null is removed; what a replica does not know of must not be.
+        "status": match (&report.rejected, &status.in_force) {
+            (Some(_), None) => json!({"conditions": status.conditions}),
+            _ => json!({"conditions": status.conditions, "inForce": status.in_force}),
+        },
+    }));
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patched = policies.patch_status(&report.name, &params, &patch);
+    let error = match timeout(CALL, patched).await {
+        Ok(Ok(_)) => return true,
+        // It is gone, or another has its name: the watch tells.
+        Ok(Err(error)) if matches!(explain::code(&error), Some(404 | 409)) => return true,
+        Ok(Err(error)) => explain::short(&error),
+        Err(_) => format!("no answer within {CALL:?}"),
+    };
+    tracing::warn!(
+        event = "policy-status",
+        policy = report.name,
+        error,
+        "cannot tell in its status whether it is followed; trying again"
+    );
+    false
+}
