@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod life;
 pub mod marks;
 pub mod namespace;
+pub mod policies;
 pub mod poll;
 pub mod table;
 pub mod torture;

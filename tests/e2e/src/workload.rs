@@ -70,6 +70,13 @@ impl Workload {
         self
     }
 
+    /// Of this priority class.
+    #[must_use]
+    pub fn of_class(mut self, class: &str) -> Self {
+        self.spec["priorityClassName"] = json!(class);
+        self
+    }
+
     /// Running this script instead.
     #[must_use]
     pub fn script(mut self, script: &str) -> Self {
