@@ -163,7 +163,7 @@ mod tests {
                 "time": "2027-01-15T08:00:00Z", "kind": "exec", "user": "alice",
                 "container": "app", "command": "sh", "request": "r-1"
             },
-            "terms": {"action": "Evict", "ttl": "10m0s", "maxExtension": "1h0m0s"}
+            "terms": {"action": "Evict", "ttl": "10m0s", "maxExtension": "1h0m0s", "maxHold": "2h0m0s"}
         })
     }
 

@@ -278,6 +278,8 @@ impl Record {
             self.counted = self.counted.max(Some(counted));
             self.known.remove(oldest);
         }
+        // Most pods are touched once: room for four would be most of what their records take.
+        self.known.shrink_to_fit();
     }
 
     /// What the pod's metadata has to count: all there were, up to the last.
