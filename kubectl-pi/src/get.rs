@@ -147,6 +147,14 @@ impl Scope {
         let mut complete = true;
         let mut pods = Vec::new();
         if self.args.pods.is_empty() {
+            // Who wrote which field is shown nowhere, and is much of what a page is made of.
+            let list = async |params| {
+                let mut page = list(params).await?;
+                for pod in &mut page.items {
+                    pod.meta_mut().managed_fields = None;
+                }
+                Ok(page)
+            };
             pods = find::marked(self.args.selector.as_deref(), list).await?;
         }
         for named in find::named(&self.args.pods, get).await {
