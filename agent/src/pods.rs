@@ -23,9 +23,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
 
-/// The annotation by which the kubelet shows a static pod: the object mirrors a file on the node.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// A pod as the API server showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodView {
@@ -140,7 +137,7 @@ impl From<WatchedPod> for PodView {
                     && condition.reason.as_deref() == Some("EvictionByEvictionAPI")
             }),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            mirror: annotations.contains_key(MIRROR),
+            mirror: annotations.contains_key(metadata::MIRROR),
         };
         Self { id, marks, state }
     }

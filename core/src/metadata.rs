@@ -52,6 +52,9 @@ pub const HOLD: &str = "curfew.dev/hold";
 /// Who keeps it.
 pub const HOLD_REQUESTER: &str = "curfew.dev/hold-requester";
 
+/// The kubelet's annotation of a mirror pod: the object stands for a file on the node (a static pod).
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// The most bytes of a hold's reason that are read.
 pub const MAX_REASON: usize = 256;
 

@@ -144,6 +144,7 @@ impl Rules {
             pod_labels: &pod_labels,
             priority: asked.pod.spec.priority.unwrap_or_default(),
             managed: asked.pod.is_managed(),
+            mirror: asked.pod.is_mirror(),
             user: asked.user,
             groups: asked.groups,
             kind: asked.kind,

@@ -37,6 +37,8 @@ pub struct Subject<'a> {
     pub priority: i32,
     /// Whether a controller owns the pod, and so would replace it.
     pub managed: bool,
+    /// Whether the pod stands for a file on its node, from which its kubelet would only start it again.
+    pub mirror: bool,
     /// The name of the user.
     pub user: &'a str,
     /// The user's groups.
@@ -274,7 +276,7 @@ impl Spec {
     /// Why an interaction that would start a timer does not. Where there are several reasons, the one
     /// that lasts comes first: what the pod is outlives what this one command was.
     fn exemption(&self, subject: &Subject<'_>) -> Option<Exemption> {
-        if self.protect.covers(subject) {
+        if subject.mirror || self.protect.covers(subject) {
             Some(Exemption::Protected)
         } else if !subject.managed && self.unmanaged_pods == UnmanagedPods::Record {
             Some(Exemption::Unmanaged)

@@ -25,6 +25,7 @@ struct Case {
     pod_labels: BTreeMap<String, String>,
     priority: i32,
     managed: bool,
+    mirror: bool,
     user: String,
     groups: Vec<String>,
     kind: Kind,
@@ -42,6 +43,7 @@ impl Default for Case {
             pod_labels: labels(&[("app", "cart")]),
             priority: 0,
             managed: true,
+            mirror: false,
             user: "alice".into(),
             groups: vec!["dev".into(), "system:authenticated".into()],
             kind: Kind::Exec,
@@ -60,6 +62,7 @@ impl Case {
             pod_labels: &self.pod_labels,
             priority: self.priority,
             managed: self.managed,
+            mirror: self.mirror,
             user: &self.user,
             groups: &self.groups,
             kind: self.kind,
@@ -343,6 +346,16 @@ fn what_the_pod_is_comes_before_what_the_command_was() {
         assert_eq!(terms.exemption, expected, "{priority} {managed} {argv}");
         assert_eq!(terms.action == terms::Action::Record, expected.is_some());
     }
+    let case = Case {
+        mirror: true,
+        ..Case::default()
+    };
+    let terms = admitted(&Policies::default(), &case).terms;
+    assert_eq!(
+        terms.exemption,
+        Some(Exemption::Protected),
+        "whatever the policies say"
+    );
     // What is only recorded anyway needs no exemption.
     let case = Case {
         priority: 1000,

@@ -219,6 +219,8 @@ async fn a_static_pod_is_recorded_and_left() {
         let records = agents.records(&uid(&pod)?).await?;
         let record = records.get(NODE).context("it was not recorded")?.clone();
         ensure!(record.state == "protected", "it is {}", record.state);
+        // Nobody is told that it will be evicted.
+        ensure!(record.eviction_time.is_none(), "{:?}", record.eviction_time);
         // Longer than a pod of any other kind would live here.
         tokio::time::sleep(Duration::from_secs(24)).await;
         lives(namespace, &record).await?;
