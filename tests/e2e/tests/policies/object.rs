@@ -194,7 +194,7 @@ async fn kubectl_shows_and_explains_policies() {
             ),
             (
                 "ipol.spec.action",
-                &["enum: Evict, Record, Deny", "Deny: it is refused"],
+                &["ENUM: Evict Record Deny", "Deny: it is refused"],
             ),
             (
                 "ipol.spec.harmlessCommands",
