@@ -155,7 +155,7 @@ async fn obstruct(namespace: &Namespace) -> Result<()> {
         .await?;
     said.success()?;
     let webhook = namespace.kubectl.impersonating(WEBHOOK, &[]);
-    let patch = r#"{"metadata":{"annotations":{"example.com/tried":"yes"}}}"#;
+    let patch = r#"{"metadata":{"annotations":{"curfew.dev/tried":"yes"}}}"#;
     let args = ["patch", "pod", "locked", "--dry-run=server", "-p", patch];
     eventually(Duration::from_secs(30), "the obstacle stands", async || {
         let said = webhook.run(&args).await?;
