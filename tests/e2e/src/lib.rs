@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod policies;
 pub mod poll;
 pub mod table;
+pub mod tokens;
 pub mod torture;
 pub mod watch;
 pub mod webhook;

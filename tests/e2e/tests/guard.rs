@@ -5,21 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    CURFEW, NODES, Namespace, TestCluster, Workload, disrupt, eventually, namespace::uid,
-    within_namespace,
+    NODES, Namespace, Workload, eventually, namespace::uid, tokens, within_namespace,
 };
 use http_body_util::BodyExt;
 use hyper::{Request, header::CONTENT_TYPE};
-use k8s_openapi::api::{
-    authentication::v1::TokenRequest,
-    core::v1::{Pod, ServiceAccount},
-    policy::v1::PodDisruptionBudget,
-};
+use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::{Api, Client, ResourceExt, api::PostParams, client::Body};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const ACCOUNT: &str = "curfew-agent";
 const GUARD: &str = "eviction.curfew.dev";
 /// A UID that no pod has.
 const WRONG: &str = "00000000-0000-4000-8000-000000000000";
@@ -43,29 +37,6 @@ impl Said {
         }
         Ok(())
     }
-}
-
-/// A client with a token of the agents' account: bound to this pod, as the token that the pod's own
-/// kubelet gets for it, or to nothing.
-async fn agent(cluster: &TestCluster, pod: Option<&Pod>) -> Result<Client> {
-    let pod = pod.map(
-        |pod| json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()}),
-    );
-    let request: TokenRequest = serde_json::from_value(json!({
-        "metadata": {},
-        "spec": {"audiences": [], "expirationSeconds": 600, "boundObjectRef": pod},
-    }))?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), CURFEW);
-    let answer = accounts
-        .create_token_request(ACCOUNT, &PostParams::default(), &request)
-        .await?;
-    let token = answer.status.context("there is no token")?.token;
-    cluster.client_of(&token).await
-}
-
-async fn agent_of(cluster: &TestCluster, node: &str) -> Result<Client> {
-    let pod = disrupt::agent_of(cluster, node).await?;
-    agent(cluster, Some(&pod)).await
 }
 
 /// Asks for an eviction, with the UID or without one.
@@ -130,9 +101,9 @@ fn room(budget: &PodDisruptionBudget) -> (i32, Vec<String>) {
 async fn what_an_agent_does_not_mean_is_refused_and_costs_no_budget() {
     within_namespace("guard", async |namespace| {
         let cluster = &namespace.cluster;
-        let own = agent_of(cluster, NODES[0]).await?;
-        let neighbour = agent_of(cluster, NODES[1]).await?;
-        let unbound = agent(cluster, None).await?;
+        let own = tokens::agent_of(cluster, NODES[0]).await?;
+        let neighbour = tokens::agent_of(cluster, NODES[1]).await?;
+        let unbound = tokens::client(cluster, tokens::AGENT, None).await?;
         let (pods, budgets) = guarded_pods(namespace).await?;
         let before = budgets.get("web").await?;
 

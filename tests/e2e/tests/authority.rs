@@ -1,0 +1,205 @@
+//! Who may do what about pods that somebody interacted with, tried on the real API server: the right
+//! ones pass, all others are told in a sentence what would be right.
+
+#[path = "authority/accounts.rs"]
+mod accounts;
+#[path = "authority/forgery.rs"]
+mod forgery;
+#[path = "authority/namespaces.rs"]
+mod namespaces;
+#[path = "authority/system.rs"]
+mod system;
+#[path = "authority/wishes.rs"]
+mod wishes;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use curfew_core::metadata::{EVICTION_TIME, EXTENSION, EXTENSION_REQUESTER, LAST_INTERACTION};
+use curfew_e2e::{Kubectl, NODES, Namespace, Workload, eventually, kubectl::Said};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+const NODE: &str = NODES[0];
+/// As long as roles and marks take to be seen.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Who has one of the usual roles in the namespace.
+fn user(namespace: &Namespace, role: &str) -> String {
+    format!("{role}@{}", namespace.name)
+}
+
+/// kubectl as them.
+fn kubectl_of(namespace: &Namespace, role: &str) -> Kubectl {
+    namespace.kubectl.impersonating(&user(namespace, role), &[])
+}
+
+/// Gives the usual roles to one user each.
+async fn people(namespace: &Namespace) -> Result<()> {
+    for role in ["view", "edit", "admin"] {
+        let (cluster_role, user) = (
+            format!("--clusterrole={role}"),
+            format!("--user={}", user(namespace, role)),
+        );
+        let args = ["create", "rolebinding", role, &cluster_role, &user];
+        namespace.kubectl.ok(&args).await?;
+    }
+    eventually(SOON, "the roles are in force", async || {
+        let all = may(namespace, &user(namespace, "admin"), "hold").await?
+            && may(namespace, &user(namespace, "edit"), "extend").await?;
+        Ok(all.then_some(()))
+    })
+    .await
+}
+
+/// Whether a user has one of the virtual verbs in the namespace.
+async fn may(namespace: &Namespace, user: &str, verb: &str) -> Result<bool> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": {
+            "group": "curfew.dev", "resource": "interactions",
+            "namespace": namespace.name, "verb": verb,
+        }},
+    });
+    let args = ["create", "-f", "-", "-o", "jsonpath={.status.allowed}"];
+    let said = namespace
+        .cluster
+        .kubectl()
+        .feed(&args, &review.to_string())
+        .await?;
+    Ok(said.success()? == "true")
+}
+
+/// A pod that the administrator reached into, once it is marked.
+async fn marked(namespace: &Namespace, name: &str) -> Result<Pod> {
+    namespace.run_pod(&Workload::new(name).on(NODE)).await?;
+    namespace.kubectl.ok(&["exec", name, "--", "true"]).await?;
+    eventually(SOON, "the pod is marked", async || {
+        let pod = namespace.pods().get(name).await?;
+        let marked = pod.annotations().contains_key(LAST_INTERACTION);
+        Ok(marked.then_some(pod))
+    })
+    .await
+}
+
+/// The same, and it stays for longer than any test takes. What its agent makes of that is on it.
+async fn lasting(namespace: &Namespace, name: &str) -> Result<Pod> {
+    marked(namespace, name).await?;
+    let user = namespace.cluster.administrator().await?;
+    let wish = [(EXTENSION, "1h"), (EXTENSION_REQUESTER, user.as_str())];
+    passed(&annotate(&namespace.kubectl, name, &wish, &[]).await?)?;
+    let later = Timestamp::now() + SignedDuration::from_mins(30);
+    eventually(SOON, "the agent saw the extension", async || {
+        let pod = namespace.pods().get(name).await?;
+        let time = pod.annotations().get(EVICTION_TIME);
+        let time: Timestamp = time.context("no time of eviction")?.parse()?;
+        Ok((time > later).then_some(pod))
+    })
+    .await
+}
+
+/// `kubectl annotate` of a pod.
+async fn annotate(
+    kubectl: &Kubectl,
+    pod: &str,
+    annotations: &[(&str, &str)],
+    flags: &[&str],
+) -> Result<Said> {
+    let pairs: Vec<_> = annotations
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let mut args = vec!["annotate", "pod", pod, "--overwrite"];
+    args.extend(flags);
+    args.extend(pairs.iter().map(String::as_str));
+    kubectl.run(&args).await
+}
+
+/// A way in which a client can change a pod's annotations.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Strategic,
+    Merge,
+    Json,
+    Apply,
+    Update,
+    /// Through `pods/status`.
+    Status,
+}
+
+/// All that are open to who may edit pods.
+const WAYS: [Way; 5] = [
+    Way::Strategic,
+    Way::Merge,
+    Way::Json,
+    Way::Apply,
+    Way::Update,
+];
+
+/// Sets annotations of a pod in this way.
+async fn set(kubectl: &Kubectl, way: Way, pod: &str, annotations: &Value) -> Result<Said> {
+    let metadata = json!({"metadata": {"annotations": annotations}});
+    let patch = |kind: &str, patch: &Value| (format!("--type={kind}"), format!("--patch={patch}"));
+    let (kind, text) = match way {
+        Way::Strategic => patch("strategic", &metadata),
+        Way::Merge | Way::Status => patch("merge", &metadata),
+        Way::Json => {
+            let set = annotations.as_object().into_iter().flatten();
+            let steps: Vec<_> = set
+                .map(|(key, value)| {
+                    let path = format!("/metadata/annotations/{}", key.replace('/', "~1"));
+                    json!({"op": "add", "path": path, "value": value})
+                })
+                .collect();
+            patch("json", &json!(steps))
+        }
+        Way::Apply => {
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": pod, "annotations": annotations},
+            });
+            let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+            return kubectl.feed(&args, &pod.to_string()).await;
+        }
+        Way::Update => {
+            let found = kubectl.ok(&["get", "pod", pod, "-o", "json"]).await?;
+            let mut found: Value = serde_json::from_str(&found)?;
+            // Whatever version it has: the agent writes to it, too.
+            if let Some(metadata) = found["metadata"].as_object_mut() {
+                metadata.remove("resourceVersion");
+            }
+            for (key, value) in annotations.as_object().into_iter().flatten() {
+                found["metadata"]["annotations"][key] = value.clone();
+            }
+            return kubectl
+                .feed(&["replace", "-f", "-"], &found.to_string())
+                .await;
+        }
+    };
+    let mut args = vec!["patch", "pod", pod, &kind, &text];
+    if let Way::Status = way {
+        args.push("--subresource=status");
+    }
+    kubectl.run(&args).await
+}
+
+fn passed(said: &Said) -> Result<()> {
+    ensure!(said.code == Some(0), "{said:?}");
+    Ok(())
+}
+
+/// That an admission policy refused it, in these words.
+fn refused(said: &Said, policy: &str, words: &str) -> Result<()> {
+    let denied =
+        format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: ");
+    let sentence = said.stderr.split_once(&denied);
+    let fits = sentence.is_some_and(|(_, sentence)| sentence.contains(words));
+    ensure!(
+        said.code == Some(1) && said.stderr.contains("Forbidden") && fits,
+        "{policy} should say {words:?}: {said:?}"
+    );
+    Ok(())
+}

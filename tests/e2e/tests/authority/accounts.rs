@@ -1,0 +1,131 @@
+//! What Curfew's own accounts may do to pods, with their real tokens.
+
+use anyhow::{Result, bail, ensure};
+use curfew_e2e::{NODES, Namespace, Workload, namespace::uid, tokens, within_namespace};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+const NODE_BOUND: &str = "authentication.kubernetes.io/node-name";
+
+/// Patches a pod, without keeping what comes of it.
+async fn patch(
+    client: &Client,
+    namespace: &Namespace,
+    pod: &str,
+    patch: &Value,
+) -> kube::Result<Pod> {
+    let params = PatchParams::default().dry_run();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace.name);
+    pods.patch(pod, &params, &Patch::Strategic(patch)).await
+}
+
+/// That the policy refuses a patch in these words.
+async fn refuses(
+    client: &Client,
+    namespace: &Namespace,
+    pod: &str,
+    change: &Value,
+    words: &[&str],
+) -> Result<()> {
+    match patch(client, namespace, pod, change).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            for word in [&["'curfew-accounts'"], words].concat() {
+                ensure!(status.message.contains(word), "{change}: {status:?}");
+            }
+            Ok(())
+        }
+        other => bail!("{change}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn they_change_their_marks_and_nothing_else() {
+    within_namespace("accounts", async |namespace| {
+        let pods = ["one", "two"].map(|name| {
+            let node = if name == "one" { NODES[0] } else { NODES[1] };
+            Workload::new(name).on(node)
+        });
+        let pods = namespace.run_pods(&pods).await?;
+        let cluster = &namespace.cluster;
+        let agent = tokens::agent_of(cluster, NODES[0]).await?;
+        let webhook = tokens::client(cluster, tokens::WEBHOOK, None).await?;
+        let marks = json!({"metadata": {
+            "labels": {"curfew.dev/interacted": "true"},
+            "annotations": {"curfew.dev/ttl": "10m0s"},
+        }});
+        patch(&agent, namespace, "one", &marks).await?;
+        for pod in ["one", "two"] {
+            patch(&webhook, namespace, pod, &marks).await?;
+        }
+        let owner =
+            json!({"apiVersion": "v1", "kind": "Pod", "name": "two", "uid": uid(&pods[1])?});
+        for (change, words) in [
+            (
+                json!({"metadata": {"labels": {"app": "other"}}}),
+                "no labels and annotations",
+            ),
+            (
+                json!({"metadata": {"labels": {"app": null}}}),
+                "no labels and annotations",
+            ),
+            (
+                json!({"metadata": {"labels": {"new": "1"}}}),
+                "no labels and annotations",
+            ),
+            (
+                json!({"metadata": {"annotations": {"example.com/new": "1"}}}),
+                "no labels and annotations",
+            ),
+            (
+                json!({"metadata": {"finalizers": ["example.com/stay"]}}),
+                "nothing of a pod",
+            ),
+            (
+                json!({"metadata": {"ownerReferences": [owner]}}),
+                "nothing of a pod",
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "main", "image": "other"}]}}),
+                "nothing of a pod",
+            ),
+            (
+                json!({"spec": {"activeDeadlineSeconds": 5}}),
+                "nothing of a pod",
+            ),
+            (
+                json!({"spec": {"tolerations": [{"operator": "Exists"}]}}),
+                "nothing of a pod",
+            ),
+        ] {
+            for client in [&agent, &webhook] {
+                refuses(client, namespace, "one", &change, &[words]).await?;
+            }
+            // Not even together with what is right.
+            let mut both = change.clone();
+            both["metadata"]["annotations"]["curfew.dev/ttl"] = json!("10m0s");
+            refuses(&agent, namespace, "one", &both, &[words]).await?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_reaches_no_pod_of_another_node() {
+    within_namespace("foreign", async |namespace| {
+        namespace
+            .run_pod(&Workload::new("pod").on(NODES[0]))
+            .await?;
+        let cluster = &namespace.cluster;
+        let neighbour = tokens::agent_of(cluster, NODES[1]).await?;
+        let unbound = tokens::client(cluster, tokens::AGENT, None).await?;
+        let marks = json!({"metadata": {"annotations": {"curfew.dev/ttl": "10m0s"}}});
+        refuses(&neighbour, namespace, "pod", &marks, &NODES).await?;
+        refuses(&unbound, namespace, "pod", &marks, &[NODES[0], NODE_BOUND]).await
+    })
+    .await;
+}
