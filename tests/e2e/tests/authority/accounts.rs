@@ -96,10 +96,6 @@ async fn they_change_their_marks_and_nothing_else() {
                 json!({"spec": {"activeDeadlineSeconds": 5}}),
                 "nothing of a pod",
             ),
-            (
-                json!({"spec": {"tolerations": [{"operator": "Exists"}]}}),
-                "nothing of a pod",
-            ),
         ] {
             for client in [&agent, &webhook] {
                 refuses(client, namespace, "one", &change, &[words]).await?;
