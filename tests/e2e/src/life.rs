@@ -68,6 +68,15 @@ pub async fn recorded(
     Ok(record)
 }
 
+/// Waits for the second after a pod's latest interaction: times have whole seconds, and of what happens
+/// in one of them nothing is the last.
+pub async fn next_second(record: &Scheduled) -> Result<()> {
+    eventually(PROMPT * 2, "the next second", async || {
+        Ok((Timestamp::now().as_second() > record.last.time.as_second()).then_some(()))
+    })
+    .await
+}
+
 /// Waits for the eviction of a pod with a timer, and returns how late it was.
 ///
 /// # Errors

@@ -139,11 +139,7 @@ async fn the_first_interaction_sets_the_deadline_and_the_last_is_shown() {
         let bob = namespace.kubectl.impersonating("bob", &["system:masters"]);
         namespace.kubectl.ok(&["exec", "pod", "--", "true"]).await?;
         let first = agents.record_only_on(NODE, &uid).await?;
-        // Times have whole seconds: within one of them none is the first.
-        eventually(Duration::from_secs(2), "the next second", async || {
-            Ok((Timestamp::now().as_second() > first.last.time.as_second()).then_some(()))
-        })
-        .await?;
+        life::next_second(&first).await?;
         bob.ok(&["exec", "pod", "--", "id", "-u"]).await?;
         let second = agents.record_only_on(NODE, &uid).await?;
 

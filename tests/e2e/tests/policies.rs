@@ -85,6 +85,7 @@ async fn a_harmless_command_starts_no_timer_and_a_shell_after_it_does() {
             let harmless = record.eviction_time.is_none() && record.state == "recorded";
             ensure!(harmless, "{command:?}: {record:?}");
             marks::told(namespace, &record, life::PROMPT).await?;
+            life::next_second(&record).await?;
         }
 
         // Listed, too, but whoever runs it can type.
