@@ -26,11 +26,12 @@ use crate::{
     summary::Summary,
 };
 
-/// How many messages may wait for the task.
-const QUEUE: usize = 1024;
+/// How many messages may wait for the task. At a start the pods of the whole node come faster than the
+/// store opens: they wait with the API server rather than here, in memory that never comes back.
+const QUEUE: usize = 64;
 
 /// How many of them are taken at once, so that interactions of the same moment share one sync.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 64;
 
 /// The longest sleep while a deadline lies ahead: a wall clock that jumps is noticed after it.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
