@@ -1,16 +1,14 @@
 //! The pod's own metadata: what they are to be by its record, and the one patch that makes them so.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
+use crate::pods::{PodState, PodView, WatchedPod, digest};
 use curfew_core::{PodId, Record, metadata};
 use curfew_runtime::explain;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
-
-use crate::pods::{PodState, PodView, WatchedPod, digest};
 
 /// How long the API server may take for the patch, and for the read before another.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,8 +20,8 @@ pub struct Change {
     pub pod: PodId,
     /// The resourceVersion that the change was made for.
     version: String,
-    /// Annotations to set, and to remove: all that Curfew writes.
-    annotations: BTreeMap<&'static str, Option<String>>,
+    /// What makes it.
+    patch: serde_json::Value,
 }
 
 /// What came of a change.
@@ -39,17 +37,14 @@ pub enum Outcome {
 
 /// What has to change for the pod's metadata to tell its record; nothing when they do.
 pub fn wanted(record: &Record, pod: &PodState) -> Option<Change> {
-    let mut wanted = metadata::annotations(record);
+    let wanted = metadata::annotations(record);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
     Some(Change {
         pod: record.pod.clone(),
         version: pod.version.clone(),
-        annotations: metadata::WRITTEN
-            .into_iter()
-            .map(|key| (key, wanted.remove(key)))
-            .collect(),
+        patch: metadata::patch(record, Some(&pod.version)),
     })
 }
 
@@ -57,21 +52,12 @@ pub fn wanted(record: &Record, pod: &PodState) -> Option<Change> {
 pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>) {
     let pods: Api<WatchedPod> = Api::namespaced(client, &change.pod.namespace);
     let name = &change.pod.name;
-    let patch = json!({
-        "metadata": {
-            // Both are preconditions: of another version or another pod nothing is changed.
-            "uid": change.pod.uid,
-            "resourceVersion": change.version,
-            "labels": { metadata::LABEL: metadata::INTERACTED },
-            "annotations": change.annotations,
-        }
-    });
     let params = PatchParams {
         field_manager: Some("curfew-agent".to_owned()),
         ..PatchParams::default()
     };
-    let patched =
-        tokio::time::timeout(TIMEOUT, pods.patch(name, &params, &Patch::Merge(&patch))).await;
+    let patch = Patch::Merge(&change.patch);
+    let patched = tokio::time::timeout(TIMEOUT, pods.patch(name, &params, &patch)).await;
     let uid = &change.pod.uid;
     match patched {
         Ok(Ok(pod)) => (Outcome::Done, Some(pod.into())),

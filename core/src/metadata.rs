@@ -165,6 +165,22 @@ pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
     marks
 }
 
+/// The JSON merge patch (RFC 7386) that makes a pod tell this record: it sets and removes the label and
+/// every annotation of [`WRITTEN`]. UID and resourceVersion are preconditions, so that it neither undoes
+/// what others wrote since that version nor marks another pod.
+pub fn patch(record: &Record, version: Option<&str>) -> serde_json::Value {
+    let told = annotations(record);
+    let annotations: BTreeMap<_, _> = WRITTEN.iter().map(|key| (*key, told.get(key))).collect();
+    serde_json::json!({
+        "metadata": {
+            "uid": record.pod.uid,
+            "resourceVersion": version,
+            "labels": { LABEL: INTERACTED },
+            "annotations": annotations,
+        }
+    })
+}
+
 /// Reads what the annotations of a pod tell. A pod without them, or with those of another pod, tells
 /// nothing.
 ///

@@ -517,6 +517,25 @@ mod tests {
     }
 
     #[test]
+    fn the_patch_is_bound_to_the_pod_that_was_read() {
+        let record = record(&[known(0, "alice", Action::Record, 600, "a")]);
+        let patch = metadata::patch(&record, Some("7"));
+        let metadata = &patch["metadata"];
+        assert_eq!(metadata["uid"], "u-1");
+        assert_eq!(metadata["resourceVersion"], "7");
+        assert_eq!(metadata["labels"]["curfew.dev/interacted"], "true");
+        assert_eq!(metadata["annotations"]["curfew.dev/interactor"], "alice");
+        assert_eq!(metadata["annotations"]["curfew.dev/container"], "app");
+        // What the record has no value for is taken away.
+        let annotations = metadata["annotations"].as_object().unwrap();
+        assert_eq!(
+            annotations.get("curfew.dev/ttl"),
+            Some(&serde_json::Value::Null)
+        );
+        assert_eq!(annotations.len(), crate::metadata::WRITTEN.len());
+    }
+
+    #[test]
     fn a_broken_mark_is_named() {
         let record = record(&[shell(0, "alice", "a")]);
         for (key, value) in [

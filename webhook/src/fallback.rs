@@ -13,7 +13,6 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
 
 use curfew_runtime::explain;
 
@@ -72,10 +71,8 @@ async fn attempt(
         if !news {
             return Ok(record);
         }
-        let error = match api
-            .patch(&id.name, &params, &Patch::Merge(patch(&pod, &record)))
-            .await
-        {
+        let patch = metadata::patch(&record, pod.metadata.resource_version.as_deref());
+        let error = match api.patch(&id.name, &params, &Patch::Merge(patch)).await {
             Ok(_) => return Ok(record),
             Err(error) => error,
         };
@@ -162,24 +159,6 @@ fn is_repeated(record: &Record, interaction: &Interaction) -> bool {
                 || known.request == interaction.request;
             known.same_deed(interaction) && again
         })
-}
-
-/// The merge patch that writes the record; with the version and the UID that were read, so that it
-/// neither undoes what others wrote meanwhile nor marks another pod.
-fn patch(pod: &Pod, record: &Record) -> Value {
-    let written = metadata::annotations(record);
-    let annotations: BTreeMap<_, _> = metadata::WRITTEN
-        .iter()
-        .map(|key| (*key, written.get(key)))
-        .collect();
-    json!({
-        "metadata": {
-            "uid": pod.metadata.uid,
-            "resourceVersion": pod.metadata.resource_version,
-            "labels": { metadata::LABEL: metadata::INTERACTED },
-            "annotations": annotations,
-        }
-    })
 }
 
 fn failed(text: String) -> Failure {
@@ -274,20 +253,5 @@ mod tests {
         let (record, news) = join(&id(), &broken, &[known(60, "r2", "bob")]).unwrap();
         assert!(news);
         assert_eq!(record.interactions(), 1);
-    }
-
-    #[test]
-    fn the_patch_is_bound_to_the_pod_that_was_read() {
-        let (record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"uid": "u-1", "resourceVersion": "7"}
-        }))
-        .unwrap();
-        let metadata = &patch(&pod, &record)["metadata"];
-        assert_eq!(metadata["uid"], "u-1");
-        assert_eq!(metadata["resourceVersion"], "7");
-        assert_eq!(metadata["labels"]["curfew.dev/interacted"], "true");
-        assert_eq!(metadata["annotations"]["curfew.dev/interactor"], "alice");
-        assert_eq!(metadata["annotations"]["curfew.dev/container"], "debugger");
     }
 }

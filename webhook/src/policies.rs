@@ -137,11 +137,12 @@ impl Rules {
         let known = self.policies().unwrap_or_default();
         let namespace = asked.pod.metadata.namespace.as_deref().unwrap_or_default();
         let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
-        let pod_labels = asked.pod.metadata.labels.clone().unwrap_or_default();
+        let unlabelled = Labels::default();
+        let pod_labels = asked.pod.metadata.labels.as_ref();
         let subject = Subject {
             namespace,
             namespace_labels: &namespace_labels,
-            pod_labels: &pod_labels,
+            pod_labels: pod_labels.unwrap_or(&unlabelled),
             priority: asked.pod.spec.priority.unwrap_or_default(),
             managed: asked.pod.is_managed(),
             mirror: asked.pod.is_mirror(),

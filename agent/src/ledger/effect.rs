@@ -18,7 +18,7 @@ pub enum Effect {
     /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](super::Ledger::evicted).
     Evict(PodId),
     /// Look whether the pod still exists, which the watch did not show; answered by
-    /// [`Ledger::looked_up`](super::Ledger::answered) or by the pod as it was found.
+    /// [`Ledger::answered`](super::Ledger::answered) or [`Ledger::gone`](super::Ledger::gone).
     LookUp(PodId),
     /// Begin to watch this budget; answered by [`Ledger::budget_seen`](super::Ledger::budget_seen), again
     /// and again.

@@ -57,6 +57,21 @@ impl Bench {
         self.told(|ledger, now, out| ledger.evicted(uid, outcome, now, out))
     }
 
+    /// Pods that were touched, are due since second 600, and were refused by the budget `web`, whose watch
+    /// has begun.
+    fn blocked(uids: &[&str]) -> Self {
+        let mut bench = Self::new();
+        for uid in uids {
+            bench.touched(uid);
+        }
+        bench.tick_at(600);
+        for uid in uids {
+            bench.answer(uid, no_room());
+        }
+        bench.budget(room(0));
+        bench
+    }
+
     /// The watch of the budget `web` sees it.
     fn budget(&mut self, view: Option<BudgetView>) -> Vec<Effect> {
         let mut out = Vec::new();

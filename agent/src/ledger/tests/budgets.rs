@@ -50,11 +50,7 @@ fn a_refusal_is_told_though_the_budget_cannot_be_watched() {
 
 #[test]
 fn what_only_passes_in_between_is_not_told_anew() {
-    let mut bench = Bench::new();
-    bench.touched("u");
-    bench.tick_at(600);
-    bench.answer("u", no_room());
-    bench.budget(room(0));
+    let mut bench = Bench::blocked(&["u"]);
     bench.tick_at(603);
     assert_eq!(bench.answer("u", Outcome::away("broken".into())), []);
     assert_eq!(bench.state("u"), "retrying");
@@ -95,24 +91,14 @@ fn a_budget_that_people_changed_or_removed_lets_all_ask() {
             ..room(0).unwrap()
         }),
     ] {
-        let mut bench = Bench::new();
-        bench.touched("a");
-        bench.touched("b");
-        bench.tick_at(600);
-        bench.answer("a", no_room());
-        bench.answer("b", no_room());
-        bench.budget(room(0));
+        let mut bench = Bench::blocked(&["a", "b"]);
         assert_eq!(bench.budget(changed), [evict("a"), evict("b")]);
     }
 }
 
 #[test]
 fn a_stale_budget_is_not_believed() {
-    let mut bench = Bench::new();
-    bench.touched("u");
-    bench.tick_at(600);
-    bench.answer("u", no_room());
-    bench.budget(room(0));
+    let mut bench = Bench::blocked(&["u"]);
     let stale = room(1).map(|view| BudgetView {
         current: false,
         ..view
@@ -155,11 +141,7 @@ fn a_watch_ends_with_the_last_who_waits() {
 
 #[test]
 fn a_budget_that_never_yields_is_a_matter_of_its_own_and_told_once() {
-    let mut bench = Bench::new();
-    bench.touched("u");
-    bench.tick_at(600);
-    bench.answer("u", no_room());
-    bench.budget(room(0));
+    let mut bench = Bench::blocked(&["u"]);
     bench.tick_at(4199);
     let stuck = |told: Vec<Announcement>| {
         told.iter()

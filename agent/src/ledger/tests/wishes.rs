@@ -56,11 +56,7 @@ fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
 
 #[test]
 fn an_extension_frees_a_blocked_pod_from_its_queue() {
-    let mut bench = Bench::new();
-    bench.touched("u");
-    bench.tick_at(600);
-    bench.answer("u", no_room());
-    bench.budget(room(0));
+    let mut bench = Bench::blocked(&["u"]);
     let extended = wish(3, &[(EXTENSION, "30m")]);
     let effects = bench.effects(|ledger, now, out| ledger.seen(extended, now, out));
     assert!(
