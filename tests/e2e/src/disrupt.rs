@@ -29,6 +29,8 @@ pub const DAEMONSET: &str = "daemonset/curfew-agent";
 pub const DEPLOYMENT: &str = "deployment/curfew-webhook";
 /// The API server, as [`Cluster::kill`] knows it.
 pub const API_SERVER: &str = "kube-apiserver";
+/// What makes pods for DaemonSets and Deployments.
+const CONTROLLERS: &str = "kube-controller-manager";
 /// The admission policy that tests put in the webhook's way.
 pub const OBSTACLE: &str = "curfew-e2e-obstacle";
 /// What the webhook does with what it cannot record.
@@ -194,6 +196,18 @@ pub async fn on_machine(
 ) -> Result<()> {
     let machine = cluster.machine.clone();
     tokio::task::spawn_blocking(move || act(&machine)).await?
+}
+
+/// Starts the cluster's controllers anew. After an API server that was killed they were seen to make no
+/// pod for minutes ("read version is not as new as written version"), which nothing but this ended.
+pub async fn restart_controllers(cluster: &TestCluster) -> Result<()> {
+    on_machine(cluster, |machine| {
+        if machine.pid(CONTROLLERS).is_some() {
+            machine.kill(CONTROLLERS)?;
+        }
+        machine.start(CONTROLLERS)
+    })
+    .await
 }
 
 /// Makes the cluster whole, whatever a test did to it: nothing is left of what is done here and in the

@@ -21,9 +21,8 @@ use crate::{
     poll::eventually,
 };
 
-/// How long a victim may take to be there. Controllers whose watches broke with the API server may take
-/// more than a minute to look again.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a victim may take to be there, before the controllers are started anew and again after that.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// An API server that was killed leaves connections that never answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -38,11 +37,18 @@ pub(super) async fn strike_all(
     for (at, blow) in plan.blows.iter().enumerate() {
         sleep(blow.after).await;
         let what = format!("kill {} of {all}, {blow}", at + 1);
-        eventually(PATIENCE, &what, async || {
-            timeout(LIMIT * 12, strike(namespace, book, blow)).await??;
-            Ok(Some(()))
-        })
-        .await?;
+        let deal = async || {
+            eventually(PATIENCE, &what, async || {
+                timeout(LIMIT * 12, strike(namespace, book, blow)).await??;
+                Ok(Some(()))
+            })
+            .await
+        };
+        if let Err(error) = deal().await {
+            say(&format!("starting the controllers anew: {error:#}"));
+            disrupt::restart_controllers(&namespace.cluster).await?;
+            deal().await?;
+        }
         let sort = match blow.target {
             Target::Agent(_) => "agent",
             Target::Webhook(_) => "webhook",

@@ -77,10 +77,20 @@ pub async fn run(namespace: &Namespace, settings: Settings) -> Result<Verdict> {
         async {
             let worked = work(namespace, &settings, &plan, &book).await;
             calm.store(true, Ordering::Relaxed);
-            let healed = eventually(HEALED, "the cluster is whole again", async || {
-                disrupt::heal(cluster).await.map(Some)
-            })
-            .await;
+            let healed =
+                eventually(
+                    HEALED,
+                    "the cluster is whole again",
+                    async || match disrupt::heal(cluster).await {
+                        Ok(()) => Ok(Some(())),
+                        Err(error) => {
+                            say(&format!("starting the controllers anew: {error:#}"));
+                            disrupt::restart_controllers(cluster).await?;
+                            Err(error)
+                        }
+                    },
+                )
+                .await;
             let settled = match worked.and(healed) {
                 Ok(()) => verdict::settle(namespace, &book, ttl).await,
                 Err(error) => Err(error),
