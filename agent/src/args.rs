@@ -22,6 +22,10 @@ pub struct Args {
     #[arg(long, env = "CURFEW_POD_NAME", default_value = "curfew-agent")]
     pub pod_name: String,
 
+    /// The namespace that Curfew runs in
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew")]
+    pub namespace: String,
+
     /// The folder of the store; on a local file system that outlives the pod
     #[arg(
         long,
@@ -31,7 +35,7 @@ pub struct Args {
     )]
     pub store: PathBuf,
 
-    /// Where notices of interactions are taken
+    /// Where notices of interactions are taken (mutual TLS)
     #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
 

@@ -2,7 +2,8 @@
 //!
 //! It keeps the eviction schedule of its node's pods and carries it out. The parts, each in a module:
 //!
-//! - [`notices`] takes interactions from the webhook, [`pods`] watches the node's pods;
+//! - [`notices`] takes interactions from the webhook, to which [`identity`] proves who the agent is and the
+//!   other way round; [`pods`] watches the node's pods;
 //! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and the
 //!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
 //! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
@@ -16,6 +17,7 @@ pub mod budgets;
 pub mod debug;
 mod effects;
 pub mod evict;
+pub mod identity;
 pub mod inspect;
 mod journal;
 pub mod keeper;
@@ -31,11 +33,16 @@ pub mod summary;
 #[cfg(test)]
 mod testing;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use curfew_runtime::{client, http, ops as ops_port, tasks::Tasks};
+use axum::Router;
+use curfew_runtime::{client, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{identity::Identities, metrics::Metrics};
 
 pub use args::{Args, Command, StoreCommand};
 
@@ -74,6 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let (schedule, inbox) = schedule::channel();
+    let (new_identities, identities) = watch::channel(None);
     let (effects, announcements) =
         effects::Effects::new(client.clone(), schedule.clone(), metrics.clone());
     let clock: schedule::Clock = Arc::new(Timestamp::now);
@@ -89,6 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let ops = ops::Agent {
         schedule: schedule.clone(),
         metrics: metrics.clone(),
+        identities: identities.clone(),
         stop: stop.clone(),
     };
     tasks.spawn("schedule", task.run(stop.clone()));
@@ -109,9 +118,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let router = debug::router(schedule.clone());
         http::serve(args.debug_listen, None, router, DEBUG_LIMITS, stop.clone())
     });
+    tasks.spawn("identity", {
+        let keeper = identity::Keeper {
+            client: client.clone(),
+            namespace: args.namespace,
+            node: node.clone(),
+            metrics: metrics.clone(),
+        };
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                ended = keeper.run(new_identities) => ended,
+                () = stop.cancelled() => Ok(()),
+            }
+        }
+    });
     tasks.spawn("notices", {
         let router = notices::router(node.clone(), clock, schedule.clone(), metrics.clone());
-        http::serve(args.listen, None, router, NOTICE_LIMITS, stop.clone())
+        serve_notices(router, identities, metrics, args.listen, stop.clone())
     });
     tasks.spawn("pods", async move {
         tokio::select! {
@@ -120,4 +144,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     });
     tasks.run(GRACE).await
+}
+
+/// Serves the webhook, once there is a certificate to show it.
+async fn serve_notices(
+    router: Router,
+    mut identities: Identities,
+    metrics: Metrics,
+    listen: SocketAddr,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let first = tokio::select! {
+        first = identities.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
+        () = stop.cancelled() => None,
+    };
+    let Some(first) = first else { return Ok(()) };
+    let tls = http::Tls {
+        config: first.serving,
+        refusals: metrics.refusals.clone(),
+    };
+    let clients = move || {
+        identities
+            .borrow()
+            .as_ref()
+            .map(|identity| identity.clients.clone())
+    };
+    let router = tls::only(router, clients, metrics.refusals);
+    http::serve(listen, Some(tls), router, NOTICE_LIMITS, stop).await
 }

@@ -1,9 +1,10 @@
 //! The agent's metrics. Counters live here; gauges are read from the schedule at each scrape, so they
 //! cannot drift from it.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::SystemTime};
 
 use curfew_core::{Action, Kind};
+use curfew_runtime::tls::Refusals;
 use jiff::Timestamp;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -43,6 +44,9 @@ pub struct Metrics {
     store_open: IntGauge,
     store_bytes: IntGauge,
     clock_skew: Gauge,
+    certificate_expiry: Gauge,
+    /// Clients that were not let in to post notices.
+    pub refusals: Refusals,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
 }
@@ -135,6 +139,15 @@ impl Metrics {
                 "How far this node's clock is ahead of the webhook's, as of the last notice; the time on the \
                  way included.",
             )?,
+            certificate_expiry: Gauge::new(
+                "curfew_agent_certificate_expiry_timestamp_seconds",
+                "When the agent's certificate ends, which is renewed after two thirds of its life; 0 when it has \
+                 none.",
+            )?,
+            refusals: Refusals::new(
+                "curfew_agent_refused_peers_total",
+                "Connections to the port for notices that were refused because of a certificate, by reason.",
+            )?,
             store_faults: IntCounter::new(
                 "curfew_agent_store_faults_total",
                 "Batches of records that could not be written to the store.",
@@ -155,7 +168,7 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 16] = [
+        let collectors: [Box<dyn Collector>; 18] = [
             Box::new(metrics.pending.clone()),
             Box::new(metrics.protected.clone()),
             Box::new(metrics.blocked_by.clone()),
@@ -171,6 +184,8 @@ impl Metrics {
             Box::new(metrics.store_open.clone()),
             Box::new(metrics.store_bytes.clone()),
             Box::new(metrics.clock_skew.clone()),
+            Box::new(metrics.certificate_expiry.clone()),
+            Box::new(metrics.refusals.collector()),
             Box::new(metrics.events_dropped.clone()),
         ];
         for collector in collectors {
@@ -201,6 +216,13 @@ impl Metrics {
     /// A notice was taken that a webhook sent at that time, by its clock.
     pub fn clocks(&self, sent: Timestamp, now: Timestamp) {
         self.clock_skew.set(now.duration_since(sent).as_secs_f64());
+    }
+
+    /// There is a certificate that ends then.
+    pub fn certificate(&self, expiry: SystemTime) {
+        let since = expiry.duration_since(SystemTime::UNIX_EPOCH);
+        self.certificate_expiry
+            .set(since.map_or(0.0, |since| since.as_secs_f64()));
     }
 
     /// All of them, with the gauges as the schedule stands.

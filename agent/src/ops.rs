@@ -1,14 +1,17 @@
 //! What the plain port tells of the agent.
 
+use std::time::SystemTime;
+
 use curfew_runtime::ops::{Answer, Ops};
 use prometheus::proto::MetricFamily;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, schedule::Schedule};
+use crate::{identity::Identities, metrics::Metrics, schedule::Schedule};
 
 pub(crate) struct Agent {
     pub(crate) schedule: Schedule,
     pub(crate) metrics: Metrics,
+    pub(crate) identities: Identities,
     pub(crate) stop: CancellationToken,
 }
 
@@ -27,10 +30,22 @@ impl Ops for Agent {
             }
             match self.schedule.summary().await {
                 // The webhook does not wait for an agent then, and records on the pods.
-                Ok(summary) if !summary.store_open => Err("the store is not open".to_owned()),
-                Ok(summary) if summary.synced => Ok(()),
-                Ok(_) => Err("the node's pods are not listed yet".to_owned()),
-                Err(error) => Err(error.to_string()),
+                Ok(summary) if !summary.store_open => {
+                    return Err("the store is not open".to_owned());
+                }
+                Ok(summary) if !summary.synced => {
+                    return Err("the node's pods are not listed yet".to_owned());
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            let identity = self.identities.borrow();
+            match identity.as_ref().map(|identity| identity.expiry) {
+                None => Err("there is no certificate yet".to_owned()),
+                Some(expiry) if expiry <= SystemTime::now() => {
+                    Err("the certificate has ended".to_owned())
+                }
+                Some(_) => Ok(()),
             }
         })
     }

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod duration;
+pub mod identity;
 pub mod interaction;
 pub mod metadata;
 pub mod notice;

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::tls::{Acceptor, Refusals};
+
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -29,6 +31,15 @@ pub struct Limits {
     pub concurrent: usize,
     /// How long requests in hand may go on when the process stops.
     pub drain: Duration,
+}
+
+/// How a server speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its certificate, and whom it lets in. Both may change while it serves.
+    pub config: RustlsConfig,
+    /// To count whom it does not let in.
+    pub refusals: Refusals,
 }
 
 /// The largest head of a request in bytes.
@@ -91,7 +102,7 @@ async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> 
 /// When the address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
-    tls: Option<RustlsConfig>,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
@@ -110,7 +121,9 @@ pub async fn serve(
     let serving = async {
         match tls {
             Some(tls) => {
-                let mut server = axum_server::bind_rustls(address, tls).handle(handle);
+                let mut server = axum_server::bind_rustls(address, tls.config)
+                    .map(|inner| Acceptor::new(inner, tls.refusals))
+                    .handle(handle);
                 bound_head(server.http_builder());
                 server.serve(service).await
             }

@@ -1,5 +1,5 @@
 //! What every process of Curfew's in a cluster shares and what has nothing to do with pods: its log,
-//! its signals and tasks, its client of the API server, bounded HTTP servers and the plain
+//! its signals and tasks, its client of the API server, bounded HTTP servers, mutual TLS and the plain
 //! port for metrics and health.
 #![warn(missing_docs)]
 
@@ -9,3 +9,4 @@ pub mod http;
 pub mod logging;
 pub mod ops;
 pub mod tasks;
+pub mod tls;

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use curfew_core::{duration, terms::DefaultTerms};
 use curfew_runtime::logging::LogArgs;
 
-use crate::configuration::TIMEOUT;
+use crate::{configuration::TIMEOUT, identity::Lifetimes};
 
 /// Curfew's admission webhook: admits exec, attach, port-forward and debug once they are recorded
 #[derive(Debug, Clone, Parser)]
@@ -48,6 +48,15 @@ pub struct Args {
     /// How long requests are still served after SIGTERM, until no API server sends any more
     #[arg(long, env = "CURFEW_DRAIN", default_value = "10s", value_parser = duration::parse)]
     pub drain: Duration,
+    /// How long certificates last, those of the agents included; each is renewed after two thirds of it
+    #[arg(long, env = "CURFEW_CERTIFICATE_LIFETIME", default_value = "24h", value_parser = lasting)]
+    pub certificate_lifetime: Duration,
+    /// How long the CA lasts; it is exchanged after two thirds of it
+    #[arg(long, env = "CURFEW_CA_LIFETIME", default_value = "8760h", value_parser = lasting)]
+    pub ca_lifetime: Duration,
+    /// How long a new CA is trusted everywhere before certificates are issued by it
+    #[arg(long, env = "CURFEW_CA_OVERLAP", default_value = "5m", value_parser = whole_seconds)]
+    pub ca_overlap: Duration,
     /// The log
     #[command(flatten)]
     pub log: LogArgs,
@@ -83,6 +92,17 @@ pub struct OverBudget {
     sum: Duration,
 }
 
+/// The CA would end before it could be exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--ca-lifetime is {given:?}; with this --certificate-lifetime and this --ca-overlap it has to be \
+     {least:?} at least, so that the CA can be exchanged before it ends"
+)]
+pub struct ShortLived {
+    least: Duration,
+    given: Duration,
+}
+
 impl Args {
     /// The budgets of an admission's steps.
     ///
@@ -106,6 +126,28 @@ impl Args {
         }
     }
 
+    /// How long certificates and CA last.
+    ///
+    /// # Errors
+    /// When the CA would end while certificates of it are in use.
+    pub fn lifetimes(&self) -> Result<Lifetimes, ShortLived> {
+        let lifetimes = Lifetimes {
+            certificate: self.certificate_lifetime,
+            authority: self.ca_lifetime,
+            overlap: self.ca_overlap,
+        };
+        // The last third of its life is what the exchange has: it is trusted for as long as it takes until
+        // the next one issues, and then until its last certificate has ended.
+        let exchange = (lifetimes.overlap * 2).saturating_add(lifetimes.certificate);
+        match exchange <= lifetimes.authority / 3 {
+            true => Ok(lifetimes),
+            false => Err(ShortLived {
+                least: exchange * 3,
+                given: lifetimes.authority,
+            }),
+        }
+    }
+
     /// The terms where no policy says otherwise.
     pub fn terms(&self) -> DefaultTerms {
         DefaultTerms {
@@ -113,6 +155,15 @@ impl Args {
             max_extension: self.default_max_extension,
             max_hold: self.default_max_hold,
         }
+    }
+}
+
+/// What is shorter would be renewed all the time.
+fn lasting(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(10);
+    match whole_seconds(text)? {
+        length if length < LEAST => Err(format!("{text:?} is shorter than {LEAST:?}")),
+        length => Ok(length),
     }
 }
 
@@ -153,10 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn a_ca_outlives_what_it_issues() {
+        let lifetimes = parse(&[]).unwrap().lifetimes().unwrap();
+        assert_eq!(lifetimes.certificate, Duration::from_secs(24 * 3600));
+        let short = |ca: &str| parse(&[ca, "--certificate-lifetime=10s", "--ca-overlap=1s"]);
+        assert!(short("--ca-lifetime=36s").unwrap().lifetimes().is_ok());
+        let error = short("--ca-lifetime=35s").unwrap().lifetimes().unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("--ca-lifetime is 35s") && error.contains("36s at least"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_with_a_flag_is_said() {
         for (flag, problem) in [
             ("--default-ttl=1d", "its unit is none of"),
             ("--default-ttl=1500ms", "parts of a second"),
+            ("--certificate-lifetime=9s", "shorter than 10s"),
             ("--unrecorded=maybe", "possible values"),
         ] {
             let error = parse(&[flag]).unwrap_err().to_string();

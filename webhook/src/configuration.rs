@@ -42,7 +42,7 @@ pub struct Installation {
     pub namespace: String,
     /// Its UID.
     pub namespace_uid: String,
-    /// The CA of the webhook's certificate (PEM).
+    /// The CAs of the webhook's certificate (PEM).
     pub ca: String,
 }
 
@@ -244,6 +244,12 @@ fn webhook<'a>(
         .iter()
         .flatten()
         .find(|webhook| webhook.name == name)
+}
+
+/// Whom the API server trusts by this configuration (PEM).
+pub fn trusted(configuration: &ValidatingWebhookConfiguration) -> Option<String> {
+    let first = configuration.webhooks.as_ref()?.first()?;
+    String::from_utf8(first.client_config.ca_bundle.clone()?.0).ok()
 }
 
 /// Whether another release wrote this configuration and not this one. While an update of Curfew is

@@ -2,19 +2,35 @@
 //!
 //! Owns the connections to the agents and the time that all of it may take. An agent's good answer
 //! means that the interaction is on its disk. What to do without one is for [`crate::recording`].
+//!
+//! Where an agent is to be reached comes from an EndpointSlice, which follows the labels of pods. Who it is
+//! comes from its certificate, which names its node: whoever else is found at the address is told nothing.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use curfew_core::{Notice, Receipt, notice, text::cut};
+use curfew_core::{Notice, Receipt, identity, notice, text::cut};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use jiff::Timestamp;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::sync::watch;
 
-use curfew_runtime::explain;
+use curfew_runtime::{
+    explain,
+    tls::{Refusals, refusal},
+};
+
+use crate::{agents::Agents, identity::Identities};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -25,79 +41,176 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Why an agent could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// No agent is known there that takes notices.
+    #[error("none is ready on {0}")]
+    None(String),
+    /// This replica cannot say yet who it is.
+    #[error("this replica has no certificate yet")]
+    NoIdentity,
+    /// No certificate can name the agent.
+    #[error("a certificate cannot have the name {0}")]
+    Name(String),
     /// It took too long.
-    #[error("no answer within {0:?}")]
-    Late(Duration),
+    #[error("{0}: no answer within {1:?}")]
+    Late(SocketAddr, Duration),
     /// The connection could not be made, or broke.
-    #[error("{0}")]
-    Connection(String),
+    #[error("{0}: {1}")]
+    Connection(SocketAddr, String),
     /// It answered that it did not take the notice.
-    #[error("answered with status {status}: {text}")]
+    #[error("{agent}: answered with status {status}: {text}")]
     Refused {
+        /// Where it was asked.
+        agent: SocketAddr,
         /// The HTTP status.
         status: u16,
         /// What it said, cut.
         text: String,
     },
     /// It answered something that is no receipt.
-    #[error("answered with no receipt: {0}")]
-    Answer(serde_json::Error),
+    #[error("{0}: answered with no receipt: {1}")]
+    Answer(SocketAddr, serde_json::Error),
 }
 
+type AgentClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// Tells agents.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it holds private keys")]
 pub struct Forwarder {
-    client: Client<HttpConnector, Full<Bytes>>,
+    agents: watch::Receiver<Agents>,
+    identities: Identities,
+    refusals: Refusals,
     within: Duration,
+    connections: Arc<Mutex<Connections>>,
+}
+
+/// A client for each agent, with which connections are kept alive. An agent that has another address, and
+/// all of them when there is another certificate or another CA, get new ones; what is under way with the
+/// old ones is finished.
+#[derive(Default)]
+struct Connections {
+    config: Option<Arc<ClientConfig>>,
+    clients: HashMap<String, (SocketAddr, AgentClient)>,
 }
 
 impl Forwarder {
-    /// One that gives an agent so much time, connecting included.
-    pub fn new(within: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(within));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { client, within }
+    /// One that finds the agents in this map, shows this identity, and gives an agent so much time,
+    /// connecting included.
+    pub fn new(
+        agents: watch::Receiver<Agents>,
+        identities: Identities,
+        within: Duration,
+        refusals: Refusals,
+    ) -> Self {
+        Self {
+            agents,
+            identities,
+            refusals,
+            within,
+            connections: Arc::default(),
+        }
     }
 
-    /// Tells the agent all these interactions with one pod, each with the time at which it is sent, and
-    /// returns its last receipt; none when there was nothing to tell.
+    /// Tells the agent of this node all these interactions with one pod, each with the time at which it is
+    /// sent, and returns its last receipt; none when there was nothing to tell.
     ///
     /// # Errors
     /// When the agent does not say of each that it was stored. Some may have been; recording them
     /// again elsewhere does no harm.
-    pub async fn tell(
-        &self,
-        agent: SocketAddr,
-        notices: Vec<Notice>,
-    ) -> Result<Option<Receipt>, Failure> {
+    pub async fn tell(&self, node: &str, notices: Vec<Notice>) -> Result<Option<Receipt>, Failure> {
+        let (agent, client) = self.client(node)?;
         let telling = async {
             let mut last = None;
             for mut notice in notices {
                 notice.sent = Some(Timestamp::now());
-                last = Some(self.post(agent, &notice).await?);
+                last = Some(self.post(agent, &client, &notice).await?);
             }
             Ok(last)
         };
         match tokio::time::timeout(self.within, telling).await {
             Ok(told) => told,
-            Err(_) => Err(Failure::Late(self.within)),
+            Err(_) => Err(Failure::Late(agent, self.within)),
         }
     }
 
-    async fn post(&self, agent: SocketAddr, notice: &Notice) -> Result<Receipt, Failure> {
-        let broken = |error: &dyn std::error::Error| Failure::Connection(explain::causes(error));
-        let body = serde_json::to_vec(notice).map_err(Failure::Answer)?;
-        let request = axum::http::Request::post(format!("http://{agent}{}", notice::PATH))
+    /// Where the agent of this node is, and how it is called.
+    fn client(&self, node: &str) -> Result<(SocketAddr, AgentClient), Failure> {
+        let config = self
+            .identities
+            .borrow()
+            .as_ref()
+            .map(|identity| identity.calling.clone());
+        let config = config.ok_or(Failure::NoIdentity)?;
+        let agents = self.agents.borrow().clone();
+        let agent = agents.get(node).copied();
+        let agent = agent.ok_or_else(|| Failure::None(node.to_owned()))?;
+        // Held by nobody that can panic; and what is in it could be thrown away at any time.
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !connections
+            .config
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &config))
+        {
+            *connections = Connections {
+                config: Some(config.clone()),
+                clients: HashMap::new(),
+            };
+        }
+        if let Some((address, client)) = connections.clients.get(node)
+            && *address == agent
+        {
+            return Ok((agent, client.clone()));
+        }
+        // Nodes come and go.
+        connections
+            .clients
+            .retain(|node, _| agents.contains_key(node));
+        let client = self.connect(node, &config)?;
+        let entry = (agent, client.clone());
+        connections.clients.insert(node.to_owned(), entry);
+        Ok((agent, client))
+    }
+
+    fn connect(&self, node: &str, config: &Arc<ClientConfig>) -> Result<AgentClient, Failure> {
+        let name = identity::agent(node);
+        let name = ServerName::try_from(name.clone()).map_err(|_| Failure::Name(name))?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(self.within));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(ClientConfig::clone(config))
+            .https_only()
+            .with_server_name_resolver(FixedServerNameResolver::new(name))
+            .enable_http1()
+            .wrap_connector(connector);
+        Ok(Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector))
+    }
+
+    async fn post(
+        &self,
+        agent: SocketAddr,
+        client: &AgentClient,
+        notice: &Notice,
+    ) -> Result<Receipt, Failure> {
+        let broken = |error: &(dyn std::error::Error + 'static)| {
+            if let Some(refusal) = refusal(error) {
+                self.refusals.count(refusal);
+            }
+            Failure::Connection(agent, explain::causes(error))
+        };
+        let body = serde_json::to_vec(notice).map_err(|error| Failure::Answer(agent, error))?;
+        let request = axum::http::Request::post(format!("https://{agent}{}", notice::PATH))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| broken(&error))?;
-        let response = self
-            .client
+        let response = client
             .request(request)
             .await
             .map_err(|error| broken(&error))?;
@@ -109,10 +222,11 @@ impl Forwarder {
             .to_bytes();
         if !status.is_success() {
             return Err(Failure::Refused {
+                agent,
                 status: status.as_u16(),
                 text: cut(String::from_utf8_lossy(&answer).trim(), 200).into_owned(),
             });
         }
-        serde_json::from_slice(&answer).map_err(Failure::Answer)
+        serde_json::from_slice(&answer).map_err(|error| Failure::Answer(agent, error))
     }
 }

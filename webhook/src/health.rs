@@ -5,13 +5,13 @@ use prometheus::proto::MetricFamily;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents::Agents, certificate::Identity, metrics::Metrics, policies::Rules};
+use crate::{agents::Agents, identity::Identities, metrics::Metrics, policies::Rules};
 
 /// The state of the process, as far as it is told.
 pub(crate) struct Health {
     pub(crate) metrics: Metrics,
     pub(crate) agents: watch::Receiver<Agents>,
-    pub(crate) identity: watch::Receiver<Option<Identity>>,
+    pub(crate) identities: Identities,
     pub(crate) rules: Rules,
     /// From when on requests are served by the flags, should the policies still not be known.
     pub(crate) without_policies: Instant,
@@ -29,7 +29,7 @@ impl Ops for Health {
         // registration, which in turn waits until this replica is ready and can be reached.
         let ready = if self.stop.is_cancelled() {
             Err("stopping".to_owned())
-        } else if self.identity.borrow().is_none() {
+        } else if self.identities.borrow().is_none() {
             Err("has no certificate yet".to_owned())
         } else if !self.rules.are_known() && Instant::now() < self.without_policies {
             // Bounded, because where policies cannot be read nobody's exec is to be stopped for it.

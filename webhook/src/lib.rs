@@ -13,33 +13,32 @@ pub mod admission;
 pub mod agents;
 pub mod answer;
 pub mod args;
-pub mod certificate;
 pub mod configuration;
 pub mod fallback;
 pub mod forward;
 pub mod guard;
 mod health;
+pub mod identity;
 pub mod metrics;
 pub mod placement;
 pub mod policies;
 pub mod recording;
 pub mod registration;
 pub mod review;
+mod watching;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum_server::tls_rustls::RustlsConfig;
 use curfew_runtime::{
     client,
-    http::{self, Limits},
+    http::{self, Limits, Tls},
     ops,
     tasks::Tasks,
 };
-use kube::Client;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -47,8 +46,9 @@ use crate::{
     admission::Admission,
     agents::Agents,
     args::Args,
-    certificate::{Authority, Failure, Identity},
+    forward::Forwarder,
     health::Health,
+    identity::{Identities, Identity},
     metrics::Metrics,
     recording::Recorder,
     registration::Registration,
@@ -58,8 +58,6 @@ use crate::{
 const FINISH: Duration = configuration::TIMEOUT;
 /// How long a replica that has just started waits for the policies before it serves without them.
 const POLICIES: Duration = Duration::from_secs(10);
-/// Between two attempts to get a certificate.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the webhook until it is told to stop.
 ///
@@ -67,15 +65,22 @@ const RETRY: Duration = Duration::from_secs(2);
 /// When it cannot start, or a part of it fails.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let budgets = args.budgets()?;
+    let lifetimes = args.lifetimes()?;
     // The client of the API server takes the process's provider; there must be exactly one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client::connect().await?;
     let metrics = Metrics::new().context("cannot make metrics")?;
     let (known_agents, agents) = watch::channel(Agents::default());
-    let (certified, identity) = watch::channel(None);
+    let (new_identities, identities) = watch::channel(None);
     let (rules, keeper) = policies::rules(args.terms());
+    let forwarder = Forwarder::new(
+        agents.clone(),
+        identities.clone(),
+        budgets.agent,
+        metrics.refusals.clone(),
+    );
     let admission = Arc::new(Admission {
-        recorder: Recorder::new(client.clone(), agents.clone(), budgets, metrics.clone()),
+        recorder: Recorder::new(client.clone(), forwarder, budgets, metrics.clone()),
         client: client.clone(),
         rules: rules.clone(),
         unrecorded: args.unrecorded,
@@ -95,7 +100,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Arc::new(Health {
                 metrics: metrics.clone(),
                 agents,
-                identity: identity.clone(),
+                identities: identities.clone(),
                 rules,
                 without_policies: Instant::now() + POLICIES,
                 stop: stop.clone(),
@@ -113,20 +118,45 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
     );
     tasks.spawn("policies", keeper.run(client.clone(), drained.clone()));
+    tasks.spawn("identity", {
+        let keeper = identity::keeper::Keeper {
+            client: client.clone(),
+            namespace: args.namespace.clone(),
+            lifetimes,
+            metrics: metrics.clone(),
+        };
+        keeper.run(new_identities, drained.clone())
+    });
     tasks.spawn(
-        "certificate",
-        certify(
+        "trust",
+        identity::publication::run(
             client.clone(),
             args.namespace.clone(),
-            metrics.clone(),
-            certified,
+            identities.clone(),
             drained.clone(),
         ),
     );
-    tasks.spawn("admission", {
-        let (identity, drained, listen) = (identity.clone(), drained.clone(), args.listen);
+    tasks.spawn("signer", {
+        let signer = identity::signer::Signer {
+            client: client.clone(),
+            namespace: args.namespace.clone(),
+            identities: identities.clone(),
+            life: lifetimes.certificate,
+            metrics: metrics.clone(),
+        };
+        let (identities, drained) = (identities.clone(), drained.clone());
         async move {
-            let Some(identity) = first(identity, &drained).await else {
+            match first(identities, &drained).await {
+                Some(_) => signer.run(drained).await,
+                None => Ok(()),
+            }
+        }
+    });
+    tasks.spawn("admission", {
+        let (identities, drained, listen) = (identities.clone(), drained.clone(), args.listen);
+        let refusals = metrics.refusals.clone();
+        async move {
+            let Some(identity) = first(identities, &drained).await else {
                 return Ok(());
             };
             let limits = Limits {
@@ -136,19 +166,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 drain: FINISH,
             };
             let router = admission::router(admission);
-            http::serve(listen, Some(identity.tls), router, limits, drained).await
+            let tls = Tls {
+                config: identity.serving,
+                refusals,
+            };
+            http::serve(listen, Some(tls), router, limits, drained).await
         }
     });
     tasks.spawn("registration", {
         let (namespace, stop) = (args.namespace.clone(), stop.clone());
         async move {
-            let Some(identity) = first(identity, &stop).await else {
+            if first(identities.clone(), &stop).await.is_none() {
                 return Ok(());
-            };
+            }
             let registration = Registration {
                 client,
                 namespace,
-                authority: identity.authority,
+                identities,
                 metrics,
             };
             registration.run(stop).await
@@ -171,54 +205,10 @@ async fn drain(
     Ok(())
 }
 
-/// The certificate, once there is one; none when the process stops first.
-async fn first(
-    mut identity: watch::Receiver<Option<Identity>>,
-    stop: &CancellationToken,
-) -> Option<Identity> {
+/// The identity, once there is one; none when the process stops first.
+async fn first(mut identities: Identities, stop: &CancellationToken) -> Option<Identity> {
     tokio::select! {
         () = stop.cancelled() => None,
-        found = identity.wait_for(Option::is_some) => found.ok()?.clone(),
+        found = identities.wait_for(Option::is_some) => found.ok()?.clone(),
     }
-}
-
-/// Gets a certificate and renews it until `stop`.
-async fn certify(
-    client: Client,
-    namespace: String,
-    metrics: Metrics,
-    certified: watch::Sender<Option<Identity>>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let authority = loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            agreed = Authority::agreed(&client, &namespace) => match agreed {
-                Ok(authority) => break Arc::new(authority),
-                Err(error @ Failure::Api(..)) => {
-                    tracing::warn!(event = "no-certificate", %error, "trying again");
-                }
-                Err(error) => return Err(error.into()),
-            },
-        }
-        // Also woken by the end of the process.
-        let _ = timeout(RETRY, stop.cancelled()).await;
-    };
-    let (config, expiry) = authority.issue(&namespace)?;
-    let tls = RustlsConfig::from_config(config);
-    metrics.certificate(expiry);
-    certified.send_replace(Some(Identity {
-        authority: authority.clone(),
-        tls: tls.clone(),
-    }));
-    while timeout(certificate::renewal(), stop.cancelled())
-        .await
-        .is_err()
-    {
-        let (config, expiry) = authority.issue(&namespace)?;
-        tls.reload_from_config(config);
-        metrics.certificate(expiry);
-        tracing::info!(event = "certificate-renewed");
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use curfew_core::{Exemption, Kind};
+use curfew_runtime::tls::Refusals;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     proto::MetricFamily,
@@ -141,6 +142,11 @@ pub struct Metrics {
     policies_known: IntGauge,
     registered: IntGauge,
     certificate_expiry: Gauge,
+    authority_expiry: Gauge,
+    certified: IntCounterVec,
+    /// Agents that were not talked to, because they are not who they should be, and clients that were
+    /// not let in.
+    pub refusals: Refusals,
 }
 
 impl Metrics {
@@ -210,6 +216,24 @@ impl Metrics {
             "curfew_webhook_certificate_expiry_timestamp_seconds",
             "When the serving certificate ends; it is renewed after two thirds of its life",
         )?;
+        let authority_expiry = Gauge::new(
+            "curfew_webhook_ca_expiry_timestamp_seconds",
+            "When the CA ends; it is exchanged after two thirds of its life",
+        )?;
+        let certified = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_agent_certificates_total",
+                "Requests of agents for a certificate that this replica answered, by answer",
+            ),
+            &["result"],
+        )?;
+        for result in ["issued", "denied"] {
+            certified.with_label_values(&[result]);
+        }
+        let refusals = Refusals::new(
+            "curfew_webhook_refused_peers_total",
+            "Connections with agents or clients that were given up because of a certificate, by reason",
+        )?;
         let build = IntGaugeVec::new(
             Opts::new("curfew_webhook_build_info", "The release, as labels of a 1"),
             &["version"],
@@ -245,6 +269,9 @@ impl Metrics {
         registry.register(Box::new(agents.clone()))?;
         registry.register(Box::new(registered.clone()))?;
         registry.register(Box::new(certificate_expiry.clone()))?;
+        registry.register(Box::new(authority_expiry.clone()))?;
+        registry.register(Box::new(certified.clone()))?;
+        registry.register(Box::new(refusals.collector()))?;
         registry.register(Box::new(build))?;
         Ok(Self {
             registry,
@@ -258,6 +285,9 @@ impl Metrics {
             policies_known,
             registered,
             certificate_expiry,
+            authority_expiry,
+            certified,
+            refusals,
         })
     }
 
@@ -298,9 +328,18 @@ impl Metrics {
 
     /// There is a certificate that ends then.
     pub fn certificate(&self, expiry: SystemTime) {
-        let since = expiry.duration_since(SystemTime::UNIX_EPOCH);
-        self.certificate_expiry
-            .set(since.map_or(0.0, |since| since.as_secs_f64()));
+        self.certificate_expiry.set(seconds(expiry));
+    }
+
+    /// There is a CA that ends then.
+    pub fn authority(&self, expiry: SystemTime) {
+        self.authority_expiry.set(seconds(expiry));
+    }
+
+    /// An agent's request for a certificate was answered, with one or not.
+    pub fn certified(&self, issued: bool) {
+        let result = if issued { "issued" } else { "denied" };
+        self.certified.with_label_values(&[result]).inc();
     }
 
     /// All of them, with the gauges read from the state.
@@ -333,4 +372,9 @@ impl Metrics {
             .map(|metric| metric.get_counter().get_value())
             .sum()
     }
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }

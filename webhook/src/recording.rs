@@ -6,10 +6,8 @@
 use curfew_core::{Known, Notice, PodId, notice};
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::watch;
 
 use crate::{
-    agents::Agents,
     args::Budgets,
     fallback,
     forward::Forwarder,
@@ -25,7 +23,6 @@ use crate::{
 )]
 pub struct Recorder {
     client: Client,
-    agents: watch::Receiver<Agents>,
     forwarder: Forwarder,
     budgets: Budgets,
     metrics: Metrics,
@@ -64,17 +61,11 @@ pub enum Failure {
 }
 
 impl Recorder {
-    /// One that finds the agents in this map.
-    pub fn new(
-        client: Client,
-        agents: watch::Receiver<Agents>,
-        budgets: Budgets,
-        metrics: Metrics,
-    ) -> Self {
+    /// One that tells agents by this forwarder.
+    pub fn new(client: Client, forwarder: Forwarder, budgets: Budgets, metrics: Metrics) -> Self {
         Self {
             client,
-            agents,
-            forwarder: Forwarder::new(budgets.agent),
+            forwarder,
             budgets,
             metrics,
         }
@@ -128,8 +119,6 @@ impl Recorder {
         known: &[Known],
     ) -> Result<Option<Timestamp>, String> {
         let node = pod.node().ok_or("the pod is on no node yet")?;
-        let address = self.agents.borrow().get(node).copied();
-        let address = address.ok_or_else(|| format!("none is ready on {node}"))?;
         let notices: Vec<_> = known
             .iter()
             .map(|known| Notice {
@@ -142,9 +131,9 @@ impl Recorder {
             })
             .collect();
         let _timer = self.metrics.forwarding();
-        match self.forwarder.tell(address, notices).await {
+        match self.forwarder.tell(node, notices).await {
             Ok(receipt) => Ok(receipt.and_then(|receipt| receipt.eviction_time)),
-            Err(failure) => Err(format!("{address}: {failure}")),
+            Err(failure) => Err(failure.to_string()),
         }
     }
 }

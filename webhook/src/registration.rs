@@ -5,12 +5,9 @@
 //! Curfew's namespace is being deleted, so that neither the installation nor the removal of Curfew
 //! stops anybody. What stands in it is for [`crate::configuration`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use k8s_openapi::{
     api::{
         admissionregistration::v1::ValidatingWebhookConfiguration,
@@ -21,10 +18,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, watch_object},
-    },
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,10 +26,11 @@ use curfew_runtime::explain;
 
 use crate::{
     answer,
-    certificate::Authority,
     configuration::{self, Installation, NAME, PROBE_LABEL},
     fallback::MANAGER,
+    identity::Identities,
     metrics::Metrics,
+    watching::watched,
 };
 
 const CALL: Duration = Duration::from_secs(10);
@@ -57,8 +51,8 @@ pub struct Registration {
     pub client: Client,
     /// The namespace of Curfew.
     pub namespace: String,
-    /// Who the API server is to trust.
-    pub authority: Arc<Authority>,
+    /// Whom the API server is to trust.
+    pub identities: Identities,
     /// To count.
     pub metrics: Metrics,
 }
@@ -69,12 +63,6 @@ enum Obstacle {
     /// Curfew is being removed: it is not to be written any more.
     #[error("Curfew is being removed")]
     Removal,
-    /// Another CA is agreed upon: this process has to start anew with it.
-    #[error(
-        "the CA in Secret {} is not the one that this process started with",
-        crate::certificate::SECRET
-    )]
-    OtherAuthority,
     /// Something that may pass.
     #[error("{0}")]
     Passing(String),
@@ -84,7 +72,7 @@ impl Registration {
     /// Writes the configuration and keeps it as it should be until `stop`.
     ///
     /// # Errors
-    /// When the process has to start anew, with a CA that others agreed upon meanwhile.
+    /// When the watches end, which they do not by themselves.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -99,8 +87,9 @@ impl Registration {
 
     /// Keeps the configuration, until there is a reason not to.
     async fn keep(&self) -> Obstacle {
-        let mut configurations = watched(watch_object(self.configurations(), NAME));
-        let mut namespaces = watched(watch_object(self.namespaces(), &self.namespace));
+        let mut configurations = watched(self.configurations(), NAME);
+        let mut namespaces = watched(self.namespaces(), &self.namespace);
+        let mut identities = self.identities.clone();
         let mut repair_not_before = Instant::now();
         let mut repair_due: Option<Instant> = Some(repair_not_before);
         let mut wanted = None;
@@ -130,6 +119,13 @@ impl Registration {
                     // What comes first may be older than what this replica has just written: it is
                     // looked at once more before anything is done.
                     repair_due = (!right).then(|| repair_not_before.max(Instant::now() + SETTLE));
+                }
+                Ok(()) = identities.changed() => {
+                    let trusted = wanted.as_ref().and_then(configuration::trusted);
+                    // Most changes are of certificates alone.
+                    if trusted.is_some() && trusted != self.bundle() {
+                        repair_due = Some(Instant::now());
+                    }
                 }
                 Some(namespace) = namespaces.next() => {
                     if namespace.is_none_or(|namespace| is_going(&namespace)) {
@@ -170,19 +166,12 @@ impl Registration {
         let namespace = namespace
             .filter(|namespace| !is_going(namespace))
             .ok_or(Obstacle::Removal)?;
-        match self
-            .authority
-            .is_agreed(&self.client, &self.namespace)
-            .await
-        {
-            Ok(true) => {}
-            Ok(false) => return Err(Obstacle::OtherAuthority),
-            Err(failure) => return Err(Obstacle::Passing(failure.to_string())),
-        }
+        let ca = self.bundle();
+        let ca = ca.ok_or_else(|| Obstacle::Passing("there is no CA yet".to_owned()))?;
         let installation = Installation {
             namespace: self.namespace.clone(),
             namespace_uid: namespace.metadata.uid.unwrap_or_default(),
-            ca: self.authority.certificate.clone(),
+            ca,
         };
         let full = installation.full();
         let before = call(self.configurations().get_opt(NAME)).await?;
@@ -269,6 +258,14 @@ impl Registration {
         }
     }
 
+    /// Whom the API server is to trust, in PEM.
+    fn bundle(&self) -> Option<String> {
+        let identity = self.identities.borrow();
+        identity
+            .as_ref()
+            .map(|identity| identity.authorities.bundle())
+    }
+
     fn configurations(&self) -> Api<ValidatingWebhookConfiguration> {
         Api::all(self.client.clone())
     }
@@ -276,25 +273,6 @@ impl Registration {
     fn namespaces(&self) -> Api<Namespace> {
         Api::all(self.client.clone())
     }
-}
-
-/// A watch that never ends and leaves out its own troubles, which it only logs.
-fn watched<K: Send + 'static>(
-    stream: impl futures::Stream<Item = watcher::Result<Option<K>>> + Send + 'static,
-) -> BoxStream<'static, Option<K>> {
-    stream
-        .default_backoff()
-        .filter_map(|item| async {
-            item.inspect_err(|error| {
-                tracing::debug!(
-                    event = "registration-watch",
-                    error = explain::watch(error),
-                    "trying again"
-                );
-            })
-            .ok()
-        })
-        .boxed()
 }
 
 fn is_going(namespace: &Namespace) -> bool {

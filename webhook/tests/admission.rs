@@ -112,6 +112,18 @@ async fn recorded_on_the_pod_when_the_agent_is_down_slow_or_refuses() {
 }
 
 #[tokio::test]
+async fn who_only_claims_to_be_the_agent_is_told_nothing() {
+    for (agent, reason) in [(Agent::Elsewhere, "name"), (Agent::Foreign, "untrusted")] {
+        let script = Script::start(agent, Api::default()).await;
+        let answer = script.admit(exec()).await;
+        assert_eq!(answer["response"]["allowed"], true, "{agent:?}");
+        assert!(script.notices().is_empty(), "{agent:?}");
+        assert_eq!(script.counted("recorded_total", "where", "metadata"), 1.0);
+        assert_eq!(script.counted("refused_peers_total", "reason", reason), 1.0);
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_changed_meanwhile_is_read_again() {
     let script = Script::start(
         Agent::None,

@@ -8,7 +8,8 @@ use std::{
     process::Command,
 };
 
-use crate::process::{Agent, Host, NO_API_SERVER, NOBODY, eventually, notice};
+use crate::api::ApiServer;
+use crate::process::{Agent, Host, NOBODY, eventually, notice};
 
 /// A small file system of its own.
 struct Tmpfs(PathBuf);
@@ -80,7 +81,8 @@ fn assert_holds<'a>(agent: &Agent<'_>, uids: impl IntoIterator<Item = &'a String
 fn a_full_disk_refuses_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let tmpfs = Tmpfs::mount(&folder.path().join("disk"), "size=4m");
-    let host = Host::new(folder.path(), &tmpfs.0.join("store"), NO_API_SERVER);
+    let api = ApiServer::start();
+    let host = Host::new(folder.path(), &tmpfs.0.join("store"), &api);
     let agent = host.start(None);
     tell_until_taken(&agent, "first");
     let filler = tmpfs.0.join("filler");
@@ -106,7 +108,8 @@ fn a_full_disk_refuses_and_loses_nothing() {
 fn a_read_only_disk_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let tmpfs = Tmpfs::mount(&folder.path().join("disk"), "size=4m,ro");
-    let host = Host::new(folder.path(), &tmpfs.0.join("store"), NO_API_SERVER);
+    let api = ApiServer::start();
+    let host = Host::new(folder.path(), &tmpfs.0.join("store"), &api);
     let agent = host.start(None);
     assert!(tell_until_refused(&agent, "read-only").is_empty());
     tmpfs.remount("rw");
@@ -117,7 +120,8 @@ fn a_read_only_disk_is_waited_for() {
 fn a_folder_of_another_owner_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let host = Host::new(folder.path(), &folder.path().join("store"), NO_API_SERVER);
+    let api = ApiServer::start();
+    let host = Host::new(folder.path(), &folder.path().join("store"), &api);
     let agent = host.start(Some(NOBODY));
     assert!(tell_until_refused(&agent, "foreign").is_empty());
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();

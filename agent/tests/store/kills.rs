@@ -141,7 +141,7 @@ struct Torturer {
 impl Torturer {
     /// Kills agents of one store, so many times.
     fn torture_a_store(&mut self, folder: &Path, rounds: u32) -> Result<(), String> {
-        let host = Host::new(folder, &folder.join("store"), self.api.address);
+        let host = Host::new(folder, &folder.join("store"), &self.api);
         let books = Mutex::new(Books::default());
         let mut was_open = false;
         let mut randoms = self.random.fork();
@@ -201,6 +201,7 @@ impl Torturer {
         random: &mut Rng,
     ) -> Result<bool, String> {
         self.check(agent, books, random)?;
+        agent.wait_until_it_takes_notices();
         let killed = AtomicBool::new(false);
         thread::scope(|scope| {
             let clients = [(); CLIENTS].map(|()| {

@@ -1,19 +1,30 @@
 //! A real agent process, and what one can ask of it.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use crate::api::{ApiServer, DAY};
 use curfew_agent::inspect::Holdings;
 use curfew_core::{Action, Interaction, Kind, Known, Notice, PodId, Receipt, Terms, notice};
+use curfew_runtime::tls::Refusals;
+use curfew_webhook::{
+    forward::{Failure, Forwarder},
+    identity::Identity,
+};
 use jiff::Timestamp;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::watch,
+};
 
 pub(crate) const NODE: &str = "node-1";
 
@@ -21,9 +32,8 @@ pub(crate) const NODE: &str = "node-1";
 pub(crate) const NOBODY: u32 = 65534;
 
 const SIGKILL: i32 = 9;
-
-/// An API server that does not exist.
-pub(crate) const NO_API_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What the agent logs first of all, and once its store is open.
 const STARTING: &str = "starting";
@@ -35,23 +45,27 @@ pub(crate) struct Host {
     kubeconfig: PathBuf,
     log: PathBuf,
     listen: [SocketAddr; 3],
+    webhook: Identity,
+    runtime: Runtime,
 }
 
 pub(crate) struct Agent<'a> {
     host: &'a Host,
     child: Mutex<Child>,
     http: ureq::Agent,
+    forwarder: Forwarder,
 }
 
 impl Host {
     /// `folder` is for the test's files, `store` is the agent's folder.
-    pub(crate) fn new(folder: &Path, store: &Path, api_server: SocketAddr) -> Self {
+    pub(crate) fn new(folder: &Path, store: &Path, api_server: &ApiServer) -> Self {
         let kubeconfig = folder.join("kubeconfig");
         let text = format!(
             "{{apiVersion: v1, kind: Config, current-context: none, \
-              clusters: [{{name: none, cluster: {{server: 'http://{api_server}'}}}}], \
+              clusters: [{{name: none, cluster: {{server: 'http://{}'}}}}], \
               users: [{{name: none, user: {{}}}}], \
-              contexts: [{{name: none, context: {{cluster: none, user: none}}}}]}}"
+              contexts: [{{name: none, context: {{cluster: none, user: none}}}}]}}",
+            api_server.address
         );
         fs::write(&kubeconfig, text).unwrap();
         // Taken together, so that they differ; and not on the address that connections go out from, one of
@@ -62,6 +76,12 @@ impl Host {
             kubeconfig,
             log: folder.join("log"),
             listen: listeners.map(|listener| listener.local_addr().unwrap()),
+            webhook: Identity::new(api_server.authorities.clone(), None, "curfew", DAY).unwrap(),
+            runtime: runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
         }
     }
 
@@ -104,14 +124,19 @@ impl Host {
         }
         // One that is new for each process has no connections to the one before.
         let http = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
+            .timeout_global(Some(ANSWER))
             .http_status_as_error(false)
             .build()
             .into();
+        let agents = HashMap::from([(NODE.to_owned(), self.listen[0])]);
+        let (_, agents) = watch::channel(Arc::new(agents));
+        let (_, identities) = watch::channel(Some(self.webhook.clone()));
+        let refusals = Refusals::new("refused_total", "For tests").unwrap();
         Agent {
             host: self,
             child: Mutex::new(command.spawn().unwrap()),
             http,
+            forwarder: Forwarder::new(agents, identities, ANSWER, refusals),
         }
     }
 
@@ -159,6 +184,13 @@ impl Agent<'_> {
         });
     }
 
+    /// Returns once it has a certificate, without which it takes none.
+    pub(crate) fn wait_until_it_takes_notices(&self) {
+        eventually("the agent takes notices", || {
+            TcpStream::connect(self.host.listen[0]).ok()
+        });
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.host.log()
@@ -166,14 +198,12 @@ impl Agent<'_> {
 
     /// The receipt, or the status and text of the refusal; nothing when there was no answer.
     pub(crate) fn tell(&self, notice: &Notice) -> Option<Result<Receipt, (u16, String)>> {
-        let url = format!("http://{}{}", self.host.listen[0], notice::PATH);
-        let body = serde_json::to_vec(notice).unwrap();
-        let mut answer = self.http.post(&url).send(&body[..]).ok()?;
-        let status = answer.status().as_u16();
-        let text = answer.body_mut().read_to_string().ok()?;
-        match status {
-            200 => Some(Ok(serde_json::from_str(&text).unwrap())),
-            _ => Some(Err((status, text))),
+        let telling = self.forwarder.tell(NODE, vec![notice.clone()]);
+        match self.host.runtime.block_on(telling) {
+            Ok(receipt) => receipt.map(Ok),
+            Err(Failure::Refused { status, text, .. }) => Some(Err((status, text))),
+            Err(Failure::Connection(..) | Failure::Late(..)) => None,
+            Err(other) => panic!("{other}"),
         }
     }
 

@@ -2,25 +2,38 @@
 //! machine, with the rights of any agent of the cluster and no more.
 
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use curfew_cluster::{layout::Checkout, rust_binaries};
-use curfew_core::{Notice, notice};
+use curfew_core::Notice;
 use curfew_e2e::{CURFEW, TestCluster, footprint};
+use curfew_runtime::tls::Refusals;
+use curfew_webhook::{
+    forward::Forwarder,
+    identity::{
+        Identity,
+        secret::{self, Authorities},
+    },
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{Secret, ServiceAccount},
+};
 use kube::{Api, ResourceExt, api::PostParams};
 use nix::{
     sys::signal::{Signal, kill},
@@ -30,6 +43,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
+    sync::watch,
     time::timeout,
 };
 
@@ -47,6 +61,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How many notices are on their way at a time.
 const NOTICES_AT_ONCE: usize = 32;
 const TOKEN_SECONDS: i64 = 3600;
+/// No run takes longer.
+const CERTIFICATE: Duration = Duration::from_secs(3600);
 
 /// A port that nobody listens on at this moment.
 pub(crate) fn free_port(address: impl Into<IpAddr>) -> Result<u16> {
@@ -55,13 +71,13 @@ pub(crate) fn free_port(address: impl Into<IpAddr>) -> Result<u16> {
 }
 
 /// What an agent needs to start, and to start again with the same store.
-#[derive(Debug)]
 pub(crate) struct Setup {
     program: PathBuf,
     node: String,
     notices: SocketAddr,
     metrics: SocketAddr,
     debug: SocketAddr,
+    webhook: Identity,
     // The last: what lies in it is in use until the others are gone.
     scratch: TempDir,
 }
@@ -85,7 +101,10 @@ impl Setup {
             let local = Ipv4Addr::LOCALHOST;
             anyhow::Ok(SocketAddr::from((local, free_port(local)?)))
         };
+        let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), CURFEW);
+        let authorities = Authorities::read(&secrets.get(secret::NAME).await?, CURFEW)?;
         Ok(Self {
+            webhook: Identity::new(Arc::new(authorities), None, CURFEW, CERTIFICATE)?,
             program,
             node: node.name.clone(),
             notices: address()?,
@@ -171,7 +190,6 @@ async fn kubeconfig(cluster: &TestCluster, node: &PretendNode) -> Result<String>
 }
 
 /// A running agent; it is killed when this is dropped.
-#[derive(Debug)]
 pub(crate) struct Agent<'a> {
     setup: &'a Setup,
     child: Child,
@@ -211,13 +229,14 @@ impl Agent<'_> {
 
     /// Tells it of interactions as the webhook does, and returns when it has recorded all of them.
     pub(crate) async fn tell(&self, notices: Vec<Notice>) -> Result<()> {
+        let agents = HashMap::from([(self.setup.node.clone(), self.setup.notices)]);
+        let (_, agents) = watch::channel(Arc::new(agents));
+        let (_, identities) = watch::channel(Some(self.setup.webhook.clone()));
+        let refusals = Refusals::new("refused_total", "Who the agent is not")?;
+        let forwarder = Forwarder::new(agents, identities, LIMIT, refusals);
         stream::iter(notices)
             .map(async |notice: Notice| {
-                let body = serde_json::to_vec(&notice)?;
-                let request = axum::http::Request::post(self.url(self.setup.notices, notice::PATH))
-                    .header("content-type", "application/json")
-                    .body(Full::new(Bytes::from(body)))?;
-                self.send(request).await
+                anyhow::Ok(forwarder.tell(&self.setup.node, vec![notice]).await?)
             })
             .buffer_unordered(NOTICES_AT_ONCE)
             .try_for_each(|_| std::future::ready(Ok(())))

@@ -14,7 +14,10 @@ use axum::{Json, Router, extract::State, routing::post};
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_cluster::layout::HOST_ADDRESS;
 use curfew_e2e::TestCluster;
-use curfew_runtime::http::{self, Limits};
+use curfew_runtime::{
+    http::{self, Limits},
+    tls::Refusals,
+};
 use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
@@ -62,6 +65,10 @@ impl Instant {
             .route("/", post(admit))
             .with_state(Arc::clone(&answered));
         let stop = CancellationToken::new();
+        let tls = http::Tls {
+            config: tls,
+            refusals: Refusals::new("refused_total", "Who was not let in")?,
+        };
         tokio::spawn(http::serve(
             address,
             Some(tls),

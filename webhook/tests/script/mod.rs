@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,21 +20,30 @@ use axum::{
     response::IntoResponse,
     routing::post,
 };
-use curfew_core::{Notice, Receipt, Record, notice, terms::DefaultTerms};
+use axum_server::tls_rustls::RustlsConfig;
+use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
-use curfew_runtime::http::{Limits, bounded};
+use curfew_runtime::{
+    http::{Limits, bounded},
+    tls::{Leaf, Trust},
+};
 use curfew_webhook::{
     admission::{self, Admission},
     args::{Budgets, Unrecorded},
+    forward::Forwarder,
+    identity::{Identity, secret::Authorities},
     metrics::Metrics,
     policies::{self, Keeper},
     recording::Recorder,
 };
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tower::ServiceExt;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the node's agent does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,10 @@ pub(crate) enum Agent {
     Fails,
     /// Says something that is no receipt.
     Babbles,
+    /// Is none: it has the certificate of an agent of another node.
+    Elsewhere,
+    /// Is none: the CA that vouches for it is not Curfew's.
+    Foreign,
 }
 
 /// What the API server does.
@@ -103,8 +116,11 @@ impl Script {
     pub(crate) async fn start(agent: Agent, api: Api) -> Self {
         let notices = Notices::default();
         let patches = Arc::new(Mutex::new(Vec::new()));
+        let authorities = Arc::new(Authorities::new(DAY).unwrap());
+        let identity = Identity::new(authorities.clone(), None, "curfew", DAY).unwrap();
+        let (_, identities) = watch::channel(Some(identity));
         let mut known = HashMap::new();
-        if let Some(address) = start_agent(agent, notices.clone()).await {
+        if let Some(address) = start_agent(agent, notices.clone(), &authorities) {
             known.insert("node-1".to_owned(), address);
         }
         let (sender, agents) = watch::channel(Arc::new(known));
@@ -121,8 +137,9 @@ impl Script {
             max_hold: Duration::from_secs(7200),
         });
         keeper.set(Vec::new(), HashMap::new());
+        let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let admission = Arc::new(Admission {
-            recorder: Recorder::new(client.clone(), agents, budgets, metrics.clone()),
+            recorder: Recorder::new(client.clone(), forwarder, budgets, metrics.clone()),
             client,
             rules,
             unrecorded: Unrecorded::Deny,
@@ -232,19 +249,36 @@ pub(crate) fn changed(body: String, from: &str, to: &str) -> String {
     body.replace(from, to)
 }
 
-async fn start_agent(agent: Agent, notices: Notices) -> Option<SocketAddr> {
+fn start_agent(agent: Agent, notices: Notices, authorities: &Authorities) -> Option<SocketAddr> {
     if agent == Agent::None {
         return None;
     }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     if agent == Agent::Down {
         return Some(address);
     }
+    let node = match agent {
+        Agent::Elsewhere => "node-2",
+        _ => "node-1",
+    };
+    let foreign = Authorities::new(DAY).unwrap();
+    let issuer = match agent {
+        Agent::Foreign => &foreign.current,
+        _ => &authorities.current,
+    };
+    let key = KeyPair::generate().unwrap();
+    let certificate = issuer.agent(node, &key, DAY).unwrap();
+    let leaf = Leaf::from_pem(certificate.as_bytes(), key.serialize_der()).unwrap();
+    let trust = Trust::from_pem(&authorities.bundle()).unwrap();
+    let config = leaf.serve_only(trust.clients(identity::WEBHOOK).unwrap());
+    let config = RustlsConfig::from_config(Arc::new(config.unwrap()));
     let router = Router::new()
         .route(notice::PATH, post(take))
         .with_state((agent, notices));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let server = axum_server::from_tcp_rustls(listener, config).unwrap();
+    tokio::spawn(server.serve(router.into_make_service()));
     Some(address)
 }
 

@@ -1,0 +1,112 @@
+//! Who the webhook is, and for whom it vouches.
+//!
+//! All replicas share a CA, which stands in a Secret. With it each replica issues its own certificates: one
+//! to serve the API server, one to call the agents; keys of both never leave the process. It signs those
+//! of the agents, too. [`authority`] issues, [`secret`] says what stands in the Secret and when it has to
+//! change, [`keeper`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
+//! answers their requests. Telling the API server whom to trust is for [`crate::registration`].
+//!
+//! The CA is exchanged in three steps, so that nobody is ever shown a certificate that he does not trust
+//! yet: the next one is trusted beside the current one; then it issues and the former is still trusted;
+//! when the last certificate of the former has ended, it is not trusted any more.
+
+pub mod authority;
+pub mod keeper;
+pub mod publication;
+pub mod secret;
+pub mod signer;
+
+use std::{sync::Arc, time::Duration};
+
+use axum_server::tls_rustls::RustlsConfig;
+use curfew_core::identity::WEBHOOK;
+use curfew_runtime::tls::{Leaf, Trust, Unusable};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+
+use secret::Authorities;
+
+/// How long things last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Certificates of webhook and agents; each is renewed after two thirds of it.
+    pub certificate: Duration,
+    /// The CA; it is exchanged after two thirds of it.
+    pub authority: Duration,
+    /// How long a CA is trusted before it issues.
+    pub overlap: Duration,
+}
+
+/// Who this replica is at the moment.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it holds private keys")]
+pub struct Identity {
+    /// Whom everybody is to trust, and who issues.
+    pub authorities: Arc<Authorities>,
+    /// What the server uses; a renewal changes it in place.
+    pub serving: RustlsConfig,
+    /// What calls to agents use.
+    pub calling: Arc<ClientConfig>,
+    /// The certificate that the server shows.
+    pub leaf: Leaf,
+}
+
+/// The identity, for those who use it; none before the first.
+pub type Identities = watch::Receiver<Option<Identity>>;
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The Secret has something else in it than a CA. Trying again does not help.
+    #[error(
+        "Secret {} in namespace {namespace} holds no CA that can be used: {problem}. Delete it, and it is \
+         made anew",
+        secret::NAME
+    )]
+    Invalid {
+        /// The namespace of the Secret.
+        namespace: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The API server did not answer, or not as it should.
+    #[error("cannot {0}: {1}")]
+    Api(String, String),
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Making(#[from] rcgen::Error),
+    /// A certificate could not be used.
+    #[error("cannot use a certificate: {0}")]
+    Using(#[from] Unusable),
+}
+
+impl Identity {
+    /// One with new certificates. What the server uses is changed in place where there was one before.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn new(
+        authorities: Arc<Authorities>,
+        before: Option<&Self>,
+        namespace: &str,
+        life: Duration,
+    ) -> Result<Self, Failure> {
+        let leaf = authorities.current.serving(namespace, life)?;
+        let config = Arc::new(leaf.serve()?);
+        let serving = match before {
+            Some(before) => {
+                before.serving.reload_from_config(config);
+                before.serving.clone()
+            }
+            None => RustlsConfig::from_config(config),
+        };
+        let trust = Trust::from_pem(&authorities.bundle())?;
+        let calling = authorities.current.calling(WEBHOOK, life)?.call(&trust)?;
+        Ok(Self {
+            authorities,
+            serving,
+            calling: Arc::new(calling),
+            leaf,
+        })
+    }
+}

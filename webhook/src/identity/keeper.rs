@@ -1,0 +1,290 @@
+//! Keeps this replica's identity: follows the Secret on which the replicas agree, changes it when it is
+//! time, and renews certificates.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use curfew_core::identity::{TRUST, TRUST_KEY};
+use curfew_runtime::explain;
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
+    core::v1::{ConfigMap, Secret},
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Failure, Identity, Lifetimes,
+    secret::{self, Authorities, NAME, ROTATE, Step},
+};
+use crate::{configuration, metrics::Metrics, watching::watched};
+
+const CALL: Duration = Duration::from_secs(10);
+/// Between two attempts at what failed.
+const RETRY: Duration = Duration::from_secs(2);
+/// A timer that sleeps longer than this looks at the clock in between: clocks are set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What the keeper needs.
+#[allow(
+    missing_debug_implementations,
+    reason = "a client of the API server has none"
+)]
+pub struct Keeper {
+    /// To read and write.
+    pub client: Client,
+    /// The namespace of Curfew.
+    pub namespace: String,
+    /// How long things last.
+    pub lifetimes: Lifetimes,
+    /// To tell when certificates end.
+    pub metrics: Metrics,
+}
+
+/// What is known of the Secret.
+struct Known {
+    authorities: Arc<Authorities>,
+    asked: bool,
+}
+
+impl Keeper {
+    /// Keeps the identity until `stop`.
+    ///
+    /// # Errors
+    /// When the Secret holds no CA at the start, or a certificate cannot be made.
+    pub async fn run(
+        self,
+        identities: watch::Sender<Option<Identity>>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            kept = self.keep(&identities) => Err(kept.into()),
+        }
+    }
+
+    async fn keep(&self, identities: &watch::Sender<Option<Identity>>) -> Failure {
+        let mut known = loop {
+            match self.agreed().await {
+                Ok(known) => break known,
+                Err(error @ Failure::Api(..)) => {
+                    tracing::warn!(event = "no-certificate", %error, "trying again");
+                    sleep(RETRY).await;
+                }
+                Err(error) => return error,
+            }
+        };
+        if let Err(error) = self.renew(identities, &known) {
+            return error;
+        }
+        let mut secrets: BoxStream<'_, Option<Secret>> = watched(self.secrets(), NAME);
+        let mut step_due = Instant::now();
+        let mut renewal_due = renewal(identities);
+        loop {
+            let renewed = tokio::select! {
+                Some(secret) = secrets.next() => {
+                    let adopted = self.adopt(&mut known, secret).await;
+                    step_due = Instant::now();
+                    adopted
+                }
+                () = sleep_until(step_due) => {
+                    step_due = Instant::now() + self.advance(&known).await;
+                    false
+                }
+                () = sleep_until(renewal_due) => true,
+            };
+            if renewed {
+                if let Err(error) = self.renew(identities, &known) {
+                    return error;
+                }
+                renewal_due = renewal(identities);
+            }
+        }
+    }
+
+    /// What the Secret holds; it is made if it does not exist.
+    async fn agreed(&self) -> Result<Known, Failure> {
+        if let Some(known) = self.stored().await? {
+            return Ok(known);
+        }
+        let made = Authorities::new(self.lifetimes.authority)?;
+        self.create(&made).await
+    }
+
+    async fn stored(&self) -> Result<Option<Known>, Failure> {
+        let secret = call("read the CA's Secret", self.secrets().get_opt(NAME)).await?;
+        secret.map(|secret| self.read(&secret)).transpose()
+    }
+
+    fn read(&self, secret: &Secret) -> Result<Known, Failure> {
+        Ok(Known {
+            authorities: Arc::new(Authorities::read(secret, &self.namespace)?),
+            asked: secret::is_asked_for(secret),
+        })
+    }
+
+    /// Stores these, unless there are some by now: then it is those.
+    async fn create(&self, made: &Authorities) -> Result<Known, Failure> {
+        let secret = made.write(None);
+        let (secrets, params) = (self.secrets(), PostParams::default());
+        match timeout(CALL, secrets.create(&params, &secret)).await {
+            Ok(Err(error)) if explain::code(&error) != Some(409) => {
+                Err(api("create the CA's Secret", explain::short(&error)))
+            }
+            Err(_) => Err(api("create the CA's Secret", late())),
+            // Also when another replica was first.
+            Ok(_) => match self.stored().await? {
+                Some(known) => Ok(known),
+                None => Err(api("read the CA's Secret", "it is gone again".to_owned())),
+            },
+        }
+    }
+
+    /// Takes over what the Secret holds now. Returns whether certificates have to be made anew.
+    async fn adopt(&self, known: &mut Known, secret: Option<Secret>) -> bool {
+        let found = match &secret {
+            Some(secret) => self.read(secret),
+            None => {
+                tracing::warn!(
+                    event = "ca-lost",
+                    "the CA's Secret was deleted; storing it again"
+                );
+                self.create(&known.authorities).await
+            }
+        };
+        match found {
+            Ok(found) => {
+                let news = !found.authorities.is_same(&known.authorities);
+                *known = found;
+                news
+            }
+            Err(error) => {
+                tracing::error!(event = "ca-unfit", %error, "going on with the CA that is known");
+                false
+            }
+        }
+    }
+
+    /// Does what it is time for. Returns when to look again.
+    async fn advance(&self, known: &Known) -> Duration {
+        let authorities = &known.authorities;
+        let step = authorities.step(&self.lifetimes, known.asked, SystemTime::now());
+        if let Step::Wait(until) = step {
+            let left = until.duration_since(SystemTime::now());
+            return left.unwrap_or_default().min(LONGEST_SLEEP);
+        }
+        match self.carry_out(authorities, step).await {
+            // The watch tells what comes of it.
+            Ok(()) => tracing::info!(event = "ca-exchange", step = ?step),
+            Err(error) => {
+                tracing::info!(event = "ca-exchange-waits", step = ?step, %error, "trying again");
+            }
+        }
+        RETRY
+    }
+
+    async fn carry_out(&self, authorities: &Authorities, step: Step) -> Result<(), Failure> {
+        if step == Step::Switch {
+            self.check_trusted(authorities).await?;
+        }
+        let task = "write the CA's Secret";
+        let secret = call(task, self.secrets().get(NAME)).await?;
+        if !Authorities::read(&secret, &self.namespace)?.is_same(authorities) {
+            return Err(api(task, "another replica was faster".to_owned()));
+        }
+        let mut wanted = authorities
+            .after(step, &self.lifetimes)?
+            .write(Some(secret));
+        if step == Step::Prepare
+            && let Some(annotations) = &mut wanted.metadata.annotations
+        {
+            annotations.remove(ROTATE);
+        }
+        // With the resourceVersion that was read: of two replicas one writes.
+        let (secrets, params) = (self.secrets(), PostParams::default());
+        call(task, secrets.replace(NAME, &params, &wanted))
+            .await
+            .map(drop)
+    }
+
+    /// Checks that API servers and agents are told to trust the next CA: before that it must not issue.
+    async fn check_trusted(&self, authorities: &Authorities) -> Result<(), Failure> {
+        let next = authorities.next().unwrap_or_default();
+        let task = "see whether the next CA is trusted";
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = call(task, maps.get_opt(TRUST)).await?;
+        let bundle = map.and_then(|map| map.data?.remove(TRUST_KEY));
+        if !bundle.is_some_and(|bundle| bundle.contains(next)) {
+            return Err(api(task, format!("ConfigMap {TRUST} does not say so yet")));
+        }
+        let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let configuration = call(task, all.get_opt(configuration::NAME)).await?;
+        let webhooks = configuration.and_then(|found| found.webhooks);
+        let told = webhooks.into_iter().flatten().all(|webhook| {
+            let bundle = webhook.client_config.ca_bundle.unwrap_or_default();
+            String::from_utf8_lossy(&bundle.0).contains(next)
+        });
+        match told {
+            true => Ok(()),
+            false => Err(api(
+                task,
+                "the ValidatingWebhookConfiguration does not say so yet".to_owned(),
+            )),
+        }
+    }
+
+    /// Makes new certificates, and tells everybody.
+    fn renew(
+        &self,
+        identities: &watch::Sender<Option<Identity>>,
+        known: &Known,
+    ) -> Result<(), Failure> {
+        let identity = Identity::new(
+            known.authorities.clone(),
+            identities.borrow().as_ref(),
+            &self.namespace,
+            self.lifetimes.certificate,
+        )?;
+        let first = identities.borrow().is_none();
+        self.metrics.certificate(identity.leaf.expiry());
+        self.metrics.authority(identity.authorities.current.expiry);
+        identities.send_replace(Some(identity));
+        if !first {
+            tracing::info!(event = "certificate-renewed");
+        }
+        Ok(())
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+fn renewal(identities: &watch::Sender<Option<Identity>>) -> Instant {
+    let identity = identities.borrow();
+    let left = identity.as_ref().map(|identity| identity.leaf.renewal());
+    Instant::now() + left.unwrap_or_default()
+}
+
+async fn call<T>(task: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(api(task, explain::short(&error))),
+        Err(_) => Err(api(task, late())),
+    }
+}
+
+fn api(task: &str, problem: String) -> Failure {
+    Failure::Api(task.to_owned(), problem)
+}
+
+fn late() -> String {
+    format!("no answer within {CALL:?}")
+}

@@ -1,0 +1,117 @@
+//! Tells the agents which CAs to trust: the ConfigMap `curfew-ca`, which is mended when somebody changes
+//! or deletes it.
+
+use std::time::Duration;
+
+use curfew_core::identity::{TRUST, TRUST_KEY};
+use curfew_runtime::explain;
+use futures::StreamExt;
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Identities;
+use crate::{configuration::NAME, fallback::MANAGER, watching::watched};
+
+const CALL: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(2);
+/// How long a change has to last before it is mended: another replica may know better.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Between two repairs: somebody who insists on something else is not fought faster than that.
+const BETWEEN_REPAIRS: Duration = Duration::from_secs(10);
+
+/// Keeps the ConfigMap as it should be until `stop`.
+///
+/// # Errors
+/// None; a task says so by its type.
+pub async fn run(
+    client: Client,
+    namespace: String,
+    mut identities: Identities,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
+    let keeping = async {
+        let mut found = watched(maps.clone(), TRUST);
+        let mut actual: Option<Option<String>> = None;
+        let mut repair_not_before = Instant::now();
+        let mut due: Option<Instant> = None;
+        loop {
+            let timer = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = identities.changed() => {
+                    // The keeper is gone only when the process stops.
+                    if changed.is_err() {
+                        return;
+                    }
+                    // What this replica knows is new: agents are to know it at once.
+                    repair_not_before = Instant::now();
+                    due = (bundle(&identities) != actual.clone().flatten()).then(Instant::now);
+                }
+                Some(map) = found.next() => {
+                    actual = Some(map.and_then(|map| map.data?.remove(TRUST_KEY)));
+                    let right = bundle(&identities) == actual.clone().flatten();
+                    let repair = repair_not_before.max(Instant::now() + SETTLE);
+                    due = (!right).then(|| due.unwrap_or(repair).min(repair));
+                }
+                () = timer => {
+                    due = publish(&maps, bundle(&identities)).await.err().map(|()| Instant::now() + RETRY);
+                    repair_not_before = Instant::now() + BETWEEN_REPAIRS;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = keeping => Ok(()),
+    }
+}
+
+fn bundle(identities: &Identities) -> Option<String> {
+    let identity = identities.borrow();
+    identity
+        .as_ref()
+        .map(|identity| identity.authorities.bundle())
+}
+
+async fn publish(maps: &Api<ConfigMap>, bundle: Option<String>) -> Result<(), ()> {
+    let Some(bundle) = bundle else {
+        return Ok(());
+    };
+    let labels = [
+        ("app.kubernetes.io/name", "curfew"),
+        ("app.kubernetes.io/component", "webhook"),
+        ("app.kubernetes.io/managed-by", NAME),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(TRUST.to_owned()),
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        },
+        data: Some([(TRUST_KEY.to_owned(), bundle)].into()),
+        ..ConfigMap::default()
+    };
+    let params = PatchParams::apply(MANAGER).force();
+    let why = match timeout(CALL, maps.patch(TRUST, &params, &Patch::Apply(&map))).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => explain::short(&error),
+        Err(_) => format!("no answer within {CALL:?}"),
+    };
+    tracing::warn!(
+        event = "trust-unpublished",
+        error = why,
+        "agents cannot be told which CA to trust; trying again"
+    );
+    Err(())
+}

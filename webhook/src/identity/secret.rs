@@ -1,0 +1,218 @@
+//! What stands in the Secret: the CA that issues, and beside it, while the CA is exchanged, the next or the
+//! previous one. Says, too, when that has to change. Nothing here does any I/O.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use curfew_runtime::tls::Trust;
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{Failure, Lifetimes, authority::Authority};
+
+/// The Secret of the CA.
+pub const NAME: &str = "curfew-webhook-ca";
+/// Who wants the CA to be exchanged now sets this annotation, to whatever value.
+pub const ROTATE: &str = "curfew.dev/rotate";
+
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const NEXT_CERTIFICATE: &str = "next.crt";
+const NEXT_KEY: &str = "next.key";
+const PREVIOUS: &str = "previous.crt";
+
+/// The CAs of an installation.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it holds private keys")]
+pub struct Authorities {
+    /// The one that issues.
+    pub current: Arc<Authority>,
+    next: Option<Arc<Authority>>,
+    /// The certificate of the one before, in PEM.
+    previous: Option<String>,
+}
+
+/// What is to be done about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until then.
+    Wait(SystemTime),
+    /// Another one is to be trusted.
+    Prepare,
+    /// That one is to issue from now on.
+    Switch,
+    /// The one before is to be trusted no more.
+    Retire,
+}
+
+impl Authorities {
+    /// A new CA alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(life: Duration) -> Result<Self, Failure> {
+        Ok(Self {
+            current: Arc::new(Authority::new(life)?),
+            next: None,
+            previous: None,
+        })
+    }
+
+    /// Those that stand in a Secret.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn read(secret: &Secret, namespace: &str) -> Result<Self, Failure> {
+        let invalid = |problem: String| Failure::Invalid {
+            namespace: namespace.to_owned(),
+            problem,
+        };
+        let text = |key: &str| {
+            let data = secret.data.as_ref()?.get(key)?;
+            String::from_utf8(data.0.clone()).ok()
+        };
+        let authority = |[certificate, key]: [&str; 2]| {
+            let [Some(one), Some(two)] = [certificate, key].map(text) else {
+                return Err(invalid(format!(
+                    "it has no text under {certificate} or {key}"
+                )));
+            };
+            Authority::from_pem(one, &two).map_err(|flaw| {
+                let field = if flaw.of_key { key } else { certificate };
+                invalid(format!("{field}: {}", flaw.problem))
+            })
+        };
+        let current = authority([CERTIFICATE, KEY])?;
+        let next = match text(NEXT_CERTIFICATE) {
+            Some(_) => Some(Arc::new(authority([NEXT_CERTIFICATE, NEXT_KEY])?)),
+            None => None,
+        };
+        let previous = text(PREVIOUS);
+        if let Some(previous) = &previous {
+            Trust::from_pem(previous).map_err(|error| invalid(format!("{PREVIOUS}: {error}")))?;
+        }
+        Ok(Self {
+            current: Arc::new(current),
+            next,
+            previous,
+        })
+    }
+
+    /// The Secret that holds them; all else of it is as it was before.
+    pub fn write(&self, before: Option<Secret>) -> Secret {
+        let mut secret = before.unwrap_or_else(empty);
+        let mut data = BTreeMap::from([
+            (CERTIFICATE, self.current.certificate.clone()),
+            (KEY, self.current.key()),
+        ]);
+        if let Some(next) = &self.next {
+            data.insert(NEXT_CERTIFICATE, next.certificate.clone());
+            data.insert(NEXT_KEY, next.key());
+        }
+        if let Some(previous) = &self.previous {
+            data.insert(PREVIOUS, previous.clone());
+        }
+        let data = data.into_iter();
+        secret.data = Some(
+            data.map(|(key, text)| (key.to_owned(), ByteString(text.into())))
+                .collect(),
+        );
+        secret
+    }
+
+    /// All that are trusted, in PEM, first the one that issues.
+    pub fn bundle(&self) -> String {
+        let next = self.next.as_ref().map(|next| next.certificate.as_str());
+        let others = [next, self.previous.as_deref()];
+        let all = [Some(self.current.certificate.as_str())]
+            .into_iter()
+            .chain(others);
+        all.flatten()
+            .map(|pem| format!("{}\n", pem.trim_end()))
+            .collect()
+    }
+
+    /// Whether these are the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.bundle() == other.bundle()
+    }
+
+    /// What is to be done now. `asked` tells whether somebody wants the CA to be exchanged.
+    pub fn step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> Step {
+        let (due, step) = if let Some(next) = &self.next {
+            (next.made + lifetimes.overlap, Step::Switch)
+        } else if self.previous.is_some() {
+            // The last certificate of the former was issued right before this one took over.
+            let switched = self.current.made + lifetimes.overlap;
+            (
+                switched + lifetimes.overlap + lifetimes.certificate,
+                Step::Retire,
+            )
+        } else if asked {
+            (now, Step::Prepare)
+        } else {
+            let made = self.current.made;
+            let life = self.current.expiry.duration_since(made).unwrap_or_default();
+            (made + life * 2 / 3, Step::Prepare)
+        };
+        match due <= now {
+            true => step,
+            false => Step::Wait(due),
+        }
+    }
+
+    /// How they are after that step.
+    ///
+    /// # Errors
+    /// When a CA cannot be made.
+    pub fn after(&self, step: Step, lifetimes: &Lifetimes) -> Result<Self, Failure> {
+        let mut after = self.clone();
+        match (step, after.next.take()) {
+            (Step::Prepare, _) => after.next = Some(Arc::new(Authority::new(lifetimes.authority)?)),
+            (Step::Switch, Some(next)) => {
+                after.previous = Some(self.current.certificate.clone());
+                after.current = next;
+            }
+            (Step::Retire, next) => (after.previous, after.next) = (None, next),
+            (Step::Switch | Step::Wait(_), next) => after.next = next,
+        }
+        Ok(after)
+    }
+
+    /// The certificate of the next one, which has to be trusted everywhere before it issues.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_ref().map(|next| next.certificate.trim_end())
+    }
+}
+
+/// Whether somebody wants the CA to be exchanged.
+pub fn is_asked_for(secret: &Secret) -> bool {
+    let annotations = secret.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(ROTATE))
+}
+
+fn empty() -> Secret {
+    let labels = [
+        ("app.kubernetes.io/name", "curfew"),
+        ("app.kubernetes.io/component", "webhook"),
+        ("app.kubernetes.io/managed-by", crate::configuration::NAME),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    }
+}
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;
