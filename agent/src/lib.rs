@@ -37,7 +37,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use curfew_runtime::{client, http, ops as ops_port, tasks::Tasks, tls};
+use curfew_runtime::{client, crowd::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,10 @@ const NOTICE_LIMITS: http::Limits = http::Limits {
     // The webhook has given up long before.
     request: Duration::from_secs(5),
     concurrent: 256,
+    crowd: Bounds {
+        bodies: 8 * 1024 * 1024,
+        ..Bounds::MANY
+    },
     drain: Duration::from_secs(1),
 };
 
@@ -61,6 +65,7 @@ const DEBUG_LIMITS: http::Limits = http::Limits {
     body: 0,
     request: Duration::from_secs(5),
     concurrent: 4,
+    crowd: Bounds::FEW,
     drain: Duration::from_millis(500),
 };
 
@@ -112,11 +117,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     );
     tasks.spawn(
         "ops",
-        ops_port::run(args.metrics_listen, Arc::new(ops), stop.clone()),
+        ops_port::run(
+            args.metrics_listen,
+            Arc::new(ops),
+            metrics.refused("metrics"),
+            stop.clone(),
+        ),
     );
     tasks.spawn("debug", {
         let router = debug::router(schedule.clone());
-        http::serve(args.debug_listen, None, router, DEBUG_LIMITS, stop.clone())
+        let refused = metrics.refused("debug");
+        let listen = args.debug_listen;
+        http::serve(listen, None, router, DEBUG_LIMITS, refused, stop.clone())
     });
     tasks.spawn("identity", {
         let keeper = identity::Keeper {
@@ -169,6 +181,7 @@ async fn serve_notices(
             .as_ref()
             .map(|identity| identity.clients.clone())
     };
+    let refused = metrics.refused("notices");
     let router = tls::only(router, clients, metrics.refusals);
-    http::serve(listen, Some(tls), router, NOTICE_LIMITS, stop).await
+    http::serve(listen, Some(tls), router, NOTICE_LIMITS, refused, stop).await
 }

@@ -49,6 +49,7 @@ pub struct Metrics {
     pub refusals: Refusals,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
+    refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -156,6 +157,13 @@ impl Metrics {
                 "curfew_agent_events_dropped_total",
                 "Events about pods that could not be posted.",
             )?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "curfew_agent_connections_refused_total",
+                    "Connections closed at once, because too many were open, by port.",
+                ),
+                &["port"],
+            )?,
         };
         // What may happen is there from the start, so that the first time is an increase.
         for kind in Kind::ALL {
@@ -168,7 +176,7 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 18] = [
+        let collectors: [Box<dyn Collector>; 19] = [
             Box::new(metrics.pending.clone()),
             Box::new(metrics.protected.clone()),
             Box::new(metrics.blocked_by.clone()),
@@ -187,6 +195,7 @@ impl Metrics {
             Box::new(metrics.certificate_expiry.clone()),
             Box::new(metrics.refusals.collector()),
             Box::new(metrics.events_dropped.clone()),
+            Box::new(metrics.refused.clone()),
         ];
         for collector in collectors {
             metrics.registry.register(collector)?;
@@ -211,6 +220,11 @@ impl Metrics {
             | Announcement::Stuck(_)
             | Announcement::StoreRebuilt { .. } => {}
         }
+    }
+
+    /// Counts the connections that this port refuses.
+    pub fn refused(&self, port: &str) -> IntCounter {
+        self.refused.with_label_values(&[port])
     }
 
     /// A notice was taken that a webhook sent at that time, by its clock.

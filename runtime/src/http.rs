@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use axum::{
     Router,
-    extract::{Request, State},
-    http::StatusCode,
+    extract::{ConnectInfo, Request, State},
+    http::{StatusCode, header::CONTENT_LENGTH},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -14,11 +14,15 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioTimer;
+use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::tls::{Acceptor, Refusals};
+use crate::{
+    crowd::{Bounds, Crowd},
+    tls::{Acceptor, Refusals},
+};
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,8 @@ pub struct Limits {
     pub request: Duration,
     /// How many requests are worked on at once; others wait.
     pub concurrent: usize,
+    /// How many may be connected, and how much they may send.
+    pub crowd: Bounds,
     /// How long requests in hand may go on when the process stops.
     pub drain: Duration,
 }
@@ -48,14 +54,16 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How much of a body that is too large is read and thrown away.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
-/// How long a client may take to send the head of a request, and to idle between two.
+/// How long a client that has sent a request may idle, and take for the head of the next: API servers,
+/// webhooks and Prometheus keep their connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The router within these bounds.
-pub fn bounded(router: Router, limits: Limits) -> Router {
+pub fn bounded(router: Router, limits: Limits, crowd: Crowd) -> Router {
+    let reading = (limits.body, crowd);
     router
         .layer(GlobalConcurrencyLimitLayer::new(limits.concurrent))
-        .layer(middleware::from_fn_with_state(limits.body, read_body))
+        .layer(middleware::from_fn_with_state(reading, read_body))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             limits.request,
@@ -66,8 +74,17 @@ pub fn bounded(router: Router, limits: Limits) -> Router {
 ///
 /// A body that is too large is read on for a while and thrown away: a client that is still sending when
 /// the connection closes would see that it broke, and not the answer.
-async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> Response {
+async fn read_body(
+    State((limit, crowd)): State<(usize, Crowd)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (head, mut body) = request.into_parts();
+    let client = head.extensions.get().map(|ConnectInfo(client)| *client);
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    // Until the answer: what is parsed from a body holds no less memory.
+    let _room = crowd.room(client, length.unwrap_or(limit).min(limit)).await;
     let mut read = BytesMut::new();
     let mut length = 0;
     while length <= limit.saturating_add(MAX_DISCARDED) {
@@ -96,7 +113,8 @@ async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> 
         .await
 }
 
-/// Serves the router until `stop`, then finishes the requests in hand.
+/// Serves the router until `stop`, then finishes the requests in hand. Connections that there is no
+/// place for are closed at once, and counted.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -105,9 +123,21 @@ pub async fn serve(
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
+    refused: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let handle = Handle::new();
+    serve_with(Handle::new(), address, tls, router, limits, refused, stop).await
+}
+
+async fn serve_with(
+    handle: Handle<SocketAddr>,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    router: Router,
+    limits: Limits,
+    refused: IntCounter,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let drain = {
         let handle = handle.clone();
         async move {
@@ -116,19 +146,31 @@ pub async fn serve(
             std::future::pending::<std::io::Result<()>>().await
         }
     };
-    let service = bounded(router, limits).into_make_service();
+    let greeting = limits.crowd.greeting;
+    let crowd = Crowd::new(limits.crowd, refused);
+    let service =
+        bounded(router, limits, crowd.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let cannot = || format!("cannot serve on {address}");
     let serving = async {
         match tls {
             Some(tls) => {
                 let mut server = axum_server::bind_rustls(address, tls.config)
-                    .map(|inner| Acceptor::new(inner, tls.refusals))
+                    .map(|inner| {
+                        let inner = inner.handshake_timeout(greeting).acceptor(crowd);
+                        Acceptor::new(inner, tls.refusals)
+                    })
+                    .first_request_timeout(greeting)
                     .handle(handle);
                 bound_head(server.http_builder());
                 server.serve(service).await
             }
             None => {
-                let mut server = axum_server::bind(address).handle(handle);
+                // One request at a time: a client that does not read answers holds up few of them.
+                let mut server = axum_server::bind(address)
+                    .acceptor(crowd)
+                    .first_request_timeout(greeting)
+                    .http1_only()
+                    .handle(handle);
                 bound_head(server.http_builder());
                 server.serve(service).await
             }
@@ -155,3 +197,6 @@ fn bound_head(
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(256);
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod client;
+pub mod crowd;
 pub mod explain;
 pub mod http;
 pub mod logging;

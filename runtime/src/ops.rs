@@ -9,10 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
+use prometheus::{Encoder, IntCounter, TextEncoder, proto::MetricFamily};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Limits, serve};
+use crate::{
+    crowd::Bounds,
+    http::{Limits, serve},
+};
 
 /// What the port tells. It is asked anew at each request, so that nothing told can be stale.
 pub trait Ops: Send + Sync + 'static {
@@ -31,6 +34,7 @@ const LIMITS: Limits = Limits {
     body: 0,
     request: Duration::from_secs(5),
     concurrent: 8,
+    crowd: Bounds::FEW,
     drain: Duration::from_millis(500),
 };
 
@@ -43,16 +47,17 @@ pub fn router(ops: Arc<dyn Ops>) -> Router {
         .with_state(ops)
 }
 
-/// Serves the port until `stop`.
+/// Serves the port until `stop`. Connections that there is no place for are counted.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub async fn run(
     address: SocketAddr,
     ops: Arc<dyn Ops>,
+    refused: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve(address, None, router(ops), LIMITS, stop).await
+    serve(address, None, router(ops), LIMITS, refused, stop).await
 }
 
 async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {

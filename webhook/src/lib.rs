@@ -32,6 +32,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use curfew_runtime::{
     client,
+    crowd::Bounds,
     http::{self, Limits, Tls},
     ops,
     tasks::Tasks,
@@ -105,6 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 without_policies: Instant::now() + POLICIES,
                 stop: stop.clone(),
             }),
+            metrics.refused("metrics"),
             drained.clone(),
         ),
     );
@@ -154,7 +156,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tasks.spawn("admission", {
         let (identities, drained, listen) = (identities.clone(), drained.clone(), args.listen);
-        let refusals = metrics.refusals.clone();
+        let (refusals, refused) = (metrics.refusals.clone(), metrics.refused("admission"));
         async move {
             let Some(identity) = first(identities, &drained).await else {
                 return Ok(());
@@ -163,6 +165,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 body: admission::MAX_BODY,
                 request: configuration::TIMEOUT,
                 concurrent: 256,
+                crowd: Bounds::MANY,
                 drain: FINISH,
             };
             let router = admission::router(admission);
@@ -170,7 +173,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 config: identity.serving,
                 refusals,
             };
-            http::serve(listen, Some(tls), router, limits, drained).await
+            http::serve(listen, Some(tls), router, limits, refused, drained).await
         }
     });
     tasks.spawn("registration", {

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use curfew_core::{Exemption, Kind};
 use curfew_runtime::tls::Refusals;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    proto::MetricFamily,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, proto::MetricFamily,
 };
 
 use crate::{agents::Agents, policies::Known};
@@ -136,6 +136,7 @@ pub struct Metrics {
     recorded: IntCounterVec,
     evictions: IntCounterVec,
     exempted: IntCounterVec,
+    refused: IntCounterVec,
     forward: Histogram,
     agents: IntGauge,
     policies: IntGaugeVec,
@@ -183,6 +184,13 @@ impl Metrics {
                 "Interactions that would have started a timer but for a policy, by why they did not",
             ),
             &["exemption"],
+        )?;
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "curfew_webhook_connections_refused_total",
+                "Connections closed at once, because too many were open, by port",
+            ),
+            &["port"],
         )?;
         let forward = Histogram::with_opts(
             HistogramOpts::new(
@@ -263,6 +271,7 @@ impl Metrics {
             exempted.with_label_values(&[exemption.as_str()]);
         }
         registry.register(Box::new(exempted.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(policies.clone()))?;
         registry.register(Box::new(policies_known.clone()))?;
         registry.register(Box::new(forward.clone()))?;
@@ -279,6 +288,7 @@ impl Metrics {
             recorded,
             evictions,
             exempted,
+            refused,
             forward,
             agents,
             policies,
@@ -314,6 +324,11 @@ impl Metrics {
     /// A policy let an interaction start no timer.
     pub fn exempted(&self, exemption: Exemption) {
         self.exempted.with_label_values(&[exemption.as_str()]).inc();
+    }
+
+    /// Counts the connections that this port refuses.
+    pub fn refused(&self, port: &str) -> IntCounter {
+        self.refused.with_label_values(&[port])
     }
 
     /// The time of the forwarding that ends when this is dropped.

@@ -4,13 +4,17 @@ use axum::{Router, routing::get};
 use axum_server::tls_rustls::RustlsConfig;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use prometheus::IntCounter;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::http::{self, Limits};
+use crate::{
+    crowd::Bounds,
+    http::{self, Limits},
+};
 
 const SERVER: &str = "node-1.agent.curfew.dev";
 const CLIENT: &str = "webhook.curfew.dev";
@@ -93,19 +97,16 @@ impl Server {
             body: 0,
             request: Duration::from_secs(5),
             concurrent: 4,
+            crowd: Bounds::FEW,
             drain: Duration::ZERO,
         };
         let tls = http::Tls {
             config: config.clone(),
             refusals: refusals.clone(),
         };
-        tokio::spawn(http::serve(
-            address,
-            Some(tls),
-            router,
-            limits,
-            stop.clone(),
-        ));
+        let crowded = IntCounter::new("crowded_total", "For tests").unwrap();
+        let serving = http::serve(address, Some(tls), router, limits, crowded, stop.clone());
+        tokio::spawn(serving);
         Self {
             address,
             config,

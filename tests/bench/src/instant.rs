@@ -15,11 +15,13 @@ use axum_server::tls_rustls::RustlsConfig;
 use curfew_cluster::layout::HOST_ADDRESS;
 use curfew_e2e::TestCluster;
 use curfew_runtime::{
+    crowd::Bounds,
     http::{self, Limits},
     tls::Refusals,
 };
 use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
 use kube::{Api, api::PostParams};
+use prometheus::IntCounter;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,7 @@ const LIMITS: Limits = Limits {
     body: 3 * 1024 * 1024,
     request: Duration::from_secs(5),
     concurrent: 256,
+    crowd: Bounds::MANY,
     drain: Duration::from_millis(100),
 };
 
@@ -74,6 +77,7 @@ impl Instant {
             Some(tls),
             router,
             LIMITS,
+            IntCounter::new("refused", "Refused connections")?,
             stop.clone(),
         ));
         Ok(Self {

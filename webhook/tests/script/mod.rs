@@ -24,6 +24,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
 use curfew_runtime::{
+    crowd::{Bounds, Crowd},
     http::{Limits, bounded},
     tls::{Leaf, Trust},
 };
@@ -191,13 +192,15 @@ impl Script {
             body: admission::MAX_BODY,
             request: Duration::from_secs(5),
             concurrent: 16,
+            crowd: Bounds::MANY,
             drain: Duration::ZERO,
         };
+        let crowd = Crowd::new(limits.crowd, self.metrics.refused("admission"));
         let request = Request::post(path)
             .header("content-type", "application/json")
             .body(axum::body::Body::from(body))
             .unwrap();
-        let router = bounded(admission::router(self.admission.clone()), limits);
+        let router = bounded(admission::router(self.admission.clone()), limits, crowd);
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
