@@ -11,6 +11,7 @@ pub mod duration;
 pub mod identity;
 pub mod interaction;
 pub mod metadata;
+pub mod namespaces;
 pub mod notice;
 pub mod policy;
 pub mod record;

@@ -3,8 +3,12 @@
 //! Owns the custom resource and its definition (`manifests/base/crd.yaml` is [`definition`] as YAML), and
 //! the rule by which everybody finds out what is in force of a policy that stands on the API server
 //! ([`Stored::reading`]): what it says, or, where that cannot be followed, what it said last that could.
-//! What a policy means is for [`curfew_core::policy`].
+//! What a policy means is for [`curfew_core::policy`]; what it is asked about is made of an [`Attempt`] and a pod.
 #![warn(missing_docs)]
+
+mod subject;
+
+pub use subject::Attempt;
 
 use curfew_core::{policy::Spec, text::cut};
 use k8s_openapi::{

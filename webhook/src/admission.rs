@@ -15,6 +15,7 @@ use bytes::Bytes;
 use curfew_core::{
     Command, Exemption, Interaction, Kind, Known, Terms, policy::RecordCommand, text::cut,
 };
+use curfew_crd::Attempt;
 use jiff::Timestamp;
 use kube::Client;
 
@@ -24,7 +25,7 @@ use crate::{
     guard,
     metrics::{Home, Metrics, Outcome},
     placement::{self, Pod},
-    policies::{Asked, Rules, Ruling},
+    policies::{Rules, Ruling},
     recording::{self, Recorder},
     review::{self, Deed, Request},
 };
@@ -159,8 +160,7 @@ impl Admission {
                 return self.unrecorded(&subject, authority, &format!("pod: {why}"));
             }
         };
-        let ruling = self.rules.judge(&Asked {
-            pod: &found.pod,
+        let attempt = Attempt {
             user: &user,
             groups: &groups,
             kind,
@@ -168,7 +168,8 @@ impl Admission {
             argv: found.deeds.first().map_or(&[], |(_, argv)| argv),
             stdin: found.stdin,
             tty: found.tty,
-        });
+        };
+        let ruling = self.rules.judge(attempt, &found.pod);
         let (policy, terms, record_command) = match ruling {
             Ruling::Admit {
                 policy,

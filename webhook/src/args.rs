@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use curfew_core::{duration, terms::DefaultTerms};
+use curfew_core::{duration, namespaces, terms::DefaultTerms};
 use curfew_runtime::logging::LogArgs;
 
 use crate::{configuration::TIMEOUT, identity::Lifetimes};
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
     pub metrics_listen: SocketAddr,
     /// The namespace that Curfew runs in
-    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew")]
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = namespaces::OWN)]
     pub namespace: String,
     /// How long a pod may live on after an interaction
     #[arg(long, env = "CURFEW_DEFAULT_TTL", default_value = "10m", value_parser = whole_seconds)]

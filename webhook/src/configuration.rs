@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use curfew_core::namespaces;
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -108,9 +109,9 @@ impl Installation {
                 (
                     "kubernetes.io/metadata.name",
                     "NotIn",
-                    &["kube-system", &self.namespace],
+                    &[namespaces::SYSTEM, &self.namespace],
                 ),
-                ("curfew.dev/exempt", "NotIn", &["true"]),
+                (namespaces::LABEL, "NotIn", &[namespaces::EXEMPT]),
             ])),
             object_selector: Some(LabelSelector::default()),
             side_effects: "NoneOnDryRun".to_owned(),

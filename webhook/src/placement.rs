@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use curfew_core::{PodId, metadata};
+use curfew_core::PodId;
 use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
@@ -75,18 +75,6 @@ impl Pod {
             .node_name
             .as_deref()
             .filter(|node| !node.is_empty())
-    }
-
-    /// Whether a controller owns it, and so would put another in its place.
-    pub fn is_managed(&self) -> bool {
-        let mut owners = self.metadata.owner_references.iter().flatten();
-        owners.any(|owner| owner.controller == Some(true))
-    }
-
-    /// Whether it stands for a file on its node.
-    pub fn is_mirror(&self) -> bool {
-        let annotations = self.metadata.annotations.as_ref();
-        annotations.is_some_and(|annotations| annotations.contains_key(metadata::MIRROR))
     }
 
     /// Whether it has a container of this name, of whichever sort.

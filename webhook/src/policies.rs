@@ -15,11 +15,11 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use curfew_core::{
-    Kind, Terms,
-    policy::{RecordCommand, Subject, Verdict},
+    Terms,
+    policy::{RecordCommand, Verdict},
     terms::DefaultTerms,
 };
-use curfew_crd::Stored;
+use curfew_crd::{Attempt, Stored};
 use futures::{Stream, TryStreamExt};
 use kube::{
     Api, Client,
@@ -49,25 +49,6 @@ pub struct Rules {
 pub struct Keeper {
     policies: watch::Sender<Option<Arc<Known>>>,
     namespaces: watch::Sender<Option<Namespaces>>,
-}
-
-/// What was found out about an interaction.
-#[derive(Debug)]
-pub struct Asked<'a> {
-    /// The pod as it is.
-    pub pod: &'a Pod,
-    /// Who.
-    pub user: &'a str,
-    /// Of which groups.
-    pub groups: &'a [String],
-    /// How.
-    pub kind: Kind,
-    /// What is to run; empty where that is not known.
-    pub argv: &'a [String],
-    /// Whether the user's standard input reaches it.
-    pub stdin: bool,
-    /// Whether it has a terminal.
-    pub tty: bool,
 }
 
 /// What follows from an interaction.
@@ -132,27 +113,12 @@ impl Rules {
         }
     }
 
-    /// What follows from this interaction.
-    pub fn judge(&self, asked: &Asked<'_>) -> Ruling {
+    /// What follows from this attempt on this pod.
+    pub fn judge(&self, attempt: Attempt<'_>, pod: &Pod) -> Ruling {
         let known = self.policies().unwrap_or_default();
-        let namespace = asked.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
-        let unlabelled = Labels::default();
-        let pod_labels = asked.pod.metadata.labels.as_ref();
-        let subject = Subject {
-            namespace,
-            namespace_labels: &namespace_labels,
-            pod_labels: pod_labels.unwrap_or(&unlabelled),
-            priority: asked.pod.spec.priority.unwrap_or_default(),
-            managed: asked.pod.is_managed(),
-            mirror: asked.pod.is_mirror(),
-            user: asked.user,
-            groups: asked.groups,
-            kind: asked.kind,
-            argv: asked.argv,
-            stdin: asked.stdin,
-            tty: asked.tty,
-        };
+        let subject = attempt.with(&pod.metadata, pod.spec.priority, &namespace_labels);
         match known.policies.judge(&subject, self.defaults) {
             Verdict::Admit(admitted) => Ruling::Admit {
                 policy: admitted.policy.map(str::to_owned),

@@ -12,6 +12,7 @@ use super::Selector;
 use crate::{
     duration,
     interaction::{Command, Kind},
+    namespaces,
 };
 
 /// The longest time that a policy can name: a year.
@@ -200,7 +201,7 @@ fn critical() -> i32 {
 }
 
 fn kube_system() -> Vec<String> {
-    vec!["kube-system".to_owned()]
+    vec![namespaces::SYSTEM.to_owned()]
 }
 
 /// A length of time in whole seconds, written as Go writes durations.
