@@ -2,9 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use curfew_core::Kind;
 
-use crate::{describe, extend, format::Output, get, hold, node};
+use crate::{describe, explain, extend, format::Output, get, hold, node};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +17,9 @@ Examples:
 
   # All that is known of a pod
   kubectl pi describe web-1
+
+  # What would follow from a command, by which policy, and why
+  kubectl pi explain web-1 -- cat /etc/hosts
 
   # Half an hour more for one pod
   kubectl pi extend web-1 --duration=30m
@@ -76,6 +83,8 @@ enum Verb {
     Get(Get),
     /// Show all that is known of pods: interactions, what stands in the way of the eviction, Events
     Describe(Describe),
+    /// Say which policy would apply to an interaction with a pod, why, and what would follow
+    Explain(Explain),
     /// Let pods live longer than their time to live
     Extend(Extend),
     /// Keep pods beyond their deadline, until they are released or the longest hold ends
@@ -116,6 +125,30 @@ pub(crate) struct Describe {
     /// These pods
     #[arg(value_name = "POD", required = true)]
     pub(crate) pods: Vec<String>,
+}
+
+/// What is asked about: an interaction that has not happened.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// How somebody would interact with it
+    #[arg(long, default_value = "exec", value_parser = kinds(), value_name = "KIND")]
+    pub(crate) kind: Kind,
+    /// With standard input, as in `kubectl exec -i`
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// On a terminal, as in `kubectl exec -t`
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    /// The command of an exec
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|kind| kind.parse::<Kind>())
 }
 
 /// Of which node the schedule is shown.
@@ -229,6 +262,7 @@ impl Cli {
             Verb::Get(args) => get::run(&self.target, args).await,
             Verb::Describe(args) => describe::run(&self.target, args).await,
             Verb::Node(args) => node::run(&self.target, args).await,
+            Verb::Explain(args) => explain::run(&self.target, args).await,
             Verb::Extend(args) => extend::run(&self.target, args).await,
             Verb::Hold(args) => hold::hold(&self.target, args).await,
             Verb::Release(args) => hold::release(&self.target, args).await,
@@ -273,6 +307,8 @@ mod tests {
             "kubectl-pi describe web-1 web-2 -n shop",
             "kubectl-pi node node-1 -o json",
             "kubectl-pi get -w -A -o wide",
+            "kubectl-pi explain web-1 -it --kind=exec -n shop -- cat -n /etc/hosts",
+            "kubectl-pi explain web-1 --kind debug --as bob",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -307,6 +343,9 @@ mod tests {
             "kubectl-pi hold --reason why",
             "kubectl-pi release",
             "kubectl-pi get --as-group dev",
+            "kubectl-pi explain",
+            "kubectl-pi explain web-1 web-2",
+            "kubectl-pi explain web-1 --kind proxy",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

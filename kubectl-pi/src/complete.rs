@@ -281,7 +281,9 @@ impl<'a> Line<'a> {
         match self.verb {
             // A verb of its own line, all namespaces or the one node leave no room for names.
             _ if self.all_namespaces => Vec::new(),
-            Some("node") if !self.given.is_empty() => Vec::new(),
+            Some("node" | "explain") if !self.given.is_empty() => Vec::new(),
+            // What is asked about has not happened: all pods are meant.
+            Some("explain") => self.all_pods().await.unwrap_or_default(),
             Some("node") => self.nodes().await.unwrap_or_default(),
             Some(verb) => self.pods(verb).await.unwrap_or_default(),
             None => Vec::new(),
@@ -309,6 +311,11 @@ impl<'a> Line<'a> {
             (pod.name.unwrap_or_default(), what.join(", "))
         });
         Ok(pods.collect())
+    }
+
+    async fn all_pods(&self) -> anyhow::Result<Vec<Candidate>> {
+        let Connection { client, namespace } = Connection::open(&self.target).await?;
+        names(Api::<Pod>::namespaced(client, &namespace)).await
     }
 
     async fn namespaces(&self) -> anyhow::Result<Vec<Candidate>> {
@@ -372,7 +379,9 @@ mod tests {
     #[tokio::test]
     async fn verbs_flags_and_values_are_completed() {
         for (line, expected, directive) in [
-            ("ex", &["extend"][..], Directive::NoFiles),
+            ("ex", &["explain", "extend"][..], Directive::NoFiles),
+            ("explain --kind att", &["attach"], Directive::NoFiles),
+            ("explain web-1 ", &[], Directive::NoFiles),
             ("-n shop hol", &["hold"], Directive::NoFiles),
             ("extend --dur", &["--duration"], Directive::NoFiles),
             ("get --all-", &["--all-namespaces"], Directive::NoFiles),

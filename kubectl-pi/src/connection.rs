@@ -22,6 +22,12 @@ pub(crate) struct Connection {
     pub(crate) namespace: String,
 }
 
+/// Somebody, as the API server authenticates them.
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
+}
+
 impl Connection {
     pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
         Self::with(target, Some(READ_TIMEOUT)).await
@@ -51,16 +57,19 @@ impl Connection {
         })
     }
 
-    /// The name under which the API server knows the user.
-    pub(crate) async fn user(&self) -> anyhow::Result<String> {
+    /// As whom the API server knows the user, or the one who is impersonated.
+    pub(crate) async fn user(&self) -> anyhow::Result<User> {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let review = reviews
             .create(&PostParams::default(), &SelfSubjectReview::default())
             .await
             .context("the API server does not say who you are")?;
         let user = review.status.and_then(|status| status.user_info);
-        user.and_then(|user| user.username)
-            .context("the API server does not say who you are")
+        let name = user.as_ref().and_then(|user| user.username.clone());
+        Ok(User {
+            name: name.context("the API server does not say who you are")?,
+            groups: user.and_then(|user| user.groups).unwrap_or_default(),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     connection::Connection,
     detach::{controller, matches},
     find, output,
+    page::Page,
     row::{self, Row, Sighting, annotation, relative},
     table::plain,
 };
@@ -80,25 +81,25 @@ async fn describe(client: &Client, pod: &Pod) -> String {
     if let Some(record) = row::record(meta) {
         interactions(&mut page, &record, now);
     }
-    page.0 += "\nDisruption Budgets:";
-    page.0 += &match budgets {
-        Ok(budgets) if budgets.is_empty() => "  <none>\n".to_owned(),
-        Ok(budgets) => format!("\n{}", indented(&budget_table(&budgets))),
-        Err(error) => format!(
-            "  not to be seen: {}\n",
-            output::visible(&error.to_string())
-        ),
-    };
-    page.0 += "\nEvents:";
-    page.0 += &match events {
-        Ok(events) if events.is_empty() => "  <none>\n".to_owned(),
-        Ok(events) => format!("\n{}", indented(&event_table(&events, now))),
-        Err(error) => format!(
-            "  not to be seen: {}\n",
-            output::visible(&error.to_string())
-        ),
-    };
+    section(&mut page, "Disruption Budgets", budgets, budget_table);
+    section(&mut page, "Events", events, |events| {
+        event_table(events, now)
+    });
     page.0
+}
+
+/// A table of what could be read, if there is any.
+fn section<T>(
+    page: &mut Page,
+    title: &str,
+    found: kube::Result<Vec<T>>,
+    table: impl FnOnce(&[T]) -> String,
+) {
+    match found {
+        Ok(found) if found.is_empty() => page.section(title, Err("<none>")),
+        Ok(found) => page.section(title, Ok(&table(&found))),
+        Err(error) => page.section(title, Err(&format!("not to be seen: {error}"))),
+    }
 }
 
 fn terms(page: &mut Page, meta: &ObjectMeta) {
@@ -227,28 +228,6 @@ fn event_table(events: &[Event], now: Timestamp) -> String {
     plain(heads, lines)
 }
 
-fn indented(text: &str) -> String {
-    let lines = text.lines();
-    lines.map(|line| format!("  {line}\n")).collect()
-}
-
-/// What is told, a fact a line.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn line(&mut self, title: &str, value: &str) {
-        let title = format!("{title}:");
-        self.0 += &format!("{title:<20}{}\n", output::visible(value));
-    }
-
-    fn maybe(&mut self, title: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.line(title, value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,12 +257,5 @@ mod tests {
         let line = table.lines().nth(1).unwrap();
         let cells: Vec<_> = line.split_whitespace().collect();
         assert_eq!(cells, ["web", "50%", "<none>", "2", "2", "0"]);
-    }
-
-    #[test]
-    fn what_others_wrote_does_not_reach_the_terminal_raw() {
-        let mut page = Page::default();
-        page.line("Hold", "a\u{1b}[2J\nb");
-        assert_eq!(page.0, "Hold:               a\\u{1b}[2J\\nb\n");
     }
 }

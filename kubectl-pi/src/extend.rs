@@ -12,6 +12,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::Api;
 
 use crate::{
+    access::{self, Verb},
     change::{self, Change},
     cli::{DryRun, Extend, Target},
     connection::Connection,
@@ -28,7 +29,7 @@ pub(crate) async fn run(target: &Target, args: Extend) -> anyhow::Result<bool> {
     if found.is_empty() {
         return Ok(complete);
     }
-    let user = connection.user().await?;
+    let user = access::check(&connection, Verb::Extend).await?;
     let how = args.dry_run.how;
     let mut changed = Vec::new();
     for pod in found {

@@ -17,7 +17,15 @@ pub(crate) async fn marked<K: Clone>(
     selector: Option<&str>,
     list: impl AsyncFn(ListParams) -> kube::Result<ObjectList<K>>,
 ) -> kube::Result<Vec<K>> {
-    let first = ListParams::default().labels(&labels(selector)).limit(PAGE);
+    pages(ListParams::default().labels(&labels(selector)), list).await
+}
+
+/// Everything that these parameters ask for, page by page.
+pub(crate) async fn pages<K: Clone>(
+    params: ListParams,
+    list: impl AsyncFn(ListParams) -> kube::Result<ObjectList<K>>,
+) -> kube::Result<Vec<K>> {
+    let first = params.limit(PAGE);
     let mut found = Vec::new();
     let mut params = first.clone();
     let mut begun_anew = false;

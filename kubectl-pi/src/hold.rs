@@ -6,6 +6,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::{Api, Client};
 
 use crate::{
+    access::{self, Verb},
     change,
     cli::{DryRun, Hold, Release, Target},
     connection::Connection,
@@ -24,7 +25,7 @@ pub(crate) async fn hold(target: &Target, args: Hold) -> anyhow::Result<bool> {
     if found.is_empty() {
         return Ok(complete);
     }
-    let user = connection.user().await?;
+    let user = access::check(&connection, Verb::Hold).await?;
     for pod in found {
         let held = hold_one(client, &pods, &pod, &args, reason, &user).await;
         complete &= held.unwrap_or_else(|error| {
@@ -86,14 +87,23 @@ async fn hold_one(
 pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bool> {
     let connection = Connection::open(target).await?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let (found, mut complete) = change::named(&pods, &args.pods).await?;
+    let (mut found, mut complete) = change::named(&pods, &args.pods).await?;
+    found.retain(|pod| {
+        let held = annotation(pod, metadata::HOLD).is_some();
+        if !held {
+            let name = pod.name.as_deref().unwrap_or_default();
+            output::note(&format!("pod/{name} is not held"));
+        }
+        held
+    });
+    if found.is_empty() {
+        return Ok(complete);
+    }
+    // To take a hold back is a change of it.
+    access::check(&connection, Verb::Hold).await?;
     let how = args.dry_run.how;
     for pod in found {
         let name = pod.name.as_deref().unwrap_or_default();
-        if annotation(&pod, metadata::HOLD).is_none() {
-            output::note(&format!("pod/{name} is not held"));
-            continue;
-        }
         let plan = async |pod: &ObjectMeta| {
             change::check(pod)?;
             Ok(change::wish(

@@ -3,6 +3,7 @@
 //! It reads what stands on the pods, and writes there what people wish, with the user's own rights: it
 //! talks to the API server only.
 
+mod access;
 mod blocks;
 mod change;
 mod cli;
@@ -10,6 +11,7 @@ mod complete;
 mod connection;
 mod describe;
 mod detach;
+mod explain;
 mod extend;
 mod find;
 mod format;
@@ -18,6 +20,7 @@ mod hold;
 mod jsonpath;
 mod node;
 mod output;
+mod page;
 mod row;
 mod style;
 mod table;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use curfew_core::namespaces;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
@@ -23,7 +24,7 @@ use crate::{
     table::plain,
 };
 
-const NAMESPACE: &str = "curfew";
+const NAMESPACE: &str = namespaces::OWN;
 const AGENTS: &str = "app.kubernetes.io/name=curfew,app.kubernetes.io/component=agent";
 const PORT: u16 = 9091;
 const PATH: &str = "/v1/schedule";

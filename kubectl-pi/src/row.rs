@@ -6,9 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::blocks::{Block, Blocks};
 
-/// The annotation by which the kubelet shows a static pod, which cannot usefully be evicted.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// How far it has come with a pod, in the words of the agents, as far as the API server can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -81,7 +78,7 @@ impl<'a> Sighting<'a> {
         match eviction_time {
             None if exemption(self.meta) == Some(Exemption::Protected) => State::Protected,
             None => State::Recorded,
-            Some(_) if annotation(self.meta, MIRROR).is_some() => State::Protected,
+            Some(_) if annotation(self.meta, metadata::MIRROR).is_some() => State::Protected,
             Some(at) if at <= now => State::Due,
             Some(_) if annotation(self.meta, metadata::HOLD).is_some() => State::Held,
             Some(_) => State::Scheduled,
@@ -389,7 +386,7 @@ pub(crate) mod tests {
         mirror
             .annotations
             .get_or_insert_default()
-            .insert(MIRROR.into(), "hash".into());
+            .insert(metadata::MIRROR.into(), "hash".into());
         assert_eq!(row(&mirror).state, State::Protected);
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_core::metadata::PREFIX;
+use curfew_core::metadata::{MIRROR, PREFIX};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Event as Told, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -50,7 +50,7 @@ impl From<DynamicObject> for Seen {
         let mut meta = pod.metadata;
         meta.managed_fields = None;
         if let Some(annotations) = &mut meta.annotations {
-            annotations.retain(|key, _| key.starts_with(PREFIX) || key == row::MIRROR);
+            annotations.retain(|key, _| key.starts_with(PREFIX) || key == MIRROR);
         }
         Self { meta, node, phase }
     }

@@ -185,7 +185,7 @@ async fn templates_and_completion_work_through_kubectl() {
         }
         let released = complete(&["release", &namespaced, ""]).await?;
         ensure!(released == [":4"], "{released:?}");
-        let verbs = complete(&["ex"]).await?;
+        let verbs = complete(&["exte"]).await?;
         ensure!(verbs[0].starts_with("extend\t"), "{verbs:?}");
         let nodes = complete(&["node", "node-"]).await?;
         ensure!(nodes.len() == 3, "{nodes:?}");
