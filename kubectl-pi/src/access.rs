@@ -84,6 +84,40 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Full;
+    use hyper::{Response, body::Bytes};
+    use serde_json::{Value, json};
+
+    /// Whether the right is there by this answer of the API server.
+    async fn by(code: u16, answer: Value) -> Option<bool> {
+        let body = Full::new(Bytes::from(answer.to_string()));
+        let answer = tower::service_fn(move |_: hyper::Request<kube::client::Body>| {
+            let answer = Response::builder().status(code).body(body.clone());
+            std::future::ready(answer)
+        });
+        allowed(&Client::new(answer, "shop"), ResourceAttributes::default()).await
+    }
+
+    #[tokio::test]
+    async fn only_what_is_certain_is_a_refusal() {
+        let review = |status: Value| json!({"spec": {}, "status": status});
+        for (status, expected) in [
+            (json!({"allowed": true}), Some(true)),
+            (json!({"allowed": false}), Some(false)),
+            (
+                json!({"allowed": false, "denied": true, "evaluationError": "?"}),
+                Some(false),
+            ),
+            (json!({"allowed": true, "evaluationError": "?"}), Some(true)),
+            (json!({"allowed": false, "evaluationError": "?"}), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(by(201, review(status.clone())).await, expected, "{status}");
+        }
+        let forbidden = json!({"kind": "Status", "status": "Failure", "code": 403});
+        assert_eq!(by(403, forbidden).await, None);
+        assert_eq!(by(500, Value::Null).await, None);
+    }
 
     #[test]
     fn who_lacks_a_right_is_told_as_by_the_admission_policy() {

@@ -38,7 +38,13 @@ impl Process {
     /// Its anonymous memory that is resident, in KiB.
     pub fn anonymous_kib(self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        anonymous(&status).context("the kernel does not tell RssAnon")
+        kib(&status, "RssAnon:").context("the kernel does not tell RssAnon")
+    }
+
+    /// The most memory of any kind that it had resident so far, in KiB.
+    pub fn peak_kib(self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        kib(&status, "VmHWM:").context("the kernel does not tell VmHWM")
     }
 
     /// How long it has kept a processor busy, in milliseconds.
@@ -49,10 +55,8 @@ impl Process {
     }
 }
 
-fn anonymous(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+fn kib(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -71,7 +75,8 @@ mod tests {
     #[test]
     fn what_the_kernel_writes_is_read() {
         let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t     264 kB\nRssFile:\t 1 kB\n";
-        assert_eq!(anonymous(status), Some(264));
+        assert_eq!(kib(status, "RssAnon:"), Some(264));
+        assert_eq!(kib(status, "VmHWM:"), None);
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 99 0 0";
         assert_eq!(ticks(stat), Some(42));
     }

@@ -20,6 +20,7 @@ pub mod marks;
 pub mod namespace;
 pub mod policies;
 pub mod poll;
+pub mod rights;
 pub mod table;
 pub mod tokens;
 pub mod torture;

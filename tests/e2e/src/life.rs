@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use curfew_core::{Interaction, Kind};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 
-use crate::{Agents, Namespace, PodWatch, Scheduled, eventually, marks, namespace::uid};
+use crate::{
+    Agents, NODES, Namespace, PodWatch, Scheduled, Workload, eventually, marks, namespace::uid,
+    workload::CONTAINER,
+};
 
 /// How soon users see what happened, and how late a pod may go.
 pub const PROMPT: Duration = Duration::from_secs(1);
-/// The same for differences of times.
+/// How long a test that is not about that waits for it.
+const SEEN: Duration = Duration::from_secs(5);
+/// The same as [`PROMPT`] for differences of times.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 /// No time to live of the test cluster is longer, or the tests would take for ever.
 const LONGEST_TTL: SignedDuration = SignedDuration::from_secs(60);
@@ -46,6 +52,45 @@ impl Deed<'_> {
         ensure!(same, "recorded was {interaction:?}, done was {self:?}");
         Ok(())
     }
+}
+
+/// Somebody runs a command in a pod.
+pub async fn exec(namespace: &Namespace, pod: &Pod, command: &[&str]) -> Result<()> {
+    let name = pod.name_any();
+    let args = [&["exec", &name, "-c", CONTAINER, "--"], command].concat();
+    namespace.kubectl.ok(&args).await.map(drop)
+}
+
+/// The same, and returns the record of it, which the agent of the pod's node has and no other.
+pub async fn touch(
+    namespace: &Namespace,
+    agents: &Agents,
+    pod: &Pod,
+    command: &[&str],
+) -> Result<Scheduled> {
+    exec(namespace, pod, command).await?;
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let node = node.with_context(|| format!("pod {} has no node", pod.name_any()))?;
+    agents.record_only_on(node, &uid(pod)?).await
+}
+
+/// The same, and waits until everybody sees it.
+pub async fn touch_seen(
+    namespace: &Namespace,
+    agents: &Agents,
+    pod: &Pod,
+    command: &[&str],
+) -> Result<Scheduled> {
+    let record = touch(namespace, agents, pod, command).await?;
+    marks::told(namespace, &record, SEEN).await?;
+    Ok(record)
+}
+
+/// Starts a pod on the first node, and does all that.
+pub async fn run_touched(namespace: &Namespace, agents: &Agents, name: &str) -> Result<Scheduled> {
+    let workload = Workload::new(name).on(NODES[0]);
+    let pod = namespace.run_pod(&workload).await?;
+    touch_seen(namespace, agents, &pod, &["echo", "hello"]).await
 }
 
 /// Right after the command of a user has returned (or, for one that goes on, has begun): the record

@@ -19,7 +19,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -102,6 +102,14 @@ impl Namespace {
             kubectl: cluster.kubectl().in_namespace(name),
             cluster: cluster.clone(),
         })
+    }
+
+    /// As the owner of what is to go with it, also when the test fails.
+    pub async fn as_owner(&self) -> Result<Value> {
+        let namespaces: Api<Object> = Api::all(self.cluster.client.clone());
+        let uid = namespaces.get(&self.name).await?.uid();
+        let uid = uid.context("the namespace has no UID")?;
+        Ok(json!({"apiVersion": "v1", "kind": "Namespace", "name": self.name, "uid": uid}))
     }
 
     /// Asks for its removal, with everything in it.

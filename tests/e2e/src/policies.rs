@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace as Object;
-use kube::{Api, ResourceExt};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -18,7 +16,7 @@ const SETUP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Policies<'a> {
     namespace: &'a Namespace,
-    uid: String,
+    owner: Value,
 }
 
 /// A policy was applied.
@@ -39,10 +37,8 @@ impl Applied {
 impl<'a> Policies<'a> {
     /// None yet.
     pub async fn new(namespace: &'a Namespace) -> Result<Self> {
-        let namespaces: Api<Object> = Api::all(namespace.cluster.client.clone());
-        let object = namespaces.get(&namespace.name).await?;
-        let uid = object.uid().context("the namespace has no UID")?;
-        Ok(Self { namespace, uid })
+        let owner = namespace.as_owner().await?;
+        Ok(Self { namespace, owner })
     }
 
     /// The whole name of a policy of this test.
@@ -62,10 +58,7 @@ impl<'a> Policies<'a> {
             "kind": "InteractionPolicy",
             "metadata": {
                 "name": self.name(name),
-                // It goes with the namespace, also when the test fails.
-                "ownerReferences": [{
-                    "apiVersion": "v1", "kind": "Namespace", "name": self.namespace.name, "uid": self.uid,
-                }],
+                "ownerReferences": [self.owner],
             },
             "spec": spec,
         });

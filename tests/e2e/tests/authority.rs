@@ -16,7 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_core::metadata::{EVICTION_TIME, EXTENSION, EXTENSION_REQUESTER, LAST_INTERACTION};
-use curfew_e2e::{Kubectl, NODES, Namespace, Workload, eventually, kubectl::Said};
+use curfew_e2e::{
+    Kubectl, NODES, Namespace, Workload, eventually,
+    kubectl::Said,
+    rights::{kubectl_of, may, people, user},
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -25,53 +29,6 @@ use serde_json::{Value, json};
 const NODE: &str = NODES[0];
 /// As long as roles and marks take to be seen.
 const SOON: Duration = Duration::from_secs(20);
-
-/// Who has one of the usual roles in the namespace.
-fn user(namespace: &Namespace, role: &str) -> String {
-    format!("{role}@{}", namespace.name)
-}
-
-/// kubectl as them.
-fn kubectl_of(namespace: &Namespace, role: &str) -> Kubectl {
-    namespace.kubectl.impersonating(&user(namespace, role), &[])
-}
-
-/// Gives the usual roles to one user each.
-async fn people(namespace: &Namespace) -> Result<()> {
-    for role in ["view", "edit", "admin"] {
-        let (cluster_role, user) = (
-            format!("--clusterrole={role}"),
-            format!("--user={}", user(namespace, role)),
-        );
-        let args = ["create", "rolebinding", role, &cluster_role, &user];
-        namespace.kubectl.ok(&args).await?;
-    }
-    eventually(SOON, "the roles are in force", async || {
-        let all = may(namespace, &user(namespace, "admin"), "hold").await?
-            && may(namespace, &user(namespace, "edit"), "extend").await?;
-        Ok(all.then_some(()))
-    })
-    .await
-}
-
-/// Whether a user has one of the virtual verbs in the namespace.
-async fn may(namespace: &Namespace, user: &str, verb: &str) -> Result<bool> {
-    let review = json!({
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {"user": user, "resourceAttributes": {
-            "group": "curfew.dev", "resource": "interactions",
-            "namespace": namespace.name, "verb": verb,
-        }},
-    });
-    let args = ["create", "-f", "-", "-o", "jsonpath={.status.allowed}"];
-    let said = namespace
-        .cluster
-        .kubectl()
-        .feed(&args, &review.to_string())
-        .await?;
-    Ok(said.success()? == "true")
-}
 
 /// A pod that the administrator reached into, once it is marked.
 async fn marked(namespace: &Namespace, name: &str) -> Result<Pod> {

@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use curfew_core::metadata::{self, INTERACTED, LABEL};
 use curfew_e2e::{
-    Namespace, TestCluster, disrupt, eventually, marks,
+    Namespace, TestCluster, disrupt, eventually, life, marks,
     namespace::{is_ready, uid},
     within_namespace,
 };
@@ -55,9 +55,7 @@ struct Touched {
 
 /// Reaches into a pod.
 async fn exec(namespace: &Namespace, pod: &Pod, command: &str) -> Result<()> {
-    let name = pod.name_any();
-    let args = ["exec", &name, "-c", "main", "--", "sh", "-c", command];
-    namespace.kubectl.ok(&args).await.map(drop)
+    life::exec(namespace, pod, &["sh", "-c", command]).await
 }
 
 /// What stands on a pod that was reached into with this command.

@@ -15,8 +15,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{Agents, Namespace, Scheduled, eventually, evictions::Mark, namespace::uid};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 
 /// The node that everything here runs on.
 const NODE: &str = "node-1";
@@ -24,19 +22,6 @@ const NODE: &str = "node-1";
 const SOON: Duration = Duration::from_secs(10);
 /// How long after a deadline nothing may have happened.
 const QUIET: SignedDuration = SignedDuration::from_secs(4);
-
-/// Reaches into a pod, which starts its timer, and returns its record.
-async fn touch(
-    namespace: &Namespace,
-    agents: &Agents,
-    pod: &Pod,
-    script: &str,
-) -> Result<Scheduled> {
-    let name = pod.name_any();
-    let args = ["exec", &name, "-c", "main", "--", "sh", "-c", script];
-    namespace.kubectl.ok(&args).await?;
-    agents.record_only_on(NODE, &uid(pod)?).await
-}
 
 /// Waits until the agent has a pod in this state.
 async fn in_state(

@@ -2,34 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
 use curfew_e2e::{
-    Agents, NODES, Namespace, Scheduled, Workload, eventually, life::TOLERANCE, marks,
-    namespace::uid, table, within_namespace,
+    Agents, NODES, Namespace, Scheduled, Workload, eventually,
+    life::{TOLERANCE, run_touched, touch_seen},
+    namespace::uid,
+    table, within_namespace,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt, api::ListParams};
 
 const NODE: &str = NODES[0];
 const PROMPT: Duration = Duration::from_secs(5);
-
-/// Somebody interacts with the pod, and everybody sees it.
-async fn touch(namespace: &Namespace, agents: &Agents, pod: &Pod) -> Result<Scheduled> {
-    let name = pod.name_any();
-    namespace.kubectl.ok(&["exec", &name, "--", "true"]).await?;
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    let node = node.context("the pod has no node")?;
-    let record = agents.record_only_on(node, &uid(pod)?).await?;
-    marks::told(namespace, &record, PROMPT).await?;
-    Ok(record)
-}
-
-async fn run_touched(namespace: &Namespace, agents: &Agents, name: &str) -> Result<Scheduled> {
-    let pod = namespace.run_pod(&Workload::new(name).on(NODE)).await?;
-    touch(namespace, agents, &pod).await
-}
 
 /// Whether the pod lives on, a while after this time.
 async fn outlives(namespace: &Namespace, record: &Scheduled, time: Timestamp) -> Result<()> {
@@ -166,7 +152,7 @@ async fn what_cannot_be_extended_says_why() {
             ])
             .await?;
         let pod = namespace.pods().get("web").await?;
-        touch(namespace, &agents, &pod).await?;
+        touch_seen(namespace, &agents, &pod, &["true"]).await?;
         for (pod, duration, sentence) in [
             ("web", "-1h", "can be extended, not cut"),
             ("web", "0", "one second or longer"),
@@ -209,7 +195,7 @@ async fn several_are_extended_by_label_or_all_at_once() {
         let agents = Agents::connect(&namespace.cluster).await?;
         let pods = [Workload::new("a").on(NODE), Workload::new("b").on(NODE)];
         for pod in namespace.run_pods(&pods).await? {
-            touch(namespace, &agents, &pod).await?;
+            touch_seen(namespace, &agents, &pod, &["true"]).await?;
         }
         let said = kubectl.run(&["pi", "extend"]).await?;
         ensure!(
@@ -288,7 +274,7 @@ async fn a_detached_pod_is_replaced_and_serves_no_longer() {
             let pods = endpoints.filter_map(|endpoint| endpoint.target_ref?.uid);
             anyhow::Ok(pods.collect::<Vec<_>>())
         };
-        let record = touch(namespace, &agents, &pod).await?;
+        let record = touch_seen(namespace, &agents, &pod, &["true"]).await?;
         eventually(PROMPT, "the pod serves", async || {
             Ok((serving().await? == [record.uid.clone()]).then_some(()))
         })
@@ -343,7 +329,7 @@ async fn what_blocks_an_eviction_is_seen_by_all() {
                 "--min-available=1",
             ])
             .await?;
-        let record = touch(namespace, &agents, &pod).await?;
+        let record = touch_seen(namespace, &agents, &pod, &["true"]).await?;
         let name = pod.name_any();
         let patience = Duration::from_secs(40);
         let table = eventually(patience, "the table says blocked", async || {

@@ -4,23 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Namespace, Scheduled, Workload, kubectl::Running, marks, namespace::uid, table,
-    within_namespace,
+    Agents, NODES, Workload, kubectl::Running, life::run_touched, table, within_namespace,
 };
 use serde_json::Value;
 use tokio::time::timeout;
 
 const NODE: &str = NODES[0];
 const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn run_touched(namespace: &Namespace, agents: &Agents, name: &str) -> Result<Scheduled> {
-    let pod = namespace.run_pod(&Workload::new(name).on(NODE)).await?;
-    let args = ["exec", name, "--", "echo", "hello"];
-    namespace.kubectl.ok(&args).await?;
-    let record = agents.record_only_on(NODE, &uid(&pod)?).await?;
-    marks::told(namespace, &record, Duration::from_secs(5)).await?;
-    Ok(record)
-}
 
 /// Reads until a line has all of this in it.
 async fn line_with(running: &mut Running, parts: &[&str]) -> Result<String> {
@@ -185,6 +175,10 @@ async fn templates_and_completion_work_through_kubectl() {
         }
         let released = complete(&["release", &namespaced, ""]).await?;
         ensure!(released == [":4"], "{released:?}");
+        // What is asked about beforehand may be any pod.
+        let explained = complete(&["explain", &namespaced, ""]).await?;
+        let names: Vec<_> = explained.iter().map(|line| line.trim()).collect();
+        ensure!(names == ["untouched", "web", ":4"], "{explained:?}");
         let verbs = complete(&["exte"]).await?;
         ensure!(verbs[0].starts_with("extend\t"), "{verbs:?}");
         let nodes = complete(&["node", "node-"]).await?;

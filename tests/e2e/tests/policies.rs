@@ -24,13 +24,6 @@ fn ttl(record: &Scheduled) -> Option<i64> {
     Some(deadline.duration_since(record.decisive.time).as_secs())
 }
 
-/// Runs `true` in a pod, and returns the record of it.
-async fn touch(namespace: &Namespace, agents: &Agents, pod: &Pod) -> Result<Scheduled> {
-    let name = pod.name_any();
-    namespace.kubectl.ok(&["exec", &name, "--", "true"]).await?;
-    agents.record_only_on(NODE, &uid(pod)?).await
-}
-
 /// So many pods, each on its own and to be touched once.
 async fn pods(namespace: &Namespace, count: usize) -> Result<Vec<Pod>> {
     let workloads: Vec<_> = (0..count)
@@ -49,7 +42,7 @@ async fn a_pod_goes_when_the_time_of_its_policy_ends() {
         policies.hold(&[("short", spec)]).await?;
         let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pod).await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
         ensure!(ttl(&record) == Some(5), "{record:?}");
         let deed = life::Deed {
             kind: Kind::Exec,
@@ -178,7 +171,7 @@ async fn what_is_only_recorded_starts_no_timer() {
             .await?;
         all.extend(namespace.run_deployment(&workload("owned"), 1).await?);
         for (pod, timer) in all.iter().zip([false, false, false, true, true]) {
-            let record = touch(namespace, &agents, pod).await?;
+            let record = life::touch(namespace, &agents, pod, &["true"]).await?;
             let expected = timer.then_some(DEFAULT_TTL);
             ensure!(ttl(&record) == expected, "{}: {record:?}", pod.name_any());
             marks::told(namespace, &record, life::PROMPT).await?;
@@ -252,7 +245,7 @@ async fn of_several_the_highest_applies_then_the_first_name_and_without_any_the_
             (Some("a"), 43),
             (None, DEFAULT_TTL),
         ]) {
-            let record = touch(namespace, &agents, pod).await?;
+            let record = life::touch(namespace, &agents, pod, &["true"]).await?;
             ensure!(ttl(&record) == Some(expected), "{record:?}");
             if let Some(name) = name {
                 policies.delete(name).await?.holds().await;
@@ -279,7 +272,7 @@ async fn a_change_holds_within_a_second_and_moves_no_deadline_that_was_told() {
                 .await?
                 .holds()
                 .await;
-            let record = touch(namespace, &agents, pod).await?;
+            let record = life::touch(namespace, &agents, pod, &["true"]).await?;
             ensure!(ttl(&record) == Some(seconds), "{record:?}");
             marks::told(namespace, &record, life::PROMPT).await?;
             told.push(record);
@@ -295,10 +288,10 @@ async fn a_change_holds_within_a_second_and_moves_no_deadline_that_was_told() {
         }
         // Another interaction on new terms brings a deadline forward, and never moves it back.
         let [first, second, third] = [0, 1, 2].map(|at: usize| &told[at]);
-        let again = touch(namespace, &agents, &pods[0]).await?;
+        let again = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
         let gain = again.deadline()?.duration_since(first.deadline()?);
         ensure!(gain <= SignedDuration::ZERO, "{again:?} was {first:?}");
-        let again = touch(namespace, &agents, &pods[1]).await?;
+        let again = life::touch(namespace, &agents, &pods[1], &["true"]).await?;
         ensure!(
             again.deadline()? < second.deadline()?,
             "{again:?} was {second:?}"
@@ -308,7 +301,7 @@ async fn a_change_holds_within_a_second_and_moves_no_deadline_that_was_told() {
             .await?
             .holds()
             .await;
-        let again = touch(namespace, &agents, &pods[2]).await?;
+        let again = life::touch(namespace, &agents, &pods[2], &["true"]).await?;
         ensure!(
             again.eviction_time == third.eviction_time,
             "{again:?} was {third:?}"

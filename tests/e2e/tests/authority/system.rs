@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_core::metadata::LAST_INTERACTION;
-use curfew_e2e::{NODES, Namespace, Workload, eventually, marks, namespace::uid, within_namespace};
+use curfew_e2e::{
+    NODES, Namespace, Workload, eventually, life, marks, namespace::uid, within_namespace,
+};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::json;
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Reaches into a pod and waits until it is marked.
 async fn touch(namespace: &Namespace, pod: &Pod) -> Result<String> {
     let name = pod.name_any();
-    namespace.kubectl.ok(&["exec", &name, "--", "true"]).await?;
+    life::exec(namespace, pod, &["true"]).await?;
     eventually(SOON, "the pod is marked", async || {
         let pod = namespace.pods().get(&name).await?;
         let marked = pod.annotations().contains_key(LAST_INTERACTION);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, Namespace, PodWatch, Scheduled, Workload, eventually, marks, within_namespace,
+    Agents, Namespace, PodWatch, Scheduled, Workload, eventually, life, marks, within_namespace,
 };
 use k8s_openapi::api::{core::v1::Event, policy::v1::PodDisruptionBudget};
 use kube::{
@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{NODE, SOON, in_state, lives, touch, until_deadline};
+use super::{NODE, SOON, in_state, lives, until_deadline};
 
 /// How soon the eviction follows when there is room.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ async fn a_budget_without_room_holds_the_pod_until_there_is_some() {
         let pods = web(namespace).await?;
         budget(namespace, "web", json!({})).await?;
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pods[0], "true").await?;
+        let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
 
         let event = blocked(namespace, &agents, &record).await?;
         ensure!(
@@ -136,7 +136,7 @@ async fn two_budgets_on_one_pod_are_named_as_what_they_are() {
             budget(namespace, name, json!({"minAvailable": 0})).await?;
         }
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pods[0], "true").await?;
+        let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
 
         let event = blocked(namespace, &agents, &record).await?;
         ensure!(
@@ -162,7 +162,8 @@ async fn a_pod_that_is_not_ready_gets_advice_that_frees_it() {
         let policy = json!({"unhealthyPodEvictionPolicy": "IfHealthyBudget"});
         budget(namespace, "web", policy).await?;
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pods[0], "rm /tmp/ready").await?;
+        let record =
+            life::touch(namespace, &agents, &pods[0], &["sh", "-c", "rm /tmp/ready"]).await?;
 
         let event = blocked(namespace, &agents, &record).await?;
         ensure!(
@@ -189,7 +190,8 @@ async fn a_pod_that_is_not_ready_goes_where_that_is_allowed() {
         let policy = json!({"unhealthyPodEvictionPolicy": "AlwaysAllow"});
         budget(namespace, "web", policy).await?;
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pods[0], "rm /tmp/ready").await?;
+        let record =
+            life::touch(namespace, &agents, &pods[0], &["sh", "-c", "rm /tmp/ready"]).await?;
         gone(&watch, &record, until_deadline(&record, SOON)?).await?;
         let events = marks::events(namespace, &record.uid, BLOCKED).await?;
         ensure!(events.is_empty(), "{events:?}");
@@ -204,7 +206,7 @@ async fn a_budget_that_never_yields_is_a_matter_of_its_own() {
         let agents = Agents::connect(&namespace.cluster).await?;
         let pods = web(namespace).await?;
         budget(namespace, "web", json!({})).await?;
-        let record = touch(namespace, &agents, &pods[0], "true").await?;
+        let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
         blocked(namespace, &agents, &record).await?;
         // The overlay of the test cluster makes that short, too.
         in_state(&agents, &record, "stuck", Duration::from_secs(90)).await?;

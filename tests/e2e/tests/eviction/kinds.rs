@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, Namespace, Workload, eventually, marks, namespace::uid, within_namespace,
+    Agents, Namespace, Workload, eventually, life, marks, namespace::uid, within_namespace,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::{
@@ -18,9 +18,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    NODE, QUIET, SOON, after_deadline, granted, in_state, lives, now, touch, until_deadline,
-};
+use super::{NODE, QUIET, SOON, after_deadline, granted, in_state, lives, now, until_deadline};
 
 /// How long a controller may take to put another pod in the place of one.
 const REPLACED: Duration = Duration::from_secs(30);
@@ -60,7 +58,7 @@ async fn replaced(namespace: &Namespace, workload: &str) -> Result<(Pod, Pod)> {
     let agents = Agents::connect(&namespace.cluster).await?;
     let watch = namespace.watch().await?;
     let first = other(namespace, workload, None).await?;
-    let record = touch(namespace, &agents, &first, "true").await?;
+    let record = life::touch(namespace, &agents, &first, &["true"]).await?;
     let what = format!("{} is evicted", record.name);
     eventually(until_deadline(&record, SOON)?, &what, async || {
         Ok(watch.end(&record.uid).gone.map(drop))
@@ -125,7 +123,7 @@ async fn a_pod_that_took_the_name_of_another_lives() {
         create(namespace, &object).await?;
         let first = other(namespace, "set", None).await?;
         let audit = now(namespace)?;
-        let record = touch(namespace, &agents, &first, "true").await?;
+        let record = life::touch(namespace, &agents, &first, &["true"]).await?;
         // Somebody is faster than the timer.
         namespace
             .pods()
@@ -152,7 +150,7 @@ async fn a_pod_without_an_owner_goes_and_nobody_replaces_it() {
         let agents = Agents::connect(&namespace.cluster).await?;
         let pod = namespace.run_pod(&Workload::new("bare").on(NODE)).await?;
         let watch = namespace.watch().await?;
-        let record = touch(namespace, &agents, &pod, "true").await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
         watch
             .evicted(
                 &record.uid,
@@ -175,7 +173,7 @@ async fn ends_by_itself(test: &str, status: u8) {
         let workload = Workload::new("ends").on(NODE).once().script(&script);
         let pod = namespace.run_pod(&workload).await?;
         let audit = now(namespace)?;
-        let record = touch(namespace, &agents, &pod, "touch /tmp/end").await?;
+        let record = life::touch(namespace, &agents, &pod, &["sh", "-c", "touch /tmp/end"]).await?;
         in_state(&agents, &record, "finished", SOON).await?;
         after_deadline(&record, QUIET).await?;
         lives(namespace, &record).await?;

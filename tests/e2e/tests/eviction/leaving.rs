@@ -7,7 +7,7 @@ use curfew_e2e::{Agents, Namespace, Workload, eventually, life, marks, within_na
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::{NODE, QUIET, SOON, after_deadline, in_state, now, touch, until_deadline};
+use super::{NODE, QUIET, SOON, after_deadline, in_state, now, until_deadline};
 
 const FINALIZER: &str = "example.com/keep";
 
@@ -55,7 +55,7 @@ async fn a_finalizer_is_waited_for() {
         let agents = Agents::connect(&namespace.cluster).await?;
         let pod = kept(namespace, "kept").await?;
         let audit = now(namespace)?;
-        let record = touch(namespace, &agents, &pod, "true").await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
         let checked = async {
             in_state(
                 &agents,
@@ -84,7 +84,7 @@ async fn a_long_grace_period_is_waited_for() {
             .run_pod(&Workload::new("slow").on(NODE).grace(60))
             .await?;
         let audit = now(namespace)?;
-        let record = touch(namespace, &agents, &pod, "true").await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
         in_state(
             &agents,
             &record,
@@ -110,7 +110,7 @@ async fn a_namespace_that_is_deleted_takes_its_pods_along() {
             Namespace::create(&namespace.cluster, &format!("{}-2", namespace.name)).await?;
         let pod = kept(&doomed, "kept").await?;
         let audit = now(&doomed)?;
-        let record = touch(&doomed, &agents, &pod, "true").await?;
+        let record = life::touch(&doomed, &agents, &pod, &["true"]).await?;
         doomed.remove().await?;
         let checked = async {
             in_state(&agents, &record, "terminating", SOON).await?;

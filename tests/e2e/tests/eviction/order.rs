@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use curfew_e2e::{Agents, Namespace, Workload, eventually, evictions::Answer, within_namespace};
+use curfew_e2e::{
+    Agents, Namespace, Workload, eventually, evictions::Answer, life, within_namespace,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{policy::v1::PodDisruptionBudget, scheduling::v1::PriorityClass};
 use kube::{
@@ -12,7 +14,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{NODE, SOON, in_state, now, touch, until_deadline};
+use super::{NODE, SOON, in_state, now, until_deadline};
 
 /// How many eviction requests an agent has open at a time, unless it is told otherwise.
 const OPEN: usize = 5;
@@ -82,7 +84,7 @@ async fn ten_pods(namespace: &Namespace, classes: &[String]) -> Result<()> {
         Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
     budgets.create(&PostParams::default(), &budget).await?;
     let records: Vec<_> = stream::iter(&pods)
-        .map(async |pod| touch(namespace, &agents, pod, "true").await)
+        .map(async |pod| life::touch(namespace, &agents, pod, &["true"]).await)
         .buffered(4)
         .try_collect()
         .await?;

@@ -1,10 +1,10 @@
 //! The object itself: what `kubectl apply` refuses, and what `kubectl` shows.
 
 use anyhow::ensure;
-use curfew_e2e::{Agents, Workload, policies::Policies, within_namespace};
+use curfew_e2e::{Agents, Workload, life, policies::Policies, within_namespace};
 use serde_json::{Value, json};
 
-use super::{DEFAULT_TTL, NODE, touch, ttl};
+use super::{DEFAULT_TTL, NODE, ttl};
 
 fn requirement(operator: &str, values: Value) -> Value {
     let requirement = json!({"key": "app", "operator": operator, "values": values});
@@ -234,7 +234,7 @@ async fn of_a_policy_that_cannot_be_followed_the_last_version_that_could_holds_a
         let workloads = ["a", "b"].map(|name| Workload::new(name).on(NODE));
         let pods = namespace.run_pods(&workloads).await?;
         applied.holds().await;
-        let record = touch(namespace, &agents, &pods[0]).await?;
+        let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
         ensure!(ttl(&record) == Some(51), "{record:?}");
 
         let policy = policies.reported("p").await?;
@@ -265,7 +265,7 @@ async fn of_a_policy_that_cannot_be_followed_the_last_version_that_could_holds_a
         );
 
         policies.delete("p").await?.holds().await;
-        let record = touch(namespace, &agents, &pods[1]).await?;
+        let record = life::touch(namespace, &agents, &pods[1], &["true"]).await?;
         ensure!(ttl(&record) == Some(DEFAULT_TTL), "{record:?}");
         Ok(())
     })
