@@ -1,14 +1,15 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`restart`] and [`due`]. The last two use a
-//! [node without a kubelet](node) and an [agent of their own](agent), because no kubelet of this size of
-//! machine runs so many pods. What they leave behind is taken away by [`tidy`], also when they fail or
+//! Each measurement is a module: [`recording`], [`restart`], [`due`] and [`plugin`]. All but the first use
+//! a [node without a kubelet](node), because no kubelet of this size of machine runs so many pods; two of them
+//! with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
 
 mod agent;
 mod due;
 mod instant;
 mod node;
+mod plugin;
 mod recording;
 mod report;
 mod restart;
@@ -46,6 +47,8 @@ enum What {
     Restart(restart::Settings),
     /// How an agent gets on with many pods whose time ends in the same second
     Due(due::Settings),
+    /// How long `kubectl pi get -A` takes with many marked pods, and what memory
+    Plugin(plugin::Settings),
 }
 
 impl What {
@@ -54,6 +57,7 @@ impl What {
             What::Recording(_) => "recording",
             What::Restart(_) => "restart",
             What::Due(_) => "due",
+            What::Plugin(_) => "plugin",
         };
         (name, self)
     }
@@ -63,6 +67,7 @@ impl What {
             What::Recording(settings) => recording::run(cluster, settings).await,
             What::Restart(settings) => restart::run(cluster, settings).await,
             What::Due(settings) => due::run(cluster, settings).await,
+            What::Plugin(settings) => plugin::run(cluster, settings).await,
         }
     }
 }
@@ -72,7 +77,7 @@ async fn main() -> ExitCode {
     let wanted = match Args::parse().what {
         Some(what) => vec![what],
         // As if each had been named: their defaults stand with their flags.
-        None => ["recording", "restart", "due"]
+        None => ["recording", "restart", "due", "plugin"]
             .into_iter()
             .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
             .collect(),

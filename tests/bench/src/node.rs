@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     say,
-    tidy::{remove, tidily, unique},
+    tidy::{remove, remove_all, tidily, unique},
 };
 
 /// The node lifecycle controller gives a node up after 50 s without a sign.
@@ -35,7 +35,8 @@ pub(crate) struct PretendNode {
     pub(crate) namespace: Namespace,
 }
 
-/// Makes the node, keeps it alive while it is used, and takes it away.
+/// Makes the node, keeps it alive while it is used, and takes it away, with all namespaces whose names
+/// begin with its own.
 pub(crate) async fn within_node<T>(
     cluster: &TestCluster,
     purpose: &str,
@@ -57,9 +58,9 @@ pub(crate) async fn within_node<T>(
     let clean = async {
         say("cleaning up");
         let namespaces: Api<NamespaceObject> = Api::all(cluster.client.clone());
-        let namespace = remove(namespaces, &name).await;
+        let removed = remove_all(namespaces, &name).await;
         // After its pods, which others collect from a node that is gone.
-        namespace.and(remove(nodes.clone(), &name).await)
+        removed.and(remove(nodes.clone(), &name).await)
     };
     tidily(work, clean).await
 }

@@ -4,6 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context, Result};
 use curfew_e2e::{TestCluster, eventually};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{Namespace, Node},
@@ -20,6 +21,8 @@ use crate::say;
 /// What the names of all that is made here begin with.
 pub(crate) const PREFIX: &str = "bench-";
 
+/// How many deletions are waited for at a time.
+const AT_ONCE: usize = 16;
 /// A namespace with a thousand pods takes its time.
 const REMOVAL: Duration = Duration::from_secs(180);
 
@@ -89,6 +92,20 @@ where
     .await
 }
 
+/// The same for all whose names begin with this.
+pub(crate) async fn remove_all<K>(api: Api<K>, prefix: &str) -> Result<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let all = api.list_metadata(&ListParams::default()).await?.items;
+    let names = all.iter().map(ResourceExt::name_any);
+    stream::iter(names.filter(|name| name.starts_with(prefix)))
+        .map(async |name| remove(api.clone(), &name).await)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
 /// Removes what a run that was killed has left behind.
 pub(crate) async fn leftovers(cluster: &TestCluster) -> Result<()> {
     let client = || cluster.client.clone();
@@ -102,14 +119,13 @@ async fn sweep<K>(api: Api<K>) -> Result<()>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    for left in api.list_metadata(&ListParams::default()).await?.items {
-        let name = left.name_any();
-        if name.starts_with(PREFIX) {
-            say(&format!("removing {name}, which an earlier run left"));
-            remove(api.clone(), &name).await?;
+    let all = api.list_metadata(&ListParams::default()).await?.items;
+    for left in all.iter().map(ResourceExt::name_any) {
+        if left.starts_with(PREFIX) {
+            say(&format!("removing {left}, which an earlier run left"));
         }
     }
-    Ok(())
+    remove_all(api, PREFIX).await
 }
 
 #[cfg(test)]

@@ -50,6 +50,16 @@ pub fn build_plugin(checkout: &Checkout) -> Result<PathBuf> {
     Ok(checkout.cargo_target_dir()?.join("debug/kubectl-pi"))
 }
 
+/// Builds the kubectl plugin as it is released and returns where it is.
+pub fn build_released_plugin(checkout: &Checkout) -> Result<PathBuf> {
+    build(
+        Command::new("cargo").args(["build", "--release", "--package", "kubectl-pi"]),
+        checkout,
+        "the kubectl plugin as it is released",
+    )?;
+    Ok(checkout.cargo_target_dir()?.join("release/kubectl-pi"))
+}
+
 /// Cargo shows its own progress.
 fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
     progress::step(&format!("Building {what}"));
