@@ -45,6 +45,8 @@ use crate::metrics::Metrics;
 const CALL: Duration = Duration::from_secs(10);
 /// How long a request may go unanswered before another one is made, in whole seconds.
 const ANSWER_SECONDS: u32 = 30;
+/// Over how long the agents of a cluster spread their requests at most when another CA issues.
+const MAX_SPREAD: Duration = Duration::from_secs(30);
 /// The first and the longest pause after a request that came to nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -122,7 +124,8 @@ impl Keeper {
                         continue;
                     }
                     if issuer_changed {
-                        due = Some(Instant::now() + leaf.as_ref().map_or(Duration::ZERO, jitter));
+                        let spread = leaf.as_ref().map_or(Duration::ZERO, jitter);
+                        due = Some(Instant::now() + spread.min(MAX_SPREAD));
                     }
                     trust = Some(found);
                 }

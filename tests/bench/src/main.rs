@@ -1,6 +1,6 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`restart`], [`due`] and [`plugin`]. All but the first use
+//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`] and [`plugin`]. All but the first and the fourth use
 //! a [node without a kubelet](node), because no kubelet of this size of machine runs so many pods; two of them
 //! with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
@@ -13,6 +13,7 @@ mod plugin;
 mod recording;
 mod report;
 mod restart;
+mod rotation;
 mod tidy;
 
 use std::{
@@ -47,6 +48,8 @@ enum What {
     Restart(restart::Settings),
     /// How an agent gets on with many pods whose time ends in the same second
     Due(due::Settings),
+    /// How admissions fare while certificates and CA are exchanged
+    Rotation(rotation::Settings),
     /// How long `kubectl pi get -A` takes with many marked pods, and what memory
     Plugin(plugin::Settings),
 }
@@ -57,6 +60,7 @@ impl What {
             What::Recording(_) => "recording",
             What::Restart(_) => "restart",
             What::Due(_) => "due",
+            What::Rotation(_) => "rotation",
             What::Plugin(_) => "plugin",
         };
         (name, self)
@@ -67,6 +71,7 @@ impl What {
             What::Recording(settings) => recording::run(cluster, settings).await,
             What::Restart(settings) => restart::run(cluster, settings).await,
             What::Due(settings) => due::run(cluster, settings).await,
+            What::Rotation(settings) => rotation::run(cluster, settings).await,
             What::Plugin(settings) => plugin::run(cluster, settings).await,
         }
     }
@@ -77,7 +82,7 @@ async fn main() -> ExitCode {
     let wanted = match Args::parse().what {
         Some(what) => vec![what],
         // As if each had been named: their defaults stand with their flags.
-        None => ["recording", "restart", "due", "plugin"]
+        None => ["recording", "restart", "due", "rotation", "plugin"]
             .into_iter()
             .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
             .collect(),

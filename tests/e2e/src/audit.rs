@@ -27,9 +27,27 @@ pub struct Request {
     pub uri: String,
     /// Who did it.
     pub user: User,
+    /// To what; nothing where it is no object.
+    #[serde(default)]
+    pub object_ref: Option<Object>,
     /// How it was answered; not yet, where it goes on.
     #[serde(default)]
     pub response_status: Status,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// The group, empty for the core.
+    #[serde(default)]
+    pub api_group: String,
+    /// The plural.
+    #[serde(default)]
+    pub resource: String,
+    /// The part of it; empty where it is about all of it.
+    #[serde(default)]
+    pub subresource: String,
 }
 
 /// How a request was answered.
@@ -45,6 +63,11 @@ pub struct Status {
 pub struct User {
     /// The user's name.
     pub username: String,
+}
+
+/// The beginning of the log, and so of the cluster.
+pub fn beginning(log: PathBuf) -> Mark {
+    Mark { log, offset: 0 }
 }
 
 /// The end of the log.

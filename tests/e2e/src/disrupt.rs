@@ -91,13 +91,25 @@ async fn set_affinity(cluster: &TestCluster, affinity: &serde_json::Value) -> Re
 /// Sets an environment variable of the webhook, or takes it away, and waits until no replica is
 /// without the change.
 pub async fn set_webhook_env(cluster: &TestCluster, name: &str, value: Option<&str>) -> Result<()> {
-    let change = match value {
+    set_webhook_envs(cluster, &[(name, value)]).await
+}
+
+/// The same for several at once.
+pub async fn set_webhook_envs(
+    cluster: &TestCluster,
+    variables: &[(&str, Option<&str>)],
+) -> Result<()> {
+    let changes = variables.iter().map(|(name, value)| match value {
         Some(value) => format!("{name}={value}"),
         None => format!("{name}-"),
-    };
-    kubectl(cluster)
-        .ok(&["set", "env", DEPLOYMENT, &change])
-        .await?;
+    });
+    let changes: Vec<_> = changes.collect();
+    let changes = changes.iter().map(String::as_str);
+    let args: Vec<_> = ["set", "env", DEPLOYMENT]
+        .into_iter()
+        .chain(changes)
+        .collect();
+    kubectl(cluster).ok(&args).await?;
     rolled_out(cluster, DEPLOYMENT).await?;
     eventually(PATIENCE, "the old replicas have ended", async || {
         let pods = all_pods_of(cluster, "webhook").await?;
