@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use kube::{Client, Config, client::ClientBuilder};
-use tower::timeout::TimeoutLayer;
+use anyhow::{Context, ensure};
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use kube::{
+    Client, Config,
+    client::{ClientBuilder, ConfigExt},
+};
+use tower::{
+    BoxError, ServiceBuilder,
+    timeout::{Timeout, TimeoutLayer},
+    util::BoxCloneSyncService,
+};
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,6 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// have none for their beginning and would hang for as long as the connection does.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How much is read from a connection at once, and how long the head of an answer may be. By default this grows
+/// to 400 KiB twice while a whole node's pods are listed, and what it grew to stays.
+const READ_BUFFER: usize = 32 * 1024;
+
 /// The limit of all requests' beginning, as a layer of the client.
 pub fn patience() -> TimeoutLayer {
     TimeoutLayer::new(PATIENCE)
@@ -22,18 +34,34 @@ pub fn patience() -> TimeoutLayer {
 /// A client with the configuration of the process (its ServiceAccount in a cluster, a kubeconfig
 /// elsewhere).
 ///
-/// The client's own retry is off: it would hide for minutes that an eviction is refused or that
+/// It does not retry by itself: that would hide for minutes that an eviction is refused or that
 /// the API server throttles. Whoever calls decides, and gives each call its own time limit.
 ///
 /// # Errors
 /// When there is neither a ServiceAccount nor a kubeconfig that can be read.
 pub async fn connect() -> anyhow::Result<Client> {
-    let mut config = Config::infer()
+    let config = Config::infer()
         .await
         .context("found no way to reach the API server")?;
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let builder =
-        ClientBuilder::try_from(config).context("cannot build a client of the API server")?;
-    Ok(builder.with_layer(&patience()).build())
+    build(config).context("cannot build a client of the API server")
+}
+
+/// What kube builds by itself has no limit of its buffers.
+fn build(config: Config) -> anyhow::Result<Client> {
+    ensure!(
+        config.proxy_url.is_none(),
+        "the API server is only reached without a proxy"
+    );
+    let connector = Timeout::new(config.rustls_https_connector()?, CONNECT_TIMEOUT);
+    let http = legacy::Builder::new(TokioExecutor::new())
+        .http1_max_buf_size(READ_BUFFER)
+        .build(BoxCloneSyncService::new(connector));
+    let service = ServiceBuilder::new()
+        .layer(patience())
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
