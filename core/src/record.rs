@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     interaction::Interaction,
@@ -57,6 +57,13 @@ impl Known {
             Action::Record => None,
         }
     }
+
+    /// Whether `other`, without its request, may be the same interaction.
+    fn is_told_by(&self, other: &Known) -> bool {
+        self.interaction.time == other.interaction.time
+            && self.interaction.same_deed(&other.interaction)
+            && self.expiry() == other.expiry()
+    }
 }
 
 /// So many interactions there were up to a time, whether they are still kept or not.
@@ -74,6 +81,7 @@ pub struct Record {
     /// The pod.
     pub pod: PodId,
     /// By time; each deed of each request once.
+    #[serde(deserialize_with = "no_more_room")]
     known: Vec<Known>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counted: Option<Counted>,
@@ -131,9 +139,20 @@ impl Record {
             self.extension = marks.extension;
             self.hold = marks.hold;
         }
-        self.known.extend(marks.known);
         self.counted = self.counted.max(marks.counted);
-        self.settle();
+        if !marks.known.iter().all(|known| self.has(known)) {
+            self.known.extend(marks.known);
+            self.settle();
+        }
+    }
+
+    /// Whether the interaction is known already, by which a pod is told that says nothing new.
+    fn has(&self, known: &Known) -> bool {
+        let nameless = known.interaction.request.is_empty();
+        self.known.iter().any(|own| {
+            own == known
+                || (nameless && !own.interaction.request.is_empty() && own.is_told_by(known))
+        })
     }
 
     /// Adds all that another record of the same pod knows. Whether an extension or a hold still stands
@@ -251,18 +270,17 @@ impl Record {
             known.interaction.request.is_empty()
                 && kept.iter().enumerate().any(|(other, twin)| {
                     other != at
-                        && twin.interaction.time == known.interaction.time
-                        && twin.interaction.same_deed(&known.interaction)
-                        && twin.expiry() == known.expiry()
+                        && twin.is_told_by(known)
                         && (!twin.interaction.request.is_empty() || other < at)
                 })
         };
-        self.known = kept
+        let twins: Vec<bool> = kept
             .iter()
             .enumerate()
-            .filter(|(at, known)| !nameless_twin(*at, known))
-            .map(|(_, known)| known.clone())
+            .map(|(at, known)| nameless_twin(at, known))
             .collect();
+        let alone = kept.into_iter().zip(twins).filter(|(_, twin)| !twin);
+        self.known.extend(alone.map(|(known, _)| known));
         while self.known.len() > MAX_KNOWN {
             let decisive = self.decisive().clone();
             let oldest = usize::from(self.known[0] == decisive);
@@ -278,7 +296,7 @@ impl Record {
             self.counted = self.counted.max(Some(counted));
             self.known.remove(oldest);
         }
-        // Most pods are touched once: room for four would be most of what their records take.
+        // For the reason of `no_more_room`.
         self.known.shrink_to_fit();
     }
 
@@ -289,6 +307,12 @@ impl Record {
             interactions: self.interactions(),
         }
     }
+}
+
+/// Reads a list into no more memory than it takes: most pods are touched once, and room for four would be
+/// most of what their records take.
+fn no_more_room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Known>, D::Error> {
+    Ok(Box::<[Known]>::deserialize(deserializer)?.into_vec())
 }
 
 /// A time that much later, or the last there is.
