@@ -55,12 +55,13 @@ pub struct Settings {
 /// The pods of one node.
 #[derive(Debug)]
 pub struct Ledger {
-    entries: BTreeMap<String, Entry>,
+    /// Each has its own place: an entry is large, and inside the tree half of the room would stay free.
+    entries: BTreeMap<String, Box<Entry>>,
     /// When to look at which pod again, by time.
     agenda: BTreeSet<(Timestamp, String)>,
     due: BTreeSet<Turn>,
     /// Pods that went before the request to evict them was answered.
-    outrun: BTreeMap<String, Entry>,
+    outrun: BTreeMap<String, Box<Entry>>,
     queues: Queues,
     gate: Gate,
     open_evictions: usize,
@@ -102,7 +103,7 @@ impl Ledger {
             let entry = self
                 .entries
                 .entry(uid.clone())
-                .or_insert_with(|| Entry::new(now));
+                .or_insert_with(|| Box::new(Entry::new(now)));
             match &mut entry.record {
                 Some(record) => {
                     // What stands on the pod was learned from the pod already.
@@ -155,7 +156,7 @@ impl Ledger {
         let entry = self
             .entries
             .entry(uid.clone())
-            .or_insert_with(|| Entry::new(now));
+            .or_insert_with(|| Box::new(Entry::new(now)));
         news::interactions(entry.record.as_ref(), &record, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
@@ -167,10 +168,10 @@ impl Ledger {
     pub fn answered(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
         let news = match self.entries.get(&pod.id.uid) {
             None => false,
-            Some(Entry { pod: None, .. }) => true,
-            Some(Entry {
-                pod: Some(known), ..
-            }) => pod.state.is_later_than(known),
+            Some(entry) => match &entry.pod {
+                None => true,
+                Some(known) => pod.state.is_later_than(known),
+            },
         };
         if news {
             self.seen(pod, now, out);
@@ -184,7 +185,7 @@ impl Ledger {
         let entry = self
             .entries
             .entry(uid.clone())
-            .or_insert_with(|| Entry::new(now));
+            .or_insert_with(|| Box::new(Entry::new(now)));
         let before = entry.record.clone();
         let restored = std::mem::take(&mut entry.restored);
         match &mut entry.record {
@@ -240,7 +241,7 @@ impl Ledger {
         for uid in missing {
             match self.entries.get_mut(&uid) {
                 // It was in the watch's earlier events and is not in its list.
-                Some(Entry { pod: Some(_), .. }) => self.gone(&uid, out),
+                Some(entry) if entry.pod.is_some() => self.gone(&uid, out),
                 // The store knows it, or a notice outran the watch: the API server knows.
                 Some(entry) => {
                     entry.unseen_since = now - UNSEEN_PATIENCE;
@@ -284,10 +285,10 @@ impl Ledger {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
-        if let Some(Entry { record, pod, .. }) = self.outrun.remove(uid) {
-            let shown = outcome.may_be_lost() && pod.is_some_and(|pod| pod.evicted);
+        if let Some(entry) = self.outrun.remove(uid) {
+            let shown = outcome.may_be_lost() && entry.pod.is_some_and(|pod| pod.evicted);
             if outcome == Outcome::Accepted || shown {
-                out.extend(record.as_ref().and_then(news::eviction));
+                out.extend(entry.record.as_ref().and_then(news::eviction));
             }
             return;
         }
@@ -485,7 +486,7 @@ impl Ledger {
 
     /// Decides all there is to decide for one pod: the one place where effects begin.
     fn attend(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(mut entry) = self.entries.remove(uid) else {
+        let Some((key, mut entry)) = self.entries.remove_entry(uid) else {
             return;
         };
         let left = self.unschedule(&mut entry, uid);
@@ -509,7 +510,7 @@ impl Ledger {
         if let Some(wake) = entry.wake {
             self.agenda.insert((wake, uid.to_owned()));
         }
-        self.entries.insert(uid.to_owned(), entry);
+        self.entries.insert(key, entry);
         if let Some(budget) = left {
             self.queues.close_if_empty(&budget, out);
         }

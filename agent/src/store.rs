@@ -184,7 +184,11 @@ impl Store {
 /// Reads the values one by one (copies of all of them would leave garbage behind), and tells how
 /// those that cannot be read are moved out of the way of new ones.
 fn sort_out(db: &sled::Db) -> sled::Result<(Contents, sled::Batch)> {
-    let mut contents = Contents::default();
+    let mut contents = Contents {
+        // Counting reads all pages, which stay: what is made of them comes behind them.
+        records: Vec::with_capacity(db.len()),
+        aside: Vec::new(),
+    };
     let mut moved = sled::Batch::default();
     for entry in db.iter() {
         let (key, value) = entry?;
