@@ -675,6 +675,38 @@ mod tests {
             }
         }
 
+        /// What says nothing new is passed over, and only that.
+        #[test]
+        fn a_pod_is_believed_whatever_is_known_already(
+            ours in prop::collection::vec((any_known(), any::<bool>()), 1..4),
+            others in prop::collection::vec(any_known(), 0..2),
+            nameless in prop::collection::vec(any::<bool>(), 4),
+            stricter in prop::collection::vec(any::<bool>(), 4),
+        ) {
+            let own = |(mut known, nameless): (Known, bool)| {
+                if nameless {
+                    known.interaction.request.clear();
+                }
+                known
+            };
+            let ours: Vec<_> = ours.into_iter().map(own).collect();
+            let mut told: Vec<_> = ours.iter().cloned().chain(others).collect();
+            for (known, (nameless, stricter)) in told.iter_mut().zip(nameless.into_iter().zip(stricter)) {
+                if nameless {
+                    known.interaction.request.clear();
+                }
+                if stricter {
+                    known.terms.max_extension /= 2;
+                }
+            }
+            let mut joined = record(&ours);
+            let mut absorbed = joined.clone();
+            joined.known.extend(told.iter().cloned());
+            joined.settle();
+            absorbed.absorb(Marks { known: told, ..Marks::default() });
+            prop_assert_eq!(absorbed, joined);
+        }
+
         #[test]
         fn the_metadata_alone_rebuilds_what_people_were_told(
             all in prop::collection::vec(any_known(), 1..40),
