@@ -10,6 +10,7 @@
 pub mod duration;
 pub mod identity;
 pub mod interaction;
+pub mod masking;
 pub mod metadata;
 pub mod namespaces;
 pub mod notice;

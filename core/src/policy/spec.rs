@@ -12,6 +12,7 @@ use super::Selector;
 use crate::{
     duration,
     interaction::{Command, Kind},
+    masking::masked,
     namespaces,
 };
 
@@ -108,7 +109,9 @@ pub struct Spec {
     pub protect: Protect,
 
     /// How much of a command is kept. Full: all its words, up to 512 bytes. Name: its first word. None:
-    /// nothing. What is left out is neither stored nor logged by Curfew; the API server's audit log may have it.
+    /// nothing. What looks like a secret (--password=x, TOKEN=x, a URL's password, a known form of token) is
+    /// replaced by xxxxx, whichever is chosen; secrets that nothing tells from other words are not. What is left
+    /// out or replaced is neither stored nor logged by Curfew; the API server's audit log may have it.
     #[serde(default)]
     pub record_command: RecordCommand,
 }
@@ -150,14 +153,14 @@ pub enum RecordCommand {
 }
 
 impl RecordCommand {
-    /// What is kept of this argv.
+    /// What is kept of this argv. What looks like a secret is masked, see [`crate::masking`].
     pub fn of(self, argv: &[String]) -> Command {
         let kept = match self {
             RecordCommand::Full => argv.len(),
             RecordCommand::Name => 1,
             RecordCommand::None => 0,
         };
-        Command::new(argv.iter().take(kept))
+        Command::new(masked(argv.iter().take(kept)))
     }
 }
 

@@ -402,7 +402,7 @@ fn a_priority_protects_in_the_listed_namespaces_only() {
 fn as_much_of_a_command_is_kept_as_the_policy_says() {
     let argv: Vec<String> = ["mysql", "--password=s3cret"].map(str::to_owned).into();
     for (given, kept) in [
-        ("Full", "mysql '--password=s3cret'"),
+        ("Full", "mysql '--password=xxxxx'"),
         ("Name", "mysql"),
         ("None", ""),
     ] {
@@ -410,6 +410,22 @@ fn as_much_of_a_command_is_kept_as_the_policy_says() {
         let record = admitted(&policies, &Case::default()).record_command;
         assert_eq!(record.of(&argv).as_str(), kept);
         assert_eq!(record.of(&[]).as_str(), "");
+    }
+}
+
+#[test]
+fn what_is_masked_is_compared_as_it_was_typed() {
+    let argv = |token: &str| vec!["app".to_owned(), format!("--token={token}")];
+    let policies = policies(&[("p", json!({"harmlessCommands": [argv("abc")]}))]);
+    for (token, exemption) in [("abc", Some(Exemption::Harmless)), ("xxxxx", None)] {
+        let case = Case {
+            argv: argv(token),
+            ..Case::default()
+        };
+        let admitted = admitted(&policies, &case);
+        assert_eq!(admitted.terms.exemption, exemption, "{token}");
+        let kept = admitted.record_command.of(&case.argv);
+        assert_eq!(kept.as_str(), "app '--token=xxxxx'");
     }
 }
 

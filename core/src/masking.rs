@@ -1,0 +1,140 @@
+//! Secrets in commands: what looks like one is masked before anything is kept.
+//!
+//! People type passwords where they should not, and what is kept of a command can be read by whoever
+//! may read the pod. So names that secrets go by (`--password x`, `TOKEN=x`, `Authorization: x`), options of
+//! well-known programs (`mysql -px`), URLs with a password, and tokens that can be told by their form are looked
+//! for: in the words of the argv, in the words of scripts that a shell is given, and in the texts that
+//! words are. It is a net with holes: a secret that nothing tells from any other word stays. Where that
+//! is too much, a policy keeps less of commands. Rather too much is masked than too little, but not what is
+//! run next: a mask never reaches beyond the end of a command in a script.
+//!
+//! The time is linear in what is looked at, and of a word that is no more than 4 KiB.
+
+use std::borrow::Cow;
+
+use crate::text::cut;
+
+mod names;
+mod script;
+mod shapes;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use names::{Holds, Program};
+
+/// What stands where a secret was.
+///
+/// A shell would take it as it is, so it needs no quotes where a command is shown.
+pub const MASK: &str = "xxxxx";
+
+/// As much of a word as is looked at, in bytes: far more than is kept of a whole command.
+const WINDOW: usize = 4 * 1024;
+
+/// Scripts within scripts are read as such to this depth, and as any other text below.
+const DEPTH: u8 = 3;
+
+/// The words of an argv with their secrets masked. Words that have none are as they were, unless they
+/// are too long to be looked at: those are cut.
+pub fn masked<'a, S: AsRef<str> + 'a>(
+    argv: impl IntoIterator<Item = &'a S>,
+) -> impl Iterator<Item = Cow<'a, str>> {
+    let mut words = Words::new(DEPTH);
+    argv.into_iter().map(move |word| {
+        let word = cut(word.as_ref(), WINDOW);
+        match words.mask(&word) {
+            Some(masked) => Cow::Owned(masked),
+            None => word,
+        }
+    })
+}
+
+/// The words of one command, read from first to last.
+#[derive(Debug)]
+struct Words {
+    depth: u8,
+    /// The program whose options are read.
+    program: Option<Program>,
+    /// Whether one of the words names a shell.
+    shell: bool,
+    next: Next,
+}
+
+/// What a word said of the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Anything,
+    Secret,
+    UserAndSecret,
+    Script,
+}
+
+impl Words {
+    fn new(depth: u8) -> Self {
+        Self {
+            depth,
+            program: None,
+            shell: false,
+            next: Next::Anything,
+        }
+    }
+
+    /// The next word with its secrets masked; none where it has none.
+    fn mask(&mut self, word: &str) -> Option<String> {
+        let is_option = word.len() > 1 && word.starts_with('-');
+        match std::mem::take(&mut self.next) {
+            // What is followed by another option takes no value.
+            Next::Secret if !is_option => return mask_from(word, 0),
+            Next::UserAndSecret if !is_option => return mask_password(word, 0),
+            Next::Script if self.depth > 0 => return script::mask(word, self.depth - 1),
+            _ => {}
+        }
+        if let Some(at) = value(word) {
+            return mask_from(word, at);
+        }
+        if is_option {
+            return self.option(word);
+        }
+        self.shell |= names::is_shell(word);
+        self.program = Program::of(word).or(self.program);
+        text::mask(word)
+    }
+
+    fn option(&mut self, word: &str) -> Option<String> {
+        match self.program.and_then(|program| program.option(word)) {
+            Some(Holds::Secret(at)) if at < word.len() => return mask_from(word, at),
+            Some(Holds::Secret(_)) => self.next = Next::Secret,
+            Some(Holds::UserAndSecret(at)) if at < word.len() => return mask_password(word, at),
+            Some(Holds::UserAndSecret(_)) => self.next = Next::UserAndSecret,
+            None if self.shell && !word.starts_with("--") && word.ends_with('c') => {
+                self.next = Next::Script;
+            }
+            None if names::is_secret(word.trim_start_matches('-')) => self.next = Next::Secret,
+            None => {}
+        }
+        text::mask(word)
+    }
+}
+
+/// Where the value begins, in a word that is `--password=…` or `PASSWORD=…` as a whole.
+fn value(word: &str) -> Option<usize> {
+    let (name, _) = word.split_once('=')?;
+    names::is_secret(name.trim_start_matches('-')).then_some(name.len() + 1)
+}
+
+fn mask_from(word: &str, at: usize) -> Option<String> {
+    let secret = &word[at..];
+    // The name of a variable tells where a secret is, and not what it is.
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '{' || c == '}';
+    let is_variable = secret
+        .strip_prefix('$')
+        .is_some_and(|name| name.chars().all(is_name));
+    (!secret.is_empty() && !is_variable).then(|| format!("{}{MASK}", &word[..at]))
+}
+
+/// Masks what stands behind the colon of `user:password`, which begins there.
+fn mask_password(word: &str, at: usize) -> Option<String> {
+    let colon = word[at..].find(':')?;
+    mask_from(word, at + colon + 1)
+}
