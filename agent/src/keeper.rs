@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -61,6 +62,12 @@ impl Keeper {
             return Ok(None);
         }
         let mut moved_to = None;
+        if let Some(folder) = self.path.parent() {
+            keep_private(folder).map_err(|error| StoreError::Denied {
+                path: folder.to_owned(),
+                error,
+            })?;
+        }
         let (store, contents) = match Store::open(&self.path) {
             Err(StoreError::Damaged { path, why }) => {
                 let aside = move_aside(&path).map_err(|error| StoreError::Denied {
@@ -107,6 +114,18 @@ impl Keeper {
     }
 }
 
+/// Sees to it that there is such a folder and that nobody else may look into it: the kubelet makes the
+/// one on the node with mode 0755, and who ran what in which pod is not for everybody's eyes.
+fn keep_private(folder: &Path) -> io::Result<()> {
+    const OWNER_ONLY: u32 = 0o700;
+    fs::create_dir_all(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode() & 0o7777;
+    if mode != OWNER_ONLY {
+        fs::set_permissions(folder, fs::Permissions::from_mode(OWNER_ONLY))?;
+    }
+    Ok(())
+}
+
 /// Moves a folder to the first free name beside it.
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
     const MOST: u32 = 10;
@@ -148,6 +167,20 @@ mod tests {
         assert!(opened.contents.records.is_empty());
         keeper.commit(&batch()).unwrap();
         assert!(keeper.open().unwrap().is_none(), "it is open");
+    }
+
+    #[test]
+    fn nobody_else_looks_into_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(folder.path()).unwrap().permissions().mode() & 0o7777;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Keeper::new(folder.path()).open().unwrap();
+        assert_eq!(mode(), 0o700);
+
+        let below = folder.path().join("a/b");
+        Keeper::new(&below).open().unwrap();
+        let mode = fs::metadata(below).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o700);
     }
 
     #[test]

@@ -133,7 +133,8 @@ async fn remove_and_install(namespace: &Namespace) -> Result<()> {
         webhooks(namespace).await?.is_empty(),
         "a webhook was left behind"
     );
-    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles";
+    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,\
+                 flowschemas,prioritylevelconfigurations";
     let ours = "--selector=app.kubernetes.io/name=curfew";
     let left = kubectl.ok(&["get", kinds, ours, "-o", "name"]).await?;
     ensure!(left.is_empty(), "left behind: {left}");
