@@ -2,7 +2,7 @@
 
 CLUSTER := cargo run --package curfew-cluster --
 
-.PHONY: help cluster bare demo test torture bench status down crd cargo
+.PHONY: help cluster bare demo test torture bench fuzz status down crd cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ torture: cluster ## Kill everything on the cluster at random, and reckon up; ARG
 
 bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, plugin
 	cargo run --package curfew-bench -- $(ARGS)
+
+fuzz: cargo ## Read what nobody thought of, at random (needs nightly and cargo-fuzz); ARGS="--seconds 600 review"
+	cargo run --quiet --package curfew-fuzz-targets -- $(ARGS)
 
 status: cargo ## What of the cluster runs
 	$(CLUSTER) status

@@ -238,7 +238,11 @@ fn read_failure(path: &Path, error: sled::Error) -> StoreError {
     }
 }
 
-fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
+/// The value of a record in the tree.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
     let value = Value {
         version: VERSION,
         record,
@@ -246,7 +250,8 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&value).map_err(|error| StoreError::Write(error.to_string()))
 }
 
-fn decode(value: &[u8]) -> Option<Record> {
+/// The record of a value in the tree; none where this build cannot read it.
+pub fn decode(value: &[u8]) -> Option<Record> {
     let value: Value<Record> = serde_json::from_slice(value).ok()?;
     (value.version <= VERSION).then_some(value.record)
 }

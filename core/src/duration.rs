@@ -115,10 +115,16 @@ pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::
     to.serialize_str(&format(*duration))
 }
 
-/// For `#[serde(with = "curfew_core::duration")]`: what [`parse`] takes.
+/// The whole seconds of a duration, which are all that [`format`] writes.
+pub fn whole(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
+}
+
+/// For `#[serde(with = "curfew_core::duration")]`: what [`parse`] takes, without parts of a second. What
+/// has them would be another duration as soon as it was written and read again.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    parse(&text).map_err(serde::de::Error::custom)
+    parse(&text).map(whole).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

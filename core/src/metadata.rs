@@ -205,8 +205,9 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     let required = |key| get(key).ok_or_else(|| invalid(key, "is missing".to_owned()));
     let length = |key| -> Result<Option<Duration>, InvalidMark> {
         get(key)
-            .map(|text| duration::parse(text).map_err(|error| invalid(key, error.to_string())))
+            .map(|text| duration::parse(text).map(duration::whole))
             .transpose()
+            .map_err(|error| invalid(key, error.to_string()))
     };
     let time: Timestamp = required(INTERACTION_TIME)?.parse().map_err(|_| {
         invalid(
@@ -267,7 +268,7 @@ pub fn extension(annotations: &BTreeMap<String, String>) -> Option<Extension> {
     let text = annotations.get(EXTENSION)?;
     let by = duration::parse(text).ok()?;
     Some(Extension {
-        by: Duration::from_secs(by.as_secs()),
+        by: duration::whole(by),
         text: text.clone(),
         requester: requester(annotations, EXTENSION_REQUESTER),
     })

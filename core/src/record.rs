@@ -77,6 +77,7 @@ pub struct Counted {
 
 /// Everything known of one pod. It has at least one interaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Record {
     /// The pod.
     pub pod: PodId,
@@ -91,6 +92,44 @@ pub struct Record {
     /// The hold that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+}
+
+/// A record as it was written, by whatever release or by whatever else.
+#[derive(Deserialize)]
+struct Written {
+    pod: PodId,
+    known: Vec<Known>,
+    #[serde(default)]
+    counted: Option<Counted>,
+    #[serde(default)]
+    extension: Option<Extension>,
+    #[serde(default)]
+    hold: Option<Hold>,
+}
+
+/// What was read has no interaction, and so is no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("known: is empty, where at least one interaction would be right")]
+struct NoInteraction;
+
+impl TryFrom<Written> for Record {
+    type Error = NoInteraction;
+
+    fn try_from(written: Written) -> Result<Self, NoInteraction> {
+        if written.known.is_empty() {
+            return Err(NoInteraction);
+        }
+        let mut record = Self {
+            pod: written.pod,
+            known: written.known,
+            counted: written.counted,
+            extension: written.extension,
+            hold: written.hold,
+        };
+        // Order and number are what everything else relies on.
+        record.settle();
+        Ok(record)
+    }
 }
 
 impl Record {

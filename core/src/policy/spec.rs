@@ -225,7 +225,8 @@ impl Serialize for Length {
 
 impl<'de> Deserialize<'de> for Length {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let length = duration::deserialize(from)?;
+        let text = String::deserialize(from)?;
+        let length = duration::parse(&text).map_err(serde::de::Error::custom)?;
         // What stands on pods has whole seconds; a part of one would be lost in silence.
         if length.subsec_nanos() != 0 {
             return Err(serde::de::Error::custom(format!(

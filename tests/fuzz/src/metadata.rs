@@ -1,0 +1,78 @@
+//! The annotations of a pod.
+
+use std::collections::BTreeMap;
+
+use curfew_core::{
+    PodId, Record,
+    metadata::{self, MAX_REASON},
+};
+use serde::Deserialize;
+
+use crate::same;
+
+#[derive(Deserialize)]
+struct Pod {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// A pod as JSON, of which only the UID and the annotations count.
+pub fn metadata(bytes: &[u8]) {
+    let Ok(Pod { metadata: pod }) = serde_json::from_slice(bytes) else {
+        return;
+    };
+    let id = PodId {
+        namespace: "shop".to_owned(),
+        name: "cart-1".to_owned(),
+        uid: pod.uid,
+    };
+    if let Some(hold) = metadata::hold(&pod.annotations) {
+        assert!(hold.reason.len() <= MAX_REASON);
+    }
+    let marks = match metadata::read(&id, &pod.annotations) {
+        Ok(marks) => marks,
+        Err(invalid) => {
+            assert!(invalid.to_string().len() < 1024, "{invalid}");
+            return;
+        }
+    };
+    let Some(record) = Record::from_marks(id.clone(), marks) else {
+        return;
+    };
+    // What is written for what was read tells the same, together with what people wrote.
+    let mut written = metadata::annotations(&record)
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect::<BTreeMap<_, _>>();
+    for key in [
+        metadata::EXTENSION,
+        metadata::EXTENSION_REQUESTER,
+        metadata::HOLD,
+        metadata::HOLD_REQUESTER,
+    ] {
+        if let Some(value) = pod.annotations.get(key) {
+            written.insert(key.to_owned(), value.clone());
+        }
+    }
+    let again = metadata::read(&id, &written).ok();
+    let again = again.and_then(|marks| Record::from_marks(id, marks));
+    let told = |record: &Record| {
+        (
+            record.deadline(),
+            record.eviction_time(),
+            record.interactions(),
+            record.last().interaction.time,
+        )
+    };
+    same!(again.as_ref().map(told), Some(told(&record)));
+    let mut joined = record.clone();
+    joined.join(record.clone());
+    same!(joined, record);
+}

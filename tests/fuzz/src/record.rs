@@ -1,0 +1,70 @@
+//! The values of an agent's store.
+
+use curfew_agent::store;
+use curfew_core::{Record, metadata, record::MAX_KNOWN};
+
+use crate::same;
+
+/// One value, or two of one pod with a line feed between them.
+pub fn record(bytes: &[u8]) {
+    let values: Vec<Record> = bytes
+        .splitn(2, |byte| *byte == b'\n')
+        .filter_map(store::decode)
+        .inspect(alone)
+        .collect();
+    if let [one, other] = values.as_slice()
+        && one.pod == other.pod
+    {
+        together(one, other);
+    }
+}
+
+/// What holds for every record that was read.
+fn alone(record: &Record) {
+    same!(
+        store::encode(record)
+            .ok()
+            .as_deref()
+            .and_then(store::decode),
+        Some(record.clone())
+    );
+    let known: Vec<_> = record.deeds().collect();
+    assert!(!known.is_empty() && known.len() <= MAX_KNOWN);
+    assert!(known.is_sorted_by_key(|known| known.interaction.time));
+    assert!(record.interactions() as usize >= known.len());
+    assert!(record.deadline() <= record.eviction_time());
+    assert_eq!(
+        record.deadline().is_some(),
+        record.eviction_time().is_some()
+    );
+    assert!(record.extension() <= record.decisive().terms.max_extension);
+    assert!(metadata::patch(record, Some("1")).is_object());
+    let mut twice = record.clone();
+    twice.join(record.clone());
+    same!(&twice, record);
+}
+
+/// Two records of a pod tell the same when they are joined, whichever way, and however often. Which of
+/// more than [`MAX_KNOWN`] interactions are kept beside the decisive one and the last may differ, where both
+/// have the same request at different times.
+fn together(one: &Record, other: &Record) {
+    let join = |mut one: Record, other: &Record| {
+        one.join(other.clone());
+        one
+    };
+    let told = |record: &Record| {
+        let decisive = record.decisive();
+        (
+            record
+                .eviction_time()
+                .map(|at| (at, decisive.interaction.time)),
+            record.last().interaction.time,
+            record.interactions(),
+        )
+    };
+    let joined = join(one.clone(), other);
+    alone(&joined);
+    same!(told(&join(joined.clone(), other)), told(&joined));
+    same!(told(&join(joined.clone(), one)), told(&joined));
+    same!(told(&join(other.clone(), one)), told(&joined));
+}

@@ -1,0 +1,135 @@
+//! What the API server posts to the webhook, up to what the webhook makes of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use curfew_core::{
+    Command, Interaction, Kind, Known, Notice, PodId,
+    interaction::MAX_USER,
+    masking::masked,
+    notice,
+    policy::{Policies, RecordCommand, Subject, Verdict},
+    terms::DefaultTerms,
+};
+use curfew_webhook::{
+    placement,
+    review::{self, Deed, Request, eviction},
+};
+use jiff::Timestamp;
+
+use crate::same;
+
+/// A body that is posted to the webhook. Whatever is understood of it makes a notice that an agent takes.
+pub fn review(body: &[u8]) {
+    if let Ok((uid, nonce)) = review::read_probe(body) {
+        assert!(!uid.is_empty() && uid.len() <= 63 && nonce.len() <= 80);
+    }
+    if let Ok(review) = eviction::read(body)
+        && let Ok(eviction) = review.request
+    {
+        assert!(eviction.nodes.iter().all(|node| node.len() <= 253));
+        assert!(
+            eviction
+                .uid
+                .is_none_or(|uid| !uid.is_empty() && uid.len() <= 253)
+        );
+    }
+    let Ok(review) = review::read(body) else {
+        return;
+    };
+    assert!(!review.uid.is_empty() && review.uid.len() <= 63);
+    match review.request {
+        Ok(request) => interaction(&review.uid, &request),
+        // Somebody reads that, and it is logged.
+        Err(unfit) => assert!(unfit.to_string().len() < 1024, "{unfit}"),
+    }
+}
+
+fn interaction(uid: &str, request: &Request) {
+    assert!(!request.user.is_empty() && request.user.len() <= MAX_USER);
+    let no_labels = BTreeMap::new();
+    let (kind, argv, stdin, tty) = match &request.deed {
+        Deed::Exec {
+            argv, stdin, tty, ..
+        } => (Kind::Exec, argv.as_slice(), *stdin, *tty),
+        Deed::Attach { .. } => (Kind::Attach, &[][..], true, true),
+        Deed::Portforward => (Kind::Portforward, &[][..], false, false),
+        Deed::Debug { pod, added } => {
+            assert!(!pod.id().uid.is_empty());
+            assert!(added.iter().all(|added| !pod.has_container(&added.name)));
+            let argv = added.first().map_or(&[][..], |added| added.argv.as_slice());
+            (Kind::Debug, argv, false, false)
+        }
+    };
+    let subject = Subject {
+        namespace: &request.namespace,
+        namespace_labels: &no_labels,
+        pod_labels: &no_labels,
+        priority: 0,
+        managed: true,
+        mirror: false,
+        user: &request.user,
+        groups: &request.groups,
+        kind,
+        argv,
+        stdin,
+        tty,
+    };
+    let defaults = DefaultTerms {
+        ttl: Duration::from_secs(600),
+        max_extension: Duration::from_secs(3600),
+        max_hold: Duration::from_secs(3600),
+    };
+    let policies = Policies::default();
+    let Verdict::Admit(admitted) = policies.judge(&subject, defaults) else {
+        panic!("refused without a policy");
+    };
+    let once: Vec<_> = masked(argv).collect();
+    let twice: Vec<_> = masked(&once).collect();
+    same!(twice, once);
+    for record_command in [
+        RecordCommand::Full,
+        RecordCommand::Name,
+        RecordCommand::None,
+    ] {
+        let command = record_command.of(argv);
+        assert!(command.as_str().len() <= Command::MAX);
+        let container = match &request.deed {
+            Deed::Exec { container, .. } | Deed::Attach { container } => container.clone(),
+            Deed::Portforward => None,
+            Deed::Debug { added, .. } => added.first().map(|added| added.name.clone()),
+        };
+        // One that no pod can have is admitted without a trace.
+        if container
+            .as_deref()
+            .is_some_and(|name| !placement::can_be_container(name))
+        {
+            return;
+        }
+        let notice = Notice {
+            version: notice::VERSION,
+            node: "node-1".to_owned(),
+            pod: PodId {
+                namespace: "shop".to_owned(),
+                name: "cart-1".to_owned(),
+                uid: "u-1".to_owned(),
+            },
+            known: Known {
+                interaction: Interaction {
+                    time: Timestamp::from_second(1_800_000_000).unwrap_or_default(),
+                    kind,
+                    user: request.user.clone(),
+                    container,
+                    command,
+                    request: uid.to_owned(),
+                },
+                terms: admitted.terms,
+            },
+            sent: None,
+        };
+        let written = serde_json::to_vec(&notice).unwrap_or_default();
+        assert!(written.len() <= notice::MAX_BYTES);
+        super::notice(&written);
+        let refused = notice.check("node-1");
+        assert!(refused.is_ok(), "{refused:?}");
+    }
+}
