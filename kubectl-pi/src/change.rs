@@ -129,7 +129,11 @@ pub(crate) async fn tell_answer(pods: &Api<Pod>, changed: &ObjectMeta) -> bool {
     output::note(&match answer.unwrap_or(Ok(Answer::Pending)) {
         Ok(Answer::Timer(Some(at))) => {
             let relative = relative(at, Timestamp::now());
-            format!("pod/{name} will be evicted at {at} ({relative})")
+            let or = match row::annotation(changed, metadata::HOLD) {
+                Some(_) => ", or when it is released",
+                None => "",
+            };
+            format!("pod/{name} will be evicted at {at} ({relative}){or}")
         }
         Ok(Answer::Timer(None)) => format!("no timer runs for pod/{name}"),
         Ok(Answer::Leaving) => {

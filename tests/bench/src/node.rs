@@ -109,6 +109,11 @@ impl PretendNode {
     /// Makes so many pods on it, running as it seems, that go at once when they are to go.
     pub(crate) async fn run_pods(&self, count: usize) -> Result<Vec<PodId>> {
         say(&format!("making {count} pods on {}", self.name));
+        self.make_pods(count).await
+    }
+
+    /// The same without a word.
+    pub(crate) async fn make_pods(&self, count: usize) -> Result<Vec<PodId>> {
         stream::iter(0..count)
             .map(|at| self.run_pod(at))
             .buffer_unordered(AT_ONCE)
