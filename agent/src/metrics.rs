@@ -49,6 +49,8 @@ pub struct Metrics {
     pub refusals: Refusals,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
+    /// What was told in the Event of another, because there were too many.
+    pub events_folded: IntCounter,
     refused: IntCounterVec,
 }
 
@@ -157,6 +159,10 @@ impl Metrics {
                 "curfew_agent_events_dropped_total",
                 "Events about pods that could not be posted.",
             )?,
+            events_folded: IntCounter::new(
+                "curfew_agent_events_folded_total",
+                "Things that happened to pods and were told in the Event of another, because they were many.",
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "curfew_agent_connections_refused_total",
@@ -176,7 +182,7 @@ impl Metrics {
         for result in Outcome::NAMES {
             metrics.evictions.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 19] = [
+        let collectors: [Box<dyn Collector>; 20] = [
             Box::new(metrics.pending.clone()),
             Box::new(metrics.protected.clone()),
             Box::new(metrics.blocked_by.clone()),
@@ -195,6 +201,7 @@ impl Metrics {
             Box::new(metrics.certificate_expiry.clone()),
             Box::new(metrics.refusals.collector()),
             Box::new(metrics.events_dropped.clone()),
+            Box::new(metrics.events_folded.clone()),
             Box::new(metrics.refused.clone()),
         ];
         for collector in collectors {

@@ -82,7 +82,6 @@ pub struct Record {
     /// The pod.
     pub pod: PodId,
     /// By time; each deed of each request once.
-    #[serde(deserialize_with = "no_more_room")]
     known: Vec<Known>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counted: Option<Counted>,
@@ -98,6 +97,7 @@ pub struct Record {
 #[derive(Deserialize)]
 struct Written {
     pod: PodId,
+    #[serde(deserialize_with = "no_more_room")]
     known: Vec<Known>,
     #[serde(default)]
     counted: Option<Counted>,

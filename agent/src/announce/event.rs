@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use curfew_core::{Action, Kind, Known, PodId, duration, text::cut};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 
@@ -69,6 +72,18 @@ pub(super) fn of(
         reporting_instance: Some(instance.to_owned()),
         ..Event::default()
     }
+}
+
+/// Lets an Event stand for several of its kind, of which it tells the latest and the first was then.
+pub(super) fn stand_for(event: &mut Event, times: u32, since: Timestamp) {
+    let more = format!("; and {} more of this kind since {since}", times - 1);
+    let note = event.note.take().unwrap_or_default();
+    event.note = Some(cut(&note, MAX_NOTE - more.len()).into_owned() + &more);
+    let latest = event.event_time.replace(MicroTime(since));
+    event.series = Some(EventSeries {
+        count: times.try_into().unwrap_or(i32::MAX),
+        last_observed_time: latest.unwrap_or(MicroTime(since)),
+    });
 }
 
 fn telling(announcement: &Announcement) -> Telling {
@@ -409,6 +424,29 @@ mod tests {
                 )
             )
         );
+    }
+
+    #[test]
+    fn several_of_a_kind_are_told_in_one() {
+        let mut known = shell(0);
+        known.interaction.command = Command::new(["x".repeat(5000)]);
+        known.interaction.user = "u".repeat(interaction::MAX_USER);
+        let mut event = event(&Announcement::Interaction {
+            pod: record("u-1", shell(0)).pod,
+            known,
+            eviction_time: Some(at(600)),
+        });
+        let latest = event.event_time.clone();
+        stand_for(&mut event, 38, at(-60));
+        let note = event.note.unwrap();
+        assert!(note.ends_with("; and 37 more of this kind since 2027-01-15T07:59:00Z"));
+        assert!(note.len() <= MAX_NOTE);
+        let series = event.series.unwrap();
+        assert_eq!(
+            (series.count, Some(series.last_observed_time)),
+            (38, latest)
+        );
+        assert_eq!(event.event_time, Some(MicroTime(at(-60))));
     }
 
     #[test]
