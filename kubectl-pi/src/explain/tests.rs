@@ -65,7 +65,7 @@ fn every_policy_says_why_in_the_order_in_which_they_are_asked() {
             stored(
                 "staging",
                 json!({
-                    "priority": 100, "ttl": "4h", "maxExtension": "8h", "recordCommand": "Name",
+                    "priority": 100, "groups": ["ops", "dev"], "ttl": "4h", "maxExtension": "8h", "recordCommand": "Name",
                     "namespaceSelector": {"matchLabels": {"environment": "staging"}},
                 }),
             ),

@@ -179,6 +179,9 @@ async fn templates_and_completion_work_through_kubectl() {
         let explained = complete(&["explain", &namespaced, ""]).await?;
         let names: Vec<_> = explained.iter().map(|line| line.trim()).collect();
         ensure!(names == ["untouched", "web", ":4"], "{explained:?}");
+        // One is enough.
+        let more = complete(&["explain", &namespaced, "web", ""]).await?;
+        ensure!(more == [":4"], "{more:?}");
         let verbs = complete(&["exte"]).await?;
         ensure!(verbs[0].starts_with("extend\t"), "{verbs:?}");
         let nodes = complete(&["node", "node-"]).await?;

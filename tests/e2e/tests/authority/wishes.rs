@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER, MAX_EXTENSION};
 use curfew_e2e::{
-    Agents, Namespace, Workload, eventually, life, marks, namespace::uid, within_namespace,
+    Agents, Namespace, Workload, eventually, life, marks, namespace::uid, policies::Policies,
+    within_namespace,
 };
 use jiff::SignedDuration;
 use kube::ResourceExt;
@@ -199,6 +200,11 @@ async fn a_hold_gives_a_reason_and_a_name() {
         refused(&said, POLICY, &format!("set it to {me}"))?;
         let said = annotate(&admin, "pod", &[(HOLD_REQUESTER, &me)], &DRY).await?;
         refused(&said, POLICY, "set or remove both")?;
+        namespace
+            .run_pod(&Workload::new("untouched").on(NODE))
+            .await?;
+        let said = annotate(&admin, "untouched", &[(HOLD, "mine"), (HOLD_REQUESTER, &me)], &DRY).await?;
+        refused(&said, POLICY, "nobody interacted with this pod, so no timer runs that could be held")?;
         let editor = kubectl_of(namespace, "edit");
         let mine = user(namespace, "edit");
         let said = annotate(&editor, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, &mine)], &DRY).await?;
@@ -206,6 +212,24 @@ async fn a_hold_gives_a_reason_and_a_name() {
         let said = annotate(&admin, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, &me)], &[]).await?;
         passed(&said)?;
         passed(&admin.run(&["annotate", "pod", "pod", &format!("{HOLD}-"), &format!("{HOLD_REQUESTER}-")]).await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_no_timer_runs_there_is_none_to_extend() {
+    within_namespace("recorded", async |namespace| {
+        people(namespace).await?;
+        let policies = Policies::new(namespace).await?;
+        policies
+            .hold(&[("record", json!({"action": "Record"}))])
+            .await?;
+        let pod = marked(namespace, "pod").await?;
+        ensure!(!pod.annotations().contains_key(MAX_EXTENSION), "{pod:?}");
+        let me = user(namespace, "edit");
+        let wish = [(EXTENSION, "1m"), (EXTENSION_REQUESTER, me.as_str())];
+        let said = annotate(&kubectl_of(namespace, "edit"), "pod", &wish, &[]).await?;
+        refused(&said, POLICY, "no timer runs for this pod")
     })
     .await;
 }
