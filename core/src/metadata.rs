@@ -192,10 +192,11 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     let Some(last) = get(LAST_INTERACTION) else {
         return Ok(Marks::default());
     };
+    // What parsers have to say may repeat all that they were given.
     let invalid = |key, problem: String| InvalidMark {
         key,
         value: cut(get(key).unwrap_or_default(), 80).into_owned(),
-        problem,
+        problem: cut(&problem, 160).into_owned(),
     };
     let last: Last =
         serde_json::from_str(last).map_err(|error| invalid(LAST_INTERACTION, error.to_string()))?;

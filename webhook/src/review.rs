@@ -11,6 +11,9 @@ use crate::placement::Pod;
 
 pub mod eviction;
 
+/// The longest problem that is told, in bytes.
+const MAX_PROBLEM: usize = 240;
+
 /// The longest UID of a request: the API server's have 36 bytes. With the name of a container behind
 /// it, it still fits into a notice.
 const MAX_UID: usize = 63;
@@ -84,10 +87,10 @@ pub struct Added {
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// No JSON at all.
-    #[error("the body is not JSON: {0}")]
+    #[error("the body is not JSON: {}", brief(.0))]
     NotJson(serde_json::Error),
     /// JSON, but not that of a review.
-    #[error("the body is not an AdmissionReview: {0}")]
+    #[error("the body is not an AdmissionReview: {}", brief(.0))]
     NotReview(serde_json::Error),
     /// An object of another kind.
     #[error(
@@ -125,13 +128,18 @@ pub enum Unfit {
     #[error("{0}: is missing")]
     Missing(&'static str),
     /// Something has another type than it should.
-    #[error("{part}: {error}")]
+    #[error("{part}: {}", brief(.error))]
     Type {
         /// The path of the part that was read.
         part: &'static str,
         /// What was found there.
         error: serde_json::Error,
     },
+}
+
+/// What is wrong with a text, in bounded length: the parser may repeat all that it was given.
+fn brief(error: &serde_json::Error) -> String {
+    cut(&error.to_string(), MAX_PROBLEM).into_owned()
 }
 
 #[derive(Deserialize)]

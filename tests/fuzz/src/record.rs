@@ -44,14 +44,19 @@ fn alone(record: &Record) {
     same!(&twice, record);
 }
 
-/// Two records of a pod tell the same when they are joined, whichever way, and however often. Which of
-/// more than [`MAX_KNOWN`] interactions are kept beside the decisive one and the last may differ, where both
-/// have the same request at different times.
+/// Two records of a pod tell the same when they are joined, whichever way, and however often. Of more than
+/// [`MAX_KNOWN`] interactions some are let go, and when those come again, which are kept and how many there
+/// were may be another; when the pod goes, and the last of them, may not.
 fn together(one: &Record, other: &Record) {
     let join = |mut one: Record, other: &Record| {
         one.join(other.clone());
         one
     };
+    let known = |record: &Record| {
+        let written = serde_json::to_value(record).unwrap_or_default();
+        written["known"].as_array().map_or(0, Vec::len)
+    };
+    let all_kept = known(one) + known(other) <= MAX_KNOWN;
     let told = |record: &Record| {
         let decisive = record.decisive();
         (
@@ -59,7 +64,7 @@ fn together(one: &Record, other: &Record) {
                 .eviction_time()
                 .map(|at| (at, decisive.interaction.time)),
             record.last().interaction.time,
-            record.interactions(),
+            all_kept.then(|| record.interactions()),
         )
     };
     let joined = join(one.clone(), other);

@@ -33,8 +33,12 @@ pub fn review(body: &[u8]) {
                 .is_none_or(|uid| !uid.is_empty() && uid.len() <= 253)
         );
     }
-    let Ok(review) = review::read(body) else {
-        return;
+    let review = match review::read(body) {
+        Ok(review) => review,
+        Err(unreadable) => {
+            assert!(unreadable.to_string().len() < 1024, "{unreadable}");
+            return;
+        }
     };
     assert!(!review.uid.is_empty() && review.uid.len() <= 63);
     match review.request {
