@@ -46,7 +46,7 @@ fn alone(record: &Record) {
 
 /// Two records of a pod tell the same when they are joined, whichever way, and however often. Of more than
 /// [`MAX_KNOWN`] interactions some are let go, and when those come again, which are kept and how many there
-/// were may be another; when the pod goes, and the last of them, may not.
+/// were may be another; when the pod goes may not.
 fn together(one: &Record, other: &Record) {
     let join = |mut one: Record, other: &Record| {
         one.join(other.clone());
@@ -63,8 +63,7 @@ fn together(one: &Record, other: &Record) {
             record
                 .eviction_time()
                 .map(|at| (at, decisive.interaction.time)),
-            record.last().interaction.time,
-            all_kept.then(|| record.interactions()),
+            all_kept.then(|| (record.last().interaction.time, record.interactions())),
         )
     };
     let joined = join(one.clone(), other);
