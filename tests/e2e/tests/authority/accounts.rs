@@ -1,13 +1,17 @@
 //! What Curfew's own accounts may do to pods, with their real tokens.
 
 use anyhow::{Result, bail, ensure};
-use curfew_e2e::{NODES, Namespace, Workload, namespace::uid, tokens, within_namespace};
+use curfew_e2e::{
+    CURFEW, NODES, Namespace, Workload, eventually, namespace::uid, tokens, within_namespace,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
+
+use crate::SOON;
 
 const NODE_BOUND: &str = "authentication.kubernetes.io/node-name";
 
@@ -50,6 +54,8 @@ async fn they_change_their_marks_and_nothing_else() {
             Workload::new(name).on(node)
         });
         let pods = namespace.run_pods(&pods).await?;
+        let annotate = ["annotate", "pod", "one", "example.com/old=1"];
+        namespace.kubectl.ok(&annotate).await?;
         let cluster = &namespace.cluster;
         let agent = tokens::agent_of(cluster, NODES[0]).await?;
         let webhook = tokens::client(cluster, tokens::WEBHOOK, None).await?;
@@ -78,6 +84,10 @@ async fn they_change_their_marks_and_nothing_else() {
             ),
             (
                 json!({"metadata": {"annotations": {"example.com/new": "1"}}}),
+                "no labels and annotations",
+            ),
+            (
+                json!({"metadata": {"annotations": {"example.com/old": null}}}),
                 "no labels and annotations",
             ),
             (
@@ -122,6 +132,57 @@ async fn an_agent_reaches_no_pod_of_another_node() {
         let marks = json!({"metadata": {"annotations": {"curfew.dev/ttl": "10m0s"}}});
         refuses(&neighbour, namespace, "pod", &marks, &NODES).await?;
         refuses(&unbound, namespace, "pod", &marks, &[NODES[0], NODE_BOUND]).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_rights_do_not_take_them_further() {
+    within_namespace("generous", async |namespace| {
+        let one = Workload::new("one").on(NODES[0]);
+        namespace.run_pod(&one).await?;
+        let resources = "--resource=pods,pods/status";
+        let role = [
+            "create",
+            "role",
+            "generous",
+            "--verb=create,patch",
+            resources,
+        ];
+        namespace.kubectl.ok(&role).await?;
+        let account = format!("--serviceaccount={CURFEW}:{}", tokens::WEBHOOK);
+        let binding = [
+            "create",
+            "rolebinding",
+            "generous",
+            "--role=generous",
+            &account,
+        ];
+        namespace.kubectl.ok(&binding).await?;
+
+        let webhook = tokens::client(&namespace.cluster, tokens::WEBHOOK, None).await?;
+        let pods: Api<Pod> = Api::namespaced(webhook, &namespace.name);
+        let refused = |said: kube::Result<Pod>| match said {
+            Err(kube::Error::Api(status)) => {
+                let words = "changes the metadata of pods that exist, and nothing else";
+                let by_policy = status.message.contains("'curfew-accounts'");
+                ensure!(by_policy && status.message.contains(words), "{status:?}");
+                Ok(Some(()))
+            }
+            other => bail!("{other:?}"),
+        };
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let other = Workload::new("other").pod()?;
+        eventually(SOON, "creation is refused by the policy", async || {
+            refused(pods.create(&dry, &other).await)
+        })
+        .await?;
+        let marks = json!({"metadata": {"annotations": {"curfew.dev/ttl": "10m0s"}}});
+        let (dry, marks) = (PatchParams::default().dry_run(), Patch::Merge(&marks));
+        refused(pods.patch_status("one", &dry, &marks).await).map(drop)
     })
     .await;
 }
