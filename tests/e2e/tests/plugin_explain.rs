@@ -147,6 +147,7 @@ async fn what_is_explained_is_what_happens() {
         }
         let record = life::touch(namespace, &agents, &pod, &["ls", "/"]).await?;
         ensure!(record.eviction_time.is_none(), "{record:?}");
+        life::next_second(&record).await?;
 
         let page = explain(kubectl, &["-t", "--", "ls", "/"]).await?;
         ensure!(fact(&page, "Outcome")?.starts_with("Evict: "), "{page}");
