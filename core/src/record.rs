@@ -323,17 +323,17 @@ impl Record {
         while self.known.len() > MAX_KNOWN {
             let decisive = self.decisive().clone();
             let oldest = usize::from(self.known[0] == decisive);
-            let until = self.known[oldest].interaction.time;
-            let later_deeds = self
-                .deeds()
-                .filter(|known| known.interaction.time > until)
-                .count() as u32;
-            let counted = Counted {
+            let all = self.interactions();
+            let removed = self.known.remove(oldest).interaction.time;
+            let until = self
+                .counted
+                .map_or(removed, |known| known.until.max(removed));
+            // Counted without the one that goes: what was told from it is told from another now.
+            let later = self.deeds().filter(|known| known.interaction.time > until);
+            self.counted = Some(Counted {
                 until,
-                interactions: self.interactions().saturating_sub(later_deeds),
-            };
-            self.counted = self.counted.max(Some(counted));
-            self.known.remove(oldest);
+                interactions: all.saturating_sub(later.count() as u32),
+            });
         }
         // For the reason of `no_more_room`.
         self.known.shrink_to_fit();
