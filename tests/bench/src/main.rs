@@ -1,12 +1,13 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`] and [`plugin`]. All but the first and the fourth use
-//! a [node without a kubelet](node), because no kubelet of this size of machine runs so many pods; two of them
-//! with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
+//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`], [`flood`] and [`plugin`].
+//! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
+//! many; two of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
 
 mod agent;
 mod due;
+mod flood;
 mod instant;
 mod node;
 mod plugin;
@@ -52,6 +53,8 @@ enum What {
     Rotation(rotation::Settings),
     /// How long `kubectl pi get -A` takes with many marked pods, and what memory
     Plugin(plugin::Settings),
+    /// What a flood of execs by one user does to another, and what it leaves behind
+    Flood(flood::Settings),
 }
 
 impl What {
@@ -62,6 +65,7 @@ impl What {
             What::Due(_) => "due",
             What::Rotation(_) => "rotation",
             What::Plugin(_) => "plugin",
+            What::Flood(_) => "flood",
         };
         (name, self)
     }
@@ -73,6 +77,7 @@ impl What {
             What::Due(settings) => due::run(cluster, settings).await,
             What::Rotation(settings) => rotation::run(cluster, settings).await,
             What::Plugin(settings) => plugin::run(cluster, settings).await,
+            What::Flood(settings) => flood::run(cluster, settings).await,
         }
     }
 }
@@ -82,7 +87,7 @@ async fn main() -> ExitCode {
     let wanted = match Args::parse().what {
         Some(what) => vec![what],
         // As if each had been named: their defaults stand with their flags.
-        None => ["recording", "restart", "due", "rotation", "plugin"]
+        None => ["recording", "restart", "due", "rotation", "flood", "plugin"]
             .into_iter()
             .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
             .collect(),

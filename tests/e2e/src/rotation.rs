@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use curfew_webhook::identity::secret::{self, Authorities};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -40,9 +40,18 @@ const IN_METADATA: &str = "curfew_webhook_recorded_total{where=\"metadata\"}";
 /// An exchange takes the overlap twice and the life of a certificate.
 const EXCHANGE: Duration = Duration::from_secs(60);
 const PODS: usize = 4;
-/// Connections come and go. One that is lost with each of the many renewals shows all the same.
-const SLACK: usize = 4;
 const EXPIRY: &str = "curfew_agent_certificate_expiry_timestamp_seconds";
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Course {
+    /// How many times the CA is exchanged.
+    pub exchanges: usize,
+    /// How many admissions a second there are.
+    pub rate: u32,
+    /// Whether it is waited for connections to be closed that are not used any more.
+    pub settles: bool,
+}
 
 /// What was seen.
 #[derive(Debug)]
@@ -55,7 +64,7 @@ pub struct Seen {
     pub admissions: Distribution,
     /// How many interactions were recorded on the pod, because the agent could not be told.
     pub in_metadata: f64,
-    /// How many descriptors all processes of Curfew's had open before and after.
+    /// How many descriptors all processes of Curfew's had open before, and after.
     pub descriptors: (usize, usize),
 }
 
@@ -68,18 +77,17 @@ pub async fn authorities(cluster: &TestCluster) -> Result<Authorities> {
     )?)
 }
 
-/// Exchanges the CA so many times, with so many admissions a second, and returns once each admission was
-/// granted.
+/// Exchanges the CA while people are admitted, and returns once each of them was.
 ///
 /// # Errors
 /// When one was not, or an exchange does not come to its end.
-pub async fn exchange(namespace: &Namespace, exchanges: usize, rate: u32) -> Result<Seen> {
+pub async fn exchange(namespace: &Namespace, course: Course) -> Result<Seen> {
     let cluster = &namespace.cluster;
     let ttl = disrupt::time_to_live(cluster).await?;
     let ttl = curfew_core::duration::format(ttl.unsigned_abs());
     let set = SHORT_LIVED.map(|(name, value)| (name, Some(value)));
     set_webhook_envs(cluster, &set).await?;
-    let seen = under_load(namespace, exchanges, rate).await;
+    let seen = under_load(namespace, course).await;
     let unset = SHORT_LIVED.map(|(name, _)| (name, (name == TTL).then_some(ttl.as_str())));
     let healed = set_webhook_envs(cluster, &unset).await;
     let seen = seen?;
@@ -87,7 +95,7 @@ pub async fn exchange(namespace: &Namespace, exchanges: usize, rate: u32) -> Res
     Ok(seen)
 }
 
-async fn under_load(namespace: &Namespace, exchanges: usize, rate: u32) -> Result<Seen> {
+async fn under_load(namespace: &Namespace, course: Course) -> Result<Seen> {
     let cluster = &namespace.cluster;
     let pods: Vec<_> = (0..PODS)
         .map(|at| Workload::new(&format!("pod-{at}")).on(NODES[at % NODES.len()]))
@@ -116,9 +124,9 @@ async fn under_load(namespace: &Namespace, exchanges: usize, rate: u32) -> Resul
         renewals(cluster).await?,
     );
     let over = AtomicBool::new(false);
-    let (knocked, exchanged) = tokio::join!(knock_all(namespace, rate, &over), async {
+    let (knocked, exchanged) = tokio::join!(knock_all(namespace, course.rate, &over), async {
         let mut exchanged = Ok(());
-        for _ in 0..exchanges {
+        for _ in 0..course.exchanges {
             exchanged = exchange_once(cluster).await;
             if exchanged.is_err() {
                 break;
@@ -129,17 +137,16 @@ async fn under_load(namespace: &Namespace, exchanges: usize, rate: u32) -> Resul
     });
     let took = knocked?;
     exchanged?;
-    // Connections that are not used any more are closed within a minute or so.
-    let settled = eventually(EXCHANGE * 2, "descriptors are closed", async || {
-        Ok((descriptors(cluster).await? <= before.0 + SLACK).then_some(()))
-    });
-    drop(settled.await);
+    let after = match course.settles {
+        true => settled(cluster, before.0).await?,
+        false => descriptors(cluster).await?,
+    };
     Ok(Seen {
-        exchanges,
+        exchanges: course.exchanges,
         renewals: renewals(cluster).await? - before.2,
         admissions: Distribution::of(took).context("nobody was admitted")?,
         in_metadata: in_metadata(cluster).await? - before.1,
-        descriptors: (before.0, descriptors(cluster).await?),
+        descriptors: (before.0, after),
     })
 }
 
@@ -187,6 +194,19 @@ async fn in_metadata(cluster: &TestCluster) -> Result<f64> {
     Ok(sum)
 }
 
+/// How many descriptors the processes of Curfew's have open once those of connections that are not used any
+/// more are closed, which takes a minute or so.
+///
+/// # Errors
+/// When it cannot be seen.
+async fn settled(cluster: &TestCluster, before: usize) -> Result<usize> {
+    let settled = eventually(EXCHANGE * 2, "descriptors are closed", async || {
+        Ok((descriptors(cluster).await? <= before).then_some(()))
+    });
+    drop(settled.await);
+    descriptors(cluster).await
+}
+
 /// How many descriptors the processes of Curfew's have open.
 async fn descriptors(cluster: &TestCluster) -> Result<usize> {
     let mut sum = 0;
@@ -215,19 +235,4 @@ async fn renewals(cluster: &TestCluster) -> Result<usize> {
         }
     }
     Ok(count)
-}
-
-/// Checks that as many certificates were renewed as there were occasions to, and that nothing leaked.
-pub fn check(seen: &Seen) -> Result<()> {
-    ensure!(
-        seen.renewals >= seen.exchanges * 4,
-        "two replicas and two agents have only renewed {} times",
-        seen.renewals
-    );
-    let (before, after) = seen.descriptors;
-    ensure!(
-        after <= before + SLACK,
-        "{before} descriptors were open, and {after} are"
-    );
-    Ok(())
 }
