@@ -39,6 +39,12 @@ const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long to wait after a failed patch of the pod's metadata.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
+/// So many patches of a pod's metadata may be made within [`MARK_BURST_WITHIN`]; then there is a pause before
+/// each, which a loop of execs would otherwise have the API server write for, one by one.
+const MARK_BURST: u32 = 5;
+const MARK_BURST_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+const MARK_PAUSE: Duration = Duration::from_secs(2);
+
 /// How often people are told that an obstacle is still there. Events live for an hour by default, and
 /// each such telling prolongs that.
 const TELL_AGAIN: Duration = Duration::from_secs(300);
@@ -264,8 +270,20 @@ impl Ledger {
             return;
         };
         entry.marking = match result {
-            mark::Outcome::Done => Marking::Idle,
-            mark::Outcome::Failed => Marking::Failed {
+            mark::Outcome::Done => {
+                let (since, times) = &mut entry.marked;
+                if now.duration_since(*since) > MARK_BURST_WITHIN {
+                    (*since, *times) = (now, 0);
+                }
+                *times += 1;
+                match *times > MARK_BURST {
+                    true => Marking::Later {
+                        again: later(now, MARK_PAUSE),
+                    },
+                    false => Marking::Idle,
+                }
+            }
+            mark::Outcome::Failed => Marking::Later {
                 again: later(now, MARK_RETRY),
             },
             mark::Outcome::Refused => Marking::Refused {
@@ -620,7 +638,7 @@ fn mark_pod(
     match marking {
         Marking::Asked => return None,
         Marking::Refused { version } if *version == pod.version => return None,
-        Marking::Failed { again } if now < *again => return Some(*again),
+        Marking::Later { again } if now < *again => return Some(*again),
         _ => {}
     }
     *marking = Marking::Asked;

@@ -42,8 +42,8 @@ pub(super) enum Marking {
     Idle,
     /// The patch is open.
     Asked,
-    /// It failed and is tried again then.
-    Failed { again: Timestamp },
+    /// The next is not before then: the last one failed, or there were many.
+    Later { again: Timestamp },
     /// The API server takes no such patch for the pod as it is: only a changed pod is tried again.
     Refused { version: String },
 }
@@ -77,6 +77,8 @@ pub(super) struct Entry {
     pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
     pub(super) marking: Marking,
+    /// Since when patches were made one soon after the other, and how many.
+    pub(super) marked: (Timestamp, u32),
     pub(super) wake: Option<Timestamp>,
     /// The place among those that wait for an eviction request, while it is there.
     pub(super) turn: Option<Turn>,
@@ -97,6 +99,7 @@ impl Entry {
             unanswered: false,
             obstacle: None,
             marking: Marking::Idle,
+            marked: (Timestamp::MIN, 0),
             wake: None,
             turn: None,
             queued: None,
@@ -123,10 +126,11 @@ impl Entry {
     pub(super) fn shift(&mut self, by: SignedDuration) {
         self.unseen_since = earlier(self.unseen_since, by);
         self.asked = earlier(self.asked, by);
+        self.marked.0 = earlier(self.marked.0, by);
         if let Eviction::From(from) = &mut self.eviction {
             *from = earlier(*from, by);
         }
-        if let Marking::Failed { again } = &mut self.marking {
+        if let Marking::Later { again } = &mut self.marking {
             *again = earlier(*again, by);
         }
         if let Some(Obstacle {

@@ -253,6 +253,49 @@ fn a_late_answer_does_not_bring_a_pod_back() {
 }
 
 #[test]
+fn a_loop_of_execs_is_not_written_one_by_one() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| ledger.seen(pod("u", 1), now, out));
+    let mut known: Option<Record> = None;
+    let mut written = Vec::new();
+    for second in 0..60 {
+        bench.now = at(second);
+        for loops in 0..10 {
+            let mut effects = bench.effects(|ledger, now, out| ledger.tick(now, out));
+            // It loops for half a minute; later nothing is news.
+            if second < 30 {
+                let mut next = shell(second);
+                next.interaction.command = curfew_core::Command::new([format!("{second}-{loops}")]);
+                next.interaction.request = format!("{second}-{loops}");
+                match &mut known {
+                    Some(known) => drop(known.learn(next.clone())),
+                    none => *none = Some(record("u", next.clone())),
+                }
+                effects.extend(bench.effects(|ledger, now, out| {
+                    ledger.learned(pod_id("u"), next, now, out);
+                }));
+            }
+            let asked = effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Mark(_)));
+            if let (true, Some(known)) = (asked, &known) {
+                written.push(second);
+                bench.effects(|ledger, now, out| {
+                    let version = 1 + written.len() as u32;
+                    ledger.answered(marked(known, version), now, out);
+                    ledger.marked("u", mark::Outcome::Done, now, out);
+                });
+            }
+        }
+    }
+    assert_eq!(written[..5], [0; 5], "the first are told at once");
+    assert!(written.len() <= 35, "{written:?}");
+    // The last of them is told, too, and soon.
+    let last = written.last().copied();
+    assert!(last >= Some(29) && last <= Some(33), "{written:?}");
+}
+
+#[test]
 fn lost_metadata_are_written_again() {
     let mut bench = Bench::new();
     bench.touched("u");
