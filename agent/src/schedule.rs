@@ -239,6 +239,8 @@ impl Task {
         loop {
             let nap = self.nap();
             tokio::select! {
+                // Whoever was told to stop begins nothing more, whatever else has happened meanwhile.
+                biased;
                 () = stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(tokio::time::Instant::now() + DRAIN);
                     self.stopping = true;
