@@ -288,3 +288,7 @@ fn api(task: &str, problem: String) -> Failure {
 fn late() -> String {
     format!("no answer within {CALL:?}")
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

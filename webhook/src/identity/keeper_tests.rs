@@ -1,0 +1,178 @@
+use std::sync::Mutex;
+
+use axum::http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+const LIFETIMES: Lifetimes = Lifetimes {
+    certificate: Duration::from_secs(60),
+    authority: Duration::from_secs(3600),
+    overlap: Duration::from_secs(1),
+};
+
+/// What an API server knows: the Secret, if there is one, and what it tells agents and itself to trust.
+#[derive(Default)]
+struct Stored {
+    secret: Option<Value>,
+    version: u32,
+    trusted: String,
+}
+
+impl Stored {
+    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        if path.contains("configmaps") {
+            return (
+                200,
+                json!({"metadata": {"name": TRUST}, "data": {TRUST_KEY: self.trusted}}),
+            );
+        }
+        if path.contains("validatingwebhookconfigurations") {
+            let ca = k8s_openapi::ByteString(self.trusted.clone().into_bytes());
+            let client = json!({"caBundle": ca});
+            let webhook = json!({"name": "w", "clientConfig": client, "sideEffects": "None",
+                "admissionReviewVersions": ["v1"]});
+            return (200, json!({"metadata": {}, "webhooks": [webhook]}));
+        }
+        let known = self.secret.as_ref();
+        let version = known.map(|known| known["metadata"]["resourceVersion"].clone());
+        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        match (method, version) {
+            ("POST", Some(_)) => (409, json!("AlreadyExists")),
+            ("GET", None) => (404, json!("NotFound")),
+            ("PUT", version) if version.as_ref() != Some(&sent["metadata"]["resourceVersion"]) => {
+                (409, json!("Conflict"))
+            }
+            ("POST" | "PUT", _) => {
+                self.version += 1;
+                let mut secret = sent;
+                secret["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                self.secret = Some(secret.clone());
+                (200, secret)
+            }
+            _ => (200, self.secret.clone().unwrap_or_default()),
+        }
+    }
+}
+
+/// A replica with that API server.
+fn replica(stored: &Arc<Mutex<Stored>>) -> Keeper {
+    let stored = stored.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let stored = stored.clone();
+        async move {
+            let (method, path) = (
+                request.method().to_string(),
+                request.uri().path().to_owned(),
+            );
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let (code, answer) = stored.lock().unwrap().answer(&method, &path, &body);
+            let answer = match code {
+                200 => answer,
+                _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": answer,
+                    "message": answer}),
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            let response = Response::builder().status(code).body(body).unwrap();
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    Keeper {
+        client: Client::new(service, "curfew"),
+        namespace: "curfew".to_owned(),
+        lifetimes: LIFETIMES,
+        metrics: Metrics::new().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_agree() {
+    let stored = Arc::default();
+    let (one, two) = (replica(&stored), replica(&stored));
+    // Both saw no Secret and made a CA.
+    let made = [(); 2].map(|()| Authorities::new(LIFETIMES.authority).unwrap());
+    let first = one.create(&made[0]).await.unwrap();
+    let second = two.create(&made[1]).await.unwrap();
+    assert!(first.authorities.is_same(&made[0]));
+    assert!(second.authorities.is_same(&first.authorities));
+    assert!(
+        replica(&stored)
+            .agreed()
+            .await
+            .unwrap()
+            .authorities
+            .is_same(&made[0])
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_lost_comes_back_and_one_that_is_unfit_is_passed_over() {
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let keeper = replica(&stored);
+    let mut known = keeper.agreed().await.unwrap();
+    let before = known.authorities.bundle();
+    stored.lock().unwrap().secret = None;
+    assert!(!keeper.adopt(&mut known, None).await, "it is the same CA");
+    let again = keeper.stored().await.unwrap().unwrap();
+    assert_eq!(again.authorities.bundle(), before);
+
+    assert!(!keeper.adopt(&mut known, Some(Secret::default())).await);
+    assert_eq!(known.authorities.bundle(), before);
+
+    let other = Authorities::new(LIFETIMES.authority).unwrap();
+    assert!(keeper.adopt(&mut known, Some(other.write(None))).await);
+    assert_eq!(known.authorities.bundle(), other.bundle());
+}
+
+#[tokio::test]
+async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let (one, two) = (replica(&stored), replica(&stored));
+    let first = one.agreed().await.unwrap().authorities;
+    one.carry_out(&first, Step::Prepare).await.unwrap();
+    let late = two.carry_out(&first, Step::Prepare).await.unwrap_err();
+    assert!(
+        late.to_string().contains("another replica was faster"),
+        "{late}"
+    );
+    let prepared = one.stored().await.unwrap().unwrap().authorities;
+    assert!(prepared.next().is_some());
+
+    let untold = one.carry_out(&prepared, Step::Switch).await.unwrap_err();
+    assert!(
+        untold.to_string().contains("does not say so yet"),
+        "{untold}"
+    );
+    stored.lock().unwrap().trusted = prepared.bundle();
+    one.carry_out(&prepared, Step::Switch).await.unwrap();
+    let switched = two.stored().await.unwrap().unwrap().authorities;
+    assert_eq!(
+        Some(switched.current.certificate.trim_end()),
+        prepared.next()
+    );
+    assert!(
+        switched
+            .bundle()
+            .contains(first.current.certificate.trim_end())
+    );
+}
+
+#[tokio::test]
+async fn an_exchange_that_was_asked_for_is_asked_for_once() {
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let keeper = replica(&stored);
+    keeper.agreed().await.unwrap();
+    stored.lock().unwrap().secret.as_mut().unwrap()["metadata"]["annotations"] =
+        json!({ROTATE: "now", "example.org/kept": "yes"});
+    let known = keeper.stored().await.unwrap().unwrap();
+    assert!(known.asked);
+    keeper.advance(&known).await;
+    let known = keeper.stored().await.unwrap().unwrap();
+    assert!(!known.asked && known.authorities.next().is_some());
+    let secret = stored.lock().unwrap().secret.clone().unwrap();
+    assert_eq!(
+        secret["metadata"]["annotations"],
+        json!({"example.org/kept": "yes"})
+    );
+}
