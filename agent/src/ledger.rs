@@ -39,10 +39,13 @@ const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long to wait after a failed patch of the pod's metadata.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
-/// So many patches of a pod's metadata may be made within [`MARK_BURST_WITHIN`]; then there is a pause before
+/// So many patches of a pod's metadata may be made one soon after the other; then there is a pause before
 /// each, which a loop of execs would otherwise have the API server write for, one by one.
-const MARK_BURST: u32 = 5;
-const MARK_BURST_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+///
+/// Only loops are to come that far. What a pod does not tell yet when its agent is killed, and the webhook
+/// records there meanwhile, is counted as one interaction less than there were.
+const MARK_BURST: u32 = 15;
+const MARK_BURST_ENDS: SignedDuration = SignedDuration::from_secs(10);
 const MARK_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often people are told that an obstacle is still there. Events live for an hour by default, and
@@ -271,10 +274,11 @@ impl Ledger {
         };
         entry.marking = match result {
             mark::Outcome::Done => {
-                let (since, times) = &mut entry.marked;
-                if now.duration_since(*since) > MARK_BURST_WITHIN {
-                    (*since, *times) = (now, 0);
+                let (last, times) = &mut entry.marked;
+                if now.duration_since(*last) > MARK_BURST_ENDS {
+                    *times = 0;
                 }
+                *last = now;
                 *times += 1;
                 match *times > MARK_BURST {
                     true => Marking::Later {

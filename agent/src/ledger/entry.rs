@@ -77,7 +77,7 @@ pub(super) struct Entry {
     pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
     pub(super) marking: Marking,
-    /// Since when patches were made one soon after the other, and how many.
+    /// When the last patch was made, and how many were made one soon after the other.
     pub(super) marked: (Timestamp, u32),
     pub(super) wake: Option<Timestamp>,
     /// The place among those that wait for an eviction request, while it is there.

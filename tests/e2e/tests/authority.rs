@@ -5,6 +5,8 @@
 mod accounts;
 #[path = "authority/forgery.rs"]
 mod forgery;
+#[path = "authority/hiding.rs"]
+mod hiding;
 #[path = "authority/namespaces.rs"]
 mod namespaces;
 #[path = "authority/system.rs"]
