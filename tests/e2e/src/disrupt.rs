@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use curfew_cluster::Cluster;
 use curfew_core::duration;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams},
@@ -210,6 +210,18 @@ pub async fn on_machine(
     tokio::task::spawn_blocking(move || act(&machine)).await?
 }
 
+/// How many ready endpoints a Service of Curfew's has.
+async fn endpoints(cluster: &TestCluster, service: &str) -> Result<usize> {
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client.clone(), CURFEW);
+    let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+    let slices = slices.list(&of).await?.items;
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
+    let ready = endpoints.filter(|endpoint| {
+        endpoint.conditions.as_ref().and_then(|state| state.ready) == Some(true)
+    });
+    Ok(ready.count())
+}
+
 /// Starts the cluster's controllers anew. After an API server that was killed they were seen to make no
 /// pod for minutes ("read version is not as new as written version"), which nothing but this ended.
 pub async fn restart_controllers(cluster: &TestCluster) -> Result<()> {
@@ -261,6 +273,11 @@ pub async fn heal(cluster: &TestCluster) -> Result<()> {
                 pods.len()
             );
         }
+        let reached = endpoints(cluster, "curfew-webhook").await?;
+        ensure!(
+            reached == REPLICAS,
+            "{reached} of the webhook's replicas can be reached"
+        );
         Agents::connect(cluster).await?;
         Ok(Some(()))
     })

@@ -98,7 +98,10 @@ async fn strike(namespace: &Namespace, book: &Book, blow: &Blow) -> Result<()> {
                 machine.start(API_SERVER)?;
                 machine.wait_until_ready()
             })
-            .await
+            .await?;
+            // They hold on to their dead connections, and with them to what was, for most of a minute; and
+            // then wait for longer and longer before they look again.
+            disrupt::restart_controllers(cluster).await
         }
     }
 }
