@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use curfew_core::metadata;
 use curfew_e2e::{
-    CURFEW, NODES, Workload, disrupt, eventually, life::exec, namespace::is_ready, within_namespace,
+    CURFEW, NODES, Namespace, Workload, disrupt, eventually, life::exec, namespace::is_ready,
+    within_namespace,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
@@ -50,44 +51,52 @@ fn spoof(name: &str, owner: &ConfigMap) -> Result<Pod> {
 async fn a_pod_with_the_agents_labels_is_told_nothing() {
     within_namespace("spoof", async |namespace| {
         let cluster = &namespace.cluster;
-        let workload = Workload::new("web").on(NODES[0]);
-        let target = namespace.run_pod(&workload).await?;
+        let target = namespace
+            .run_pod(&Workload::new("web").on(NODES[0]))
+            .await?;
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), CURFEW);
         let name = namespace.name.replace("e2e", "agent");
         let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), CURFEW);
         let owner = maps.get("kube-root-ca.crt").await?;
+        // Were the agent there as well, the webhook might turn to it alone, and nothing were tried.
+        disrupt::keep_agent_away(cluster, NODES[0]).await?;
         pods.create(&PostParams::default(), &spoof(&name, &owner)?)
             .await?;
-        let tried = async {
-            eventually(SEEN, "the impostor runs", async || {
-                Ok(is_ready(&pods.get(&name).await?).then_some(()))
-            })
-            .await?;
-            let log = async || disrupt::kubectl(cluster).ok(&["logs", &name]).await;
-            // Two endpoints claim the node by then; a webhook turns to one of them.
-            let mut said = 0;
-            eventually(SEEN, "a webhook has turned to it", async || {
-                said += 1;
-                exec(namespace, &target, &["echo", &said.to_string()]).await?;
-                Ok(log().await?.contains("[connected]").then_some(()))
-            })
-            .await?;
-            let log = log().await?;
-            for word in ["/v1/interactions", "POST", &target.name_any()] {
-                ensure!(!log.contains(word), "the impostor was told: {log}");
-            }
-            anyhow::Ok(())
-        };
-        let tried = tried.await;
-        pods.delete(&name, &DeleteParams::default().grace_period(0))
-            .await?;
-        tried?;
-        // Whoever was asked, what was done is known.
-        eventually(SEEN, "the pod is marked", async || {
-            let pod = namespace.pods().get(&target.name_any()).await?;
-            Ok(pod.labels().contains_key(metadata::LABEL).then_some(()))
-        })
-        .await
+        let tried = listen(namespace, &pods, &name, &target).await;
+        let deleted = pods
+            .delete(&name, &DeleteParams::default().grace_period(0))
+            .await;
+        disrupt::bring_agents_back(cluster).await?;
+        deleted?;
+        tried
     })
     .await;
+}
+
+/// Touches the pod until the webhook has asked the impostor, who hears nothing of it.
+async fn listen(namespace: &Namespace, pods: &Api<Pod>, name: &str, target: &Pod) -> Result<()> {
+    eventually(SEEN, "the impostor runs", async || {
+        Ok(is_ready(&pods.get(name).await?).then_some(()))
+    })
+    .await?;
+    let log = async || {
+        disrupt::kubectl(&namespace.cluster)
+            .ok(&["logs", name])
+            .await
+    };
+    let mut said = 0;
+    eventually(SEEN, "a webhook has turned to it", async || {
+        said += 1;
+        exec(namespace, target, &["echo", &said.to_string()]).await?;
+        Ok(log().await?.contains("[connected]").then_some(()))
+    })
+    .await?;
+    let log = log().await?;
+    for word in ["/v1/interactions", "POST", &target.name_any()] {
+        ensure!(!log.contains(word), "the impostor was told: {log}");
+    }
+    // What the webhook could tell nobody stands on the pod.
+    let target = namespace.pods().get(&target.name_any()).await?;
+    ensure!(target.labels().contains_key(metadata::LABEL));
+    Ok(())
 }
