@@ -6,7 +6,7 @@ mod pace;
 use std::time::Duration;
 
 use curfew_core::text::cut;
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::events::v1::{Event, EventSeries},
@@ -205,17 +205,12 @@ async fn post(client: &Client, event: &Event, times: Option<u32>) -> Result<(), 
         };
         let patch = Patch::Merge(json!({ "series": series }));
         let params = PatchParams::default();
-        match within(events.patch_metadata(name, &params, &patch)).await {
+        match api::within(TIMEOUT, events.patch_metadata(name, &params, &patch)).await {
             // Events are not kept for ever: a new one goes on telling.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             result => return result.map(drop).map_err(|error| explain::short(&error)),
         }
     }
-    let result = within(events.create(&PostParams::default(), event)).await;
+    let result = api::within(TIMEOUT, events.create(&PostParams::default(), event)).await;
     result.map(drop).map_err(|error| explain::short(&error))
-}
-
-async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    let late = |_| kube::Error::Service(format!("no answer within {TIMEOUT:?}").into());
-    tokio::time::timeout(TIMEOUT, call).await.map_err(late)?
 }

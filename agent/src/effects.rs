@@ -1,9 +1,10 @@
 //! Carries out what the ledger decided: each effect is a task of its own that reports back to the
 //! schedule, so nothing waits for the API server.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use curfew_core::PodId;
+use curfew_runtime::api;
 use jiff::Timestamp;
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,9 +26,6 @@ const OPEN_REQUESTS: usize = 8;
 
 /// How many announcements may wait for the API server; what comes on top is logged and counted only.
 const ANNOUNCEMENTS: usize = 1024;
-
-/// How long the API server may take for a look-up.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The hands of the schedule.
 pub(crate) struct Effects {
@@ -115,10 +113,10 @@ impl Effects {
 /// What the API server has under the pod's name.
 async fn look_up(client: Client, pod: &PodId) -> LookUp {
     let pods: Api<WatchedPod> = Api::namespaced(client, &pod.namespace);
-    match tokio::time::timeout(LOOK_UP_TIMEOUT, pods.get_opt(&pod.name)).await {
-        Ok(Ok(Some(found))) => LookUp::Found(Box::new(found.into())),
-        Ok(Ok(None)) => LookUp::Gone,
+    match api::call(pods.get_opt(&pod.name)).await {
+        Ok(Some(found)) => LookUp::Found(Box::new(found.into())),
+        Ok(None) => LookUp::Gone,
         // The ledger asks again after a while.
-        Ok(Err(_)) | Err(_) => LookUp::Unknown,
+        Err(_) => LookUp::Unknown,
     }
 }

@@ -16,7 +16,8 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::identity::{SIGNER, TRUST, TRUST_KEY, WEBHOOK, agent};
 use curfew_runtime::{
-    explain,
+    api, explain,
+    time::until,
     tls::{Leaf, Trust, Unusable},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -37,12 +38,11 @@ use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPa
 use rustls::server::danger::ClientCertVerifier;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 
 use crate::metrics::Metrics;
 
-const CALL: Duration = Duration::from_secs(10);
 /// How long a request may go unanswered before another one is made, in whole seconds.
 const ANSWER_SECONDS: u32 = 30;
 /// Over how long the agents of a cluster spread their requests at most when another CA issues.
@@ -109,12 +109,6 @@ impl Keeper {
         let mut due: Option<Instant> = None;
         let mut pause = PAUSE.0;
         loop {
-            let timer = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 map = bundles.next() => {
                     let map = map.context("the watch of the trusted CAs ended")?;
@@ -129,7 +123,7 @@ impl Keeper {
                     }
                     trust = Some(found);
                 }
-                () = timer => match &trust {
+                () = until(due) => match &trust {
                     Some(trust) => match self.request(trust).await {
                         Ok(new) => {
                             tracing::info!(event = "certified", "has a certificate for its node");
@@ -210,21 +204,9 @@ impl Keeper {
         };
         let all: Api<CertificateSigningRequest> = Api::all(self.client.clone());
         let params = PostParams::default();
-        let made = match timeout(CALL, all.create(&params, &request)).await {
-            Ok(Ok(made)) => made,
-            Ok(Err(error)) => {
-                return Err(Failure::Api(
-                    "ask for a certificate",
-                    explain::short(&error),
-                ));
-            }
-            Err(_) => {
-                return Err(Failure::Api(
-                    "ask for a certificate",
-                    format!("no answer within {CALL:?}"),
-                ));
-            }
-        };
+        let made = api::call(all.create(&params, &request))
+            .await
+            .map_err(|error| Failure::Api("ask for a certificate", explain::short(&error)))?;
         let limit = Duration::from_secs(ANSWER_SECONDS.into());
         let certificate = timeout(limit, answer(&all, &made))
             .await

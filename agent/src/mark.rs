@@ -1,17 +1,12 @@
 //! The pod's own metadata: what they are to be by its record, and the one patch that makes them so.
 
-use std::time::Duration;
-
 use crate::pods::{PodState, PodView, WatchedPod, digest};
 use curfew_core::{PodId, Record, metadata};
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-
-/// How long the API server may take for the patch, and for the read before another.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A change of a pod's metadata, made for one version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +52,15 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
         ..PatchParams::default()
     };
     let patch = Patch::Merge(&change.patch);
-    let patched = tokio::time::timeout(TIMEOUT, pods.patch(name, &params, &patch)).await;
+    let patched = api::call(pods.patch(name, &params, &patch)).await;
     let uid = &change.pod.uid;
     match patched {
-        Ok(Ok(pod)) => (Outcome::Done, Some(pod.into())),
+        Ok(pod) => (Outcome::Done, Some(pod.into())),
         // Gone: the watch will say so.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => (Outcome::Failed, None),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-            match tokio::time::timeout(TIMEOUT, pods.get(name)).await {
-                Ok(Ok(pod)) => {
+        Err(kube::Error::Api(status)) if status.code == 404 => (Outcome::Failed, None),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            match api::call(pods.get(name)).await {
+                Ok(pod) => {
                     let pod = PodView::from(pod);
                     let same = pod.id == change.pod && pod.state.version != change.version;
                     match same {
@@ -73,23 +68,19 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
                         false => (Outcome::Failed, None),
                     }
                 }
-                _ => (Outcome::Failed, None),
+                Err(_) => (Outcome::Failed, None),
             }
         }
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 413 | 422) => {
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 413 | 422) => {
             tracing::error!(
                 pod = %change.pod, uid, code = status.code, error = status.message,
                 "the pod's metadata cannot be written; the pod is evicted all the same"
             );
             (Outcome::Refused, None)
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             let error = explain::short(&error);
             tracing::warn!(pod = %change.pod, uid, error, "cannot write the pod's metadata yet");
-            (Outcome::Failed, None)
-        }
-        Err(_) => {
-            tracing::warn!(pod = %change.pod, uid, "no answer to a patch of the pod's metadata yet");
             (Outcome::Failed, None)
         }
     }

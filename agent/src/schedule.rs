@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
+use curfew_runtime::time::until;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -396,13 +397,6 @@ fn receipt(record: &Record) -> Receipt {
         version: notice::VERSION,
         eviction_time: record.eviction_time(),
         interactions: record.interactions(),
-    }
-}
-
-async fn until(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

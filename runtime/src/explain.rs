@@ -18,6 +18,8 @@ pub fn short(error: &kube::Error) -> String {
             cut(&status.message, MAX).into_owned()
         }
         kube::Error::Api(status) => format!("HTTP status {}", status.code),
+        // Its own text puts the layer's name before what went wrong.
+        kube::Error::Service(error) => causes(error.as_ref()),
         _ => causes(error),
     }
 }

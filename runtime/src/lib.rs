@@ -1,8 +1,9 @@
 //! What every process of Curfew's in a cluster shares and what has nothing to do with pods: its log,
-//! its signals and tasks, its client of the API server, bounded HTTP servers, mutual TLS and the plain
+//! its signals, tasks and timers, its client and calls of the API server, bounded HTTP servers, mutual TLS and the plain
 //! port for metrics and health.
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod client;
 pub mod crowd;
 pub mod explain;
@@ -10,4 +11,5 @@ pub mod http;
 pub mod logging;
 pub mod ops;
 pub mod tasks;
+pub mod time;
 pub mod tls;

@@ -23,8 +23,6 @@ use curfew_runtime::explain;
 
 /// The Service of the agents.
 pub const SERVICE: &str = "curfew-agent";
-/// The ServiceAccount of the agents.
-pub const ACCOUNT: &str = "curfew-agent";
 /// The port on which they take notices.
 const PORT: &str = "notices";
 

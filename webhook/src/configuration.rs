@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use curfew_core::namespaces;
+use curfew_core::{identity::AGENT_ACCOUNT, namespaces};
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -18,10 +18,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use crate::{
-    admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH},
-    agents,
-};
+use crate::admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH};
 
 /// The name of the configuration, and of the Service and the account of this webhook.
 pub const NAME: &str = "curfew-webhook";
@@ -35,6 +32,18 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const INTERACTION: &str = "interaction.curfew.dev";
 const EVICTION: &str = "eviction.curfew.dev";
 const PROBE: &str = "probe.curfew.dev";
+
+/// The labels of all that the webhook makes.
+pub fn labels() -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/name", "curfew"),
+        ("app.kubernetes.io/component", "webhook"),
+        ("app.kubernetes.io/managed-by", NAME),
+    ];
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
 
 /// What the configuration depends on.
 #[derive(Debug, Clone)]
@@ -69,20 +78,12 @@ impl Installation {
     }
 
     fn configuration(&self, webhooks: Vec<ValidatingWebhook>) -> ValidatingWebhookConfiguration {
-        let labels = [
-            ("app.kubernetes.io/name", "curfew"),
-            ("app.kubernetes.io/component", "webhook"),
-            ("app.kubernetes.io/managed-by", NAME),
-            (VERSION_LABEL, VERSION),
-        ];
+        let mut labels = labels();
+        labels.insert(VERSION_LABEL.to_owned(), VERSION.to_owned());
         ValidatingWebhookConfiguration {
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
-                labels: Some(
-                    labels
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .into(),
-                ),
+                labels: Some(labels),
                 // It goes with the namespace, even when no replica is left to delete it.
                 owner_references: Some(vec![OwnerReference {
                     api_version: "v1".to_owned(),
@@ -154,8 +155,7 @@ impl Installation {
                 "is-agent",
                 format!(
                     "request.userInfo.username == 'system:serviceaccount:{}:{}'",
-                    self.namespace,
-                    agents::ACCOUNT
+                    self.namespace, AGENT_ACCOUNT
                 ),
             )]),
             ..self.webhook(EVICTION_PATH)

@@ -54,6 +54,14 @@ pub struct Identity {
 /// The identity, for those who use it; none before the first.
 pub type Identities = watch::Receiver<Option<Identity>>;
 
+/// Whom everybody is to trust at the moment, in PEM.
+pub fn bundle(identities: &Identities) -> Option<String> {
+    let identity = identities.borrow();
+    identity
+        .as_ref()
+        .map(|identity| identity.authorities.bundle())
+}
+
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

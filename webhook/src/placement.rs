@@ -10,7 +10,7 @@ use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
 
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 
 /// As much of a pod as matters here.
 #[derive(Debug, Clone, Default, Resource, Serialize, Deserialize)]
@@ -140,17 +140,14 @@ pub async fn find(
     name: &str,
     within: Duration,
 ) -> Result<Option<Pod>, Failure> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    match tokio::time::timeout(within, api.get(name)).await {
-        Ok(Ok(pod)) => Ok(Some(pod)),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Ok(Err(error)) if explain::unauthorised(&error) => {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    match api::within(within, pods.get(name)).await {
+        Ok(pod) => Ok(Some(pod)),
+        Err(error) if explain::code(&error) == Some(404) => Ok(None),
+        Err(error) if explain::unauthorised(&error) => {
             Err(Failure::Unauthorised(explain::short(&error)))
         }
-        Ok(Err(error)) => Err(Failure::Failed(explain::short(&error))),
-        Err(_) => Err(Failure::Failed(format!(
-            "the API server did not tell of the pod within {within:?}"
-        ))),
+        Err(error) => Err(Failure::Failed(explain::short(&error))),
     }
 }
 

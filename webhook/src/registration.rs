@@ -19,21 +19,20 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain, time::until};
 
 use crate::{
     answer,
     configuration::{self, Installation, NAME, PROBE_LABEL},
     fallback::MANAGER,
-    identity::Identities,
+    identity::{Identities, bundle},
     metrics::Metrics,
     watching::watched,
 };
 
-const CALL: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Between two repairs: somebody who insists on something else is not fought faster than that.
@@ -94,14 +93,8 @@ impl Registration {
         let mut repair_due: Option<Instant> = Some(repair_not_before);
         let mut wanted = None;
         loop {
-            let due = async {
-                match repair_due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = due => {
+                () = until(repair_due) => {
                     repair_due = None;
                     match self.register().await {
                         Ok(written) => wanted = Some(written),
@@ -123,7 +116,7 @@ impl Registration {
                 Ok(()) = identities.changed() => {
                     let trusted = wanted.as_ref().and_then(configuration::trusted);
                     // Most changes are of certificates alone.
-                    if trusted.is_some() && trusted != self.bundle() {
+                    if trusted.is_some() && trusted != bundle(&self.identities) {
                         repair_due = Some(Instant::now());
                     }
                 }
@@ -166,7 +159,7 @@ impl Registration {
         let namespace = namespace
             .filter(|namespace| !is_going(namespace))
             .ok_or(Obstacle::Removal)?;
-        let ca = self.bundle();
+        let ca = bundle(&self.identities);
         let ca = ca.ok_or_else(|| Obstacle::Passing("there is no CA yet".to_owned()))?;
         let installation = Installation {
             namespace: self.namespace.clone(),
@@ -222,17 +215,16 @@ impl Registration {
             dry_run: true,
             field_manager: Some(MANAGER.to_owned()),
         };
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        match timeout(CALL, api.create(&params, &object)).await {
-            Ok(Ok(_)) => Err(Obstacle::Passing(
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        match api::call(maps.create(&params, &object)).await {
+            Ok(_) => Err(Obstacle::Passing(
                 "the API server does not know the webhook's probe yet".to_owned(),
             )),
-            Ok(Err(error)) if explain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
-            Ok(Err(error)) => Err(Obstacle::Passing(format!(
+            Err(error) if explain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
+            Err(error) => Err(Obstacle::Passing(format!(
                 "the API server does not reach the webhook: {}",
                 explain::short(&error)
             ))),
-            Err(_) => Err(late()),
         }
     }
 
@@ -240,30 +232,21 @@ impl Registration {
     async fn withdraw(&self) {
         self.metrics.registered(false);
         let params = DeleteParams::default();
-        match timeout(CALL, self.configurations().delete(NAME, &params)).await {
-            Ok(Ok(_)) => tracing::info!(
+        match api::call(self.configurations().delete(NAME, &params)).await {
+            Ok(_) => tracing::info!(
                 event = "withdrawn",
                 "Curfew is being removed; the API server asks no more"
             ),
             // Another replica was faster.
-            Ok(Err(error)) if explain::code(&error) == Some(404) => {}
+            Err(error) if explain::code(&error) == Some(404) => {}
             // Without permissions the configuration has no effect any more, and it goes with the
             // namespace, which owns it.
-            Ok(Err(error)) => tracing::info!(
+            Err(error) => tracing::info!(
                 event = "not-withdrawn",
                 error = explain::short(&error),
                 "Curfew is being removed; the configuration goes with the namespace"
             ),
-            Err(_) => tracing::warn!(event = "not-withdrawn", error = "no answer"),
         }
-    }
-
-    /// Whom the API server is to trust, in PEM.
-    fn bundle(&self) -> Option<String> {
-        let identity = self.identities.borrow();
-        identity
-            .as_ref()
-            .map(|identity| identity.authorities.bundle())
     }
 
     fn configurations(&self) -> Api<ValidatingWebhookConfiguration> {
@@ -280,13 +263,6 @@ fn is_going(namespace: &Namespace) -> bool {
 }
 
 async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Obstacle> {
-    match timeout(CALL, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Obstacle::Passing(explain::short(&error))),
-        Err(_) => Err(late()),
-    }
-}
-
-fn late() -> Obstacle {
-    Obstacle::Passing(format!("the API server did not answer within {CALL:?}"))
+    let called = api::call(call).await;
+    called.map_err(|error| Obstacle::Passing(explain::short(&error)))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration,
@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,6 @@ use super::{
 };
 use crate::{configuration, metrics::Metrics, watching::watched};
 
-const CALL: Duration = Duration::from_secs(10);
 /// Between two attempts at what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// A timer that sleeps longer than this looks at the clock in between: clocks are set.
@@ -134,17 +133,13 @@ impl Keeper {
     async fn create(&self, made: &Authorities) -> Result<Known, Failure> {
         let secret = made.write(None);
         let (secrets, params) = (self.secrets(), PostParams::default());
-        match timeout(CALL, secrets.create(&params, &secret)).await {
-            Ok(Err(error)) if explain::code(&error) != Some(409) => {
-                Err(api("create the CA's Secret", explain::short(&error)))
-            }
-            Err(_) => Err(api("create the CA's Secret", late())),
-            // Also when another replica was first.
-            Ok(_) => match self.stored().await? {
-                Some(known) => Ok(known),
-                None => Err(api("read the CA's Secret", "it is gone again".to_owned())),
-            },
+        match api::call(secrets.create(&params, &secret)).await {
+            // Another replica was first.
+            Err(error) if explain::code(&error) == Some(409) => {}
+            created => drop(created.map_err(of("create the CA's Secret"))?),
         }
+        let gone = || problem("read the CA's Secret", "it is gone again");
+        self.stored().await?.ok_or_else(gone)
     }
 
     /// Takes over what the Secret holds now. Returns whether certificates have to be made anew.
@@ -197,7 +192,7 @@ impl Keeper {
         let task = "write the CA's Secret";
         let secret = call(task, self.secrets().get(NAME)).await?;
         if !Authorities::read(&secret, &self.namespace)?.is_same(authorities) {
-            return Err(api(task, "another replica was faster".to_owned()));
+            return Err(problem(task, "another replica was faster"));
         }
         let mut wanted = authorities
             .after(step, &self.lifetimes)?
@@ -222,7 +217,8 @@ impl Keeper {
         let map = call(task, maps.get_opt(TRUST)).await?;
         let bundle = map.and_then(|map| map.data?.remove(TRUST_KEY));
         if !bundle.is_some_and(|bundle| bundle.contains(next)) {
-            return Err(api(task, format!("ConfigMap {TRUST} does not say so yet")));
+            let why = format!("ConfigMap {TRUST} does not say so yet");
+            return Err(problem(task, &why));
         }
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = call(task, all.get_opt(configuration::NAME)).await?;
@@ -233,9 +229,9 @@ impl Keeper {
         });
         match told {
             true => Ok(()),
-            false => Err(api(
+            false => Err(problem(
                 task,
-                "the ValidatingWebhookConfiguration does not say so yet".to_owned(),
+                "the ValidatingWebhookConfiguration does not say so yet",
             )),
         }
     }
@@ -274,19 +270,16 @@ fn renewal(identities: &watch::Sender<Option<Identity>>) -> Instant {
 }
 
 async fn call<T>(task: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    match timeout(CALL, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(api(task, explain::short(&error))),
-        Err(_) => Err(api(task, late())),
-    }
+    api::call(call).await.map_err(of(task))
 }
 
-fn api(task: &str, problem: String) -> Failure {
-    Failure::Api(task.to_owned(), problem)
+/// What came in the way of a task.
+fn of(task: &str) -> impl Fn(kube::Error) -> Failure {
+    |error| problem(task, &explain::short(&error))
 }
 
-fn late() -> String {
-    format!("no answer within {CALL:?}")
+fn problem(task: &str, problem: &str) -> Failure {
+    Failure::Api(task.to_owned(), problem.to_owned())
 }
 
 #[cfg(test)]

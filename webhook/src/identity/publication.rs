@@ -4,20 +4,19 @@
 use std::time::Duration;
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain, time::until};
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Identities;
-use crate::{configuration::NAME, fallback::MANAGER, watching::watched};
+use super::{Identities, bundle};
+use crate::{configuration, fallback::MANAGER, watching::watched};
 
-const CALL: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a change has to last before it is mended: another replica may know better.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -41,12 +40,6 @@ pub async fn run(
         let mut repair_not_before = Instant::now();
         let mut due: Option<Instant> = None;
         loop {
-            let timer = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 changed = identities.changed() => {
                     // The keeper is gone only when the process stops.
@@ -63,7 +56,7 @@ pub async fn run(
                     let repair = repair_not_before.max(Instant::now() + SETTLE);
                     due = (!right).then(|| due.unwrap_or(repair).min(repair));
                 }
-                () = timer => {
+                () = until(due) => {
                     due = publish(&maps, bundle(&identities)).await.err().map(|()| Instant::now() + RETRY);
                     repair_not_before = Instant::now() + BETWEEN_REPAIRS;
                 }
@@ -76,42 +69,26 @@ pub async fn run(
     }
 }
 
-fn bundle(identities: &Identities) -> Option<String> {
-    let identity = identities.borrow();
-    identity
-        .as_ref()
-        .map(|identity| identity.authorities.bundle())
-}
-
 async fn publish(maps: &Api<ConfigMap>, bundle: Option<String>) -> Result<(), ()> {
     let Some(bundle) = bundle else {
         return Ok(());
     };
-    let labels = [
-        ("app.kubernetes.io/name", "curfew"),
-        ("app.kubernetes.io/component", "webhook"),
-        ("app.kubernetes.io/managed-by", NAME),
-    ];
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(TRUST.to_owned()),
-            labels: Some(labels.into()),
+            labels: Some(configuration::labels()),
             ..ObjectMeta::default()
         },
         data: Some([(TRUST_KEY.to_owned(), bundle)].into()),
         ..ConfigMap::default()
     };
     let params = PatchParams::apply(MANAGER).force();
-    let why = match timeout(CALL, maps.patch(TRUST, &params, &Patch::Apply(&map))).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => explain::short(&error),
-        Err(_) => format!("no answer within {CALL:?}"),
-    };
-    tracing::warn!(
-        event = "trust-unpublished",
-        error = why,
-        "agents cannot be told which CA to trust; trying again"
-    );
-    Err(())
+    let published = api::call(maps.patch(TRUST, &params, &Patch::Apply(&map))).await;
+    published.map(drop).map_err(|error| {
+        tracing::warn!(
+            event = "trust-unpublished",
+            error = explain::short(&error),
+            "agents cannot be told which CA to trust; trying again"
+        );
+    })
 }

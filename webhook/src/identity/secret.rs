@@ -13,6 +13,7 @@ use k8s_openapi::{
 };
 
 use super::{Failure, Lifetimes, authority::Authority};
+use crate::configuration;
 
 /// The Secret of the CA.
 pub const NAME: &str = "curfew-webhook-ca";
@@ -196,16 +197,10 @@ pub fn is_asked_for(secret: &Secret) -> bool {
 }
 
 fn empty() -> Secret {
-    let labels = [
-        ("app.kubernetes.io/name", "curfew"),
-        ("app.kubernetes.io/component", "webhook"),
-        ("app.kubernetes.io/managed-by", crate::configuration::NAME),
-    ];
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Secret {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
-            labels: Some(labels.into()),
+            labels: Some(configuration::labels()),
             ..ObjectMeta::default()
         },
         type_: Some("kubernetes.io/tls".to_owned()),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use curfew_core::identity::{self, AGENT_ACCOUNT, NODE_CLAIM, SIGNER};
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -17,13 +17,11 @@ use kube::{
 };
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, PublicKey, SanType};
 use serde_json::json;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Identities;
 use crate::metrics::Metrics;
 
-const CALL: Duration = Duration::from_secs(10);
 /// What a certificate of an agent may be for, in the words of the certificates API.
 const USAGES: [&str; 2] = ["digital signature", "server auth"];
 
@@ -179,12 +177,11 @@ async fn patch(
             _ => all.patch_status(name, &params, &patch).await,
         }
     };
-    match timeout(CALL, patched).await {
-        Ok(Ok(_)) => Ok(true),
+    match api::call(patched).await {
+        Ok(_) => Ok(true),
         // It is answered already, and its answer cannot be changed; or it is gone.
-        Ok(Err(error)) if matches!(explain::code(&error), Some(404 | 409 | 422)) => Ok(false),
-        Ok(Err(error)) => Err(explain::short(&error)),
-        Err(_) => Err(format!("no answer within {CALL:?}")),
+        Err(error) if matches!(explain::code(&error), Some(404 | 409 | 422)) => Ok(false),
+        Err(error) => Err(explain::short(&error)),
     }
 }
 

@@ -12,17 +12,13 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 
-use curfew_runtime::explain;
+use curfew_runtime::{api, explain};
 
 use super::book::{Known, Report};
 use crate::fallback::MANAGER;
 
-const CALL: Duration = Duration::from_secs(5);
 /// Until what could not be told is tried again.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -92,18 +88,18 @@ async fn tell(policies: &Api<Stored>, report: &Report) -> bool {
         ..PatchParams::default()
     };
     let patched = policies.patch_status(&report.name, &params, &patch);
-    let error = match timeout(CALL, patched).await {
-        Ok(Ok(_)) => return true,
+    match api::call(patched).await {
+        Ok(_) => true,
         // It is gone, or another has its name: the watch tells.
-        Ok(Err(error)) if matches!(explain::code(&error), Some(404 | 409)) => return true,
-        Ok(Err(error)) => explain::short(&error),
-        Err(_) => format!("no answer within {CALL:?}"),
-    };
-    tracing::warn!(
-        event = "policy-status",
-        policy = report.name,
-        error,
-        "cannot tell in its status whether it is followed; trying again"
-    );
-    false
+        Err(error) if matches!(explain::code(&error), Some(404 | 409)) => true,
+        Err(error) => {
+            tracing::warn!(
+                event = "policy-status",
+                policy = report.name,
+                error = explain::short(&error),
+                "cannot tell in its status whether it is followed; trying again"
+            );
+            false
+        }
+    }
 }
