@@ -18,7 +18,7 @@ use curfew_core::identity::{SIGNER, TRUST, TRUST_KEY, WEBHOOK, agent};
 use curfew_runtime::{
     api, explain,
     time::until,
-    tls::{Leaf, Trust, Unusable},
+    tls::{self, Leaf, Trust, Unusable},
 };
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
@@ -162,13 +162,7 @@ impl Keeper {
             .borrow()
             .as_ref()
             .map(|before| before.serving.clone());
-        let serving = match before {
-            Some(serving) => {
-                serving.reload_from_config(config);
-                serving
-            }
-            None => RustlsConfig::from_config(config),
-        };
+        let serving = tls::reload(before, config);
         self.metrics.certificate(leaf.expiry());
         identities.send_replace(Some(Identity {
             serving,

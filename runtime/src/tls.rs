@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -236,6 +237,17 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemT
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     });
     Ok((from, until))
+}
+
+/// What a server is to use from now on; one that runs already takes it with its next connection.
+pub fn reload(running: Option<RustlsConfig>, config: Arc<ServerConfig>) -> RustlsConfig {
+    match running {
+        Some(running) => {
+            running.reload_from_config(config);
+            running
+        }
+        None => RustlsConfig::from_config(config),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

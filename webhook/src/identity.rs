@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::identity::WEBHOOK;
-use curfew_runtime::tls::{Leaf, Trust, Unusable};
+use curfew_runtime::tls::{self, Leaf, Trust, Unusable};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
@@ -101,13 +101,7 @@ impl Identity {
     ) -> Result<Self, Failure> {
         let leaf = authorities.current.serving(namespace, life)?;
         let config = Arc::new(leaf.serve()?);
-        let serving = match before {
-            Some(before) => {
-                before.serving.reload_from_config(config);
-                before.serving.clone()
-            }
-            None => RustlsConfig::from_config(config),
-        };
+        let serving = tls::reload(before.map(|before| before.serving.clone()), config);
         let trust = Trust::from_pem(&authorities.bundle())?;
         let calling = authorities.current.calling(WEBHOOK, life)?.call(&trust)?;
         Ok(Self {
