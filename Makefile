@@ -1,6 +1,9 @@
 # What people run here. Everything but cargo, go, make and a C compiler is installed or built on the way.
 
 CLUSTER := cargo run --package curfew-cluster --
+# Most of an end-to-end test is waiting for a deadline, so more of them run at a time than there are processors;
+# the tests themselves take no more places than this (tests/e2e/src/namespace.rs).
+SLOTS := 6
 
 .PHONY: help cluster bare demo test torture bench fuzz status down crd cargo
 
@@ -19,7 +22,7 @@ demo: cluster ## Curfew at work, from an exec to the eviction
 test: cargo ## Unit tests, then the end-to-end tests on the cluster
 	cargo test --workspace --exclude curfew-e2e
 	$(MAKE) cluster
-	cargo test --package curfew-e2e
+	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)
 
 torture: cluster ## Kill everything on the cluster at random, and reckon up; ARGS="--seed 7 --kills 50 --execs 200"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
