@@ -41,9 +41,6 @@ const MARK_RETRY: Duration = Duration::from_secs(5);
 
 /// So many patches of a pod's metadata may be made one soon after the other; then there is a pause before
 /// each, which a loop of execs would otherwise have the API server write for, one by one.
-///
-/// Only loops are to come that far. What a pod does not tell yet when its agent is killed, and the webhook
-/// records there meanwhile, is counted as one interaction less than there were.
 const MARK_BURST: u32 = 15;
 const MARK_BURST_ENDS: SignedDuration = SignedDuration::from_secs(10);
 const MARK_PAUSE: Duration = Duration::from_secs(2);
@@ -77,6 +74,8 @@ pub struct Ledger {
     settings: Settings,
     /// UIDs whose record may differ from what the store holds.
     dirty: BTreeSet<String>,
+    /// UIDs whose record is being written to it.
+    writing: BTreeSet<String>,
     synced: bool,
     /// What the clock showed last.
     latest: Timestamp,
@@ -95,6 +94,7 @@ impl Ledger {
             open_evictions: 0,
             settings,
             dirty: BTreeSet::new(),
+            writing: BTreeSet::new(),
             synced: false,
             latest: Timestamp::MIN,
         }
@@ -197,6 +197,10 @@ impl Ledger {
             .or_insert_with(|| Box::new(Entry::new(now)));
         let before = entry.record.clone();
         let restored = std::mem::take(&mut entry.restored);
+        let told = marks.alone.iter().chain(marks.known.last());
+        let record = entry.record.as_ref();
+        let news = told.filter(|known| record.is_none_or(|record| !record.has(known)));
+        entry.alone.extend(news.cloned());
         match &mut entry.record {
             Some(record) => {
                 if restored {
@@ -475,23 +479,36 @@ impl Ledger {
         !self.dirty.is_empty()
     }
 
-    /// What is to be written to the store since the last call.
+    /// What is to be written to the store since the last call, one batch at a time.
     pub fn take_dirty(&mut self) -> Batch {
-        std::mem::take(&mut self.dirty)
-            .into_iter()
+        self.writing = std::mem::take(&mut self.dirty);
+        self.writing
+            .iter()
             .map(|uid| {
-                let record = self
-                    .entries
-                    .get(&uid)
-                    .and_then(|entry| entry.record.clone());
-                (uid, record)
+                let record = self.entries.get(uid).and_then(|entry| entry.record.clone());
+                (uid.clone(), record)
             })
             .collect()
+    }
+
+    /// The batch was written: what a pod told because the store did not have it can go from there.
+    pub fn written(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        for uid in std::mem::take(&mut self.writing) {
+            if self.dirty.contains(&uid) {
+                continue;
+            }
+            if let Some(entry) = self.entries.get_mut(&uid)
+                && !std::mem::take(&mut entry.alone).is_empty()
+            {
+                self.attend(&uid, now, out);
+            }
+        }
     }
 
     /// A batch could not be written. What the ledger has of it stays to be written; an interaction
     /// that was only proposed is left out, for its sender was told that it failed.
     pub fn not_written(&mut self, batch: Batch) {
+        self.writing.clear();
         self.dirty.extend(batch.into_keys());
     }
 
@@ -524,7 +541,7 @@ impl Ledger {
                 None
             }
             (Some(record), Some(pod)) => {
-                let patch = mark_pod(record, pod, &mut entry.marking, now, out);
+                let patch = mark_pod(record, &entry.alone, pod, &mut entry.marking, now, out);
                 let eviction = self.queue(uid, &mut entry, now, out);
                 patch.into_iter().chain(eviction).min()
             }
@@ -633,12 +650,13 @@ fn look_up(
 /// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
 fn mark_pod(
     record: &Record,
+    alone: &[Known],
     pod: &PodState,
     marking: &mut Marking,
     now: Timestamp,
     out: &mut Vec<Effect>,
 ) -> Option<Timestamp> {
-    let change = mark::wanted(record, pod)?;
+    let change = mark::wanted(record, alone, pod)?;
     match marking {
         Marking::Asked => return None,
         Marking::Refused { version } if *version == pod.version => return None,

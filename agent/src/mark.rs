@@ -1,7 +1,7 @@
 //! The pod's own metadata: what they are to be by its record, and the one patch that makes them so.
 
 use crate::pods::{PodState, PodView, WatchedPod, digest};
-use curfew_core::{PodId, Record, metadata};
+use curfew_core::{Known, PodId, Record, metadata};
 use curfew_runtime::{api, explain};
 use kube::{
     Api, Client,
@@ -30,16 +30,17 @@ pub enum Outcome {
     Refused,
 }
 
-/// What has to change for the pod's metadata to tell its record; nothing when they do.
-pub fn wanted(record: &Record, pod: &PodState) -> Option<Change> {
-    let wanted = metadata::annotations(record);
+/// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
+/// stand nowhere else; nothing when they do.
+pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change> {
+    let wanted = metadata::annotations(record, alone);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
     Some(Change {
         pod: record.pod.clone(),
         version: pod.version.clone(),
-        patch: metadata::patch(record, Some(&pod.version)),
+        patch: metadata::patch(record, alone, Some(&pod.version)),
     })
 }
 

@@ -352,6 +352,7 @@ impl Task {
                 metrics
                     .sync
                     .observe(self.journal.health().sync.as_secs_f64());
+                self.ledger.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
                     let record = self.ledger.learned(pod, known, now, &mut out);

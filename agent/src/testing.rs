@@ -61,7 +61,7 @@ pub(crate) fn marked(record: &Record, version: u32) -> PodView {
 
 /// The same with annotations that people set.
 pub(crate) fn marked_with(record: &Record, version: u32, wishes: &[(&str, &str)]) -> PodView {
-    let told = metadata::annotations(record);
+    let told = metadata::annotations(record, &[]);
     let told = told.into_iter().map(|(key, value)| (key.to_owned(), value));
     let wishes = wishes
         .iter()

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     duration,
     interaction::{Command, Interaction, Kind},
-    record::{Counted, Known, PodId, Record},
+    record::{Counted, Known, MAX_KNOWN, PodId, Record},
     terms::{Action, Terms},
     text::cut,
 };
@@ -58,6 +58,10 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The most bytes of a hold's reason that are read.
 pub const MAX_REASON: usize = 256;
 
+/// How many interactions a pod tells that the agent may not know, the latest aside: as many as a record
+/// keeps. Those before them are only counted.
+pub const MAX_ALONE: usize = MAX_KNOWN - 2;
+
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
     INTERACTION_TIME,
@@ -100,6 +104,8 @@ pub struct Hold {
 pub struct Marks {
     /// The interaction that set the deadline, and the latest one when that is another.
     pub known: Vec<Known>,
+    /// Those before the latest that the agent may not know: they were recorded here while it was away.
+    pub alone: Vec<Known>,
     /// How many there were.
     pub counted: Option<Counted>,
     /// The extension, where there is one that can be read.
@@ -131,15 +137,24 @@ struct Last {
     max_hold: Duration,
     #[serde(flatten)]
     known: Known,
+    /// What [`Marks::alone`] has; a pod whose agent is there has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    alone: Vec<Known>,
 }
 
-/// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`].
-pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
+/// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`]. Interactions that
+/// stand nowhere else are told one by one, beside the latest: whoever has the others can tell which he has not.
+pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, String> {
     let Known { interaction, terms } = record.decisive();
     let last = Last {
         uid: record.pod.uid.clone(),
         max_hold: terms.max_hold,
         known: record.last().clone(),
+        alone: alone
+            .iter()
+            .filter(|known| *known != record.last())
+            .cloned()
+            .collect(),
     };
     let mut marks = BTreeMap::from([
         (INTERACTION_TIME, interaction.time.to_string()),
@@ -168,8 +183,8 @@ pub fn annotations(record: &Record) -> BTreeMap<&'static str, String> {
 /// The JSON merge patch (RFC 7386) that makes a pod tell this record: it sets and removes the label and
 /// every annotation of [`WRITTEN`]. UID and resourceVersion are preconditions, so that it neither undoes
 /// what others wrote since that version nor marks another pod.
-pub fn patch(record: &Record, version: Option<&str>) -> serde_json::Value {
-    let told = annotations(record);
+pub fn patch(record: &Record, alone: &[Known], version: Option<&str>) -> serde_json::Value {
+    let told = annotations(record, alone);
     let annotations: BTreeMap<_, _> = WRITTEN.iter().map(|key| (*key, told.get(key))).collect();
     serde_json::json!({
         "metadata": {
@@ -198,7 +213,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         value: cut(get(key).unwrap_or_default(), 80).into_owned(),
         problem: cut(&problem, 160).into_owned(),
     };
-    let last: Last =
+    let mut last: Last =
         serde_json::from_str(last).map_err(|error| invalid(LAST_INTERACTION, error.to_string()))?;
     if last.uid != pod.uid {
         return Ok(Marks::default());
@@ -257,6 +272,9 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     };
     Ok(Marks {
         known: vec![decisive, last.known],
+        alone: last
+            .alone
+            .split_off(last.alone.len().saturating_sub(MAX_ALONE)),
         counted: Some(counted),
         extension: extension(annotations),
         hold: hold(annotations),

@@ -83,8 +83,13 @@ pub struct Record {
     pub pod: PodId,
     /// By time; each deed of each request once.
     known: Vec<Known>,
+    /// Those that are not kept any more, and those before them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counted: Option<Counted>,
+    /// What the pod's metadata counted. It is a count of its own: webhooks go on with it while the agent is
+    /// away, whether it had all that the agent knew or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Counted>,
     /// The extension that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
@@ -101,6 +106,8 @@ struct Written {
     known: Vec<Known>,
     #[serde(default)]
     counted: Option<Counted>,
+    #[serde(default)]
+    told: Option<Counted>,
     #[serde(default)]
     extension: Option<Extension>,
     #[serde(default)]
@@ -123,6 +130,7 @@ impl TryFrom<Written> for Record {
             pod: written.pod,
             known: written.known,
             counted: written.counted,
+            told: written.told,
             extension: written.extension,
             hold: written.hold,
         };
@@ -139,6 +147,7 @@ impl Record {
             pod,
             known: vec![known],
             counted: None,
+            told: None,
             extension: None,
             hold: None,
         }
@@ -162,11 +171,10 @@ impl Record {
         let uncounted = self.interactions() == before.interactions()
             && self.deeds().any(|deed| *deed == known)
             && !before.known.contains(&known);
-        if let Some(counted) = &mut self.counted
-            && uncounted
-            && counted.until == known.interaction.time
-        {
-            counted.interactions = counted.interactions.saturating_add(1);
+        for counted in [&mut self.counted, &mut self.told].into_iter().flatten() {
+            if uncounted && counted.until == known.interaction.time {
+                counted.interactions = counted.interactions.saturating_add(1);
+            }
         }
         *self != before
     }
@@ -178,15 +186,16 @@ impl Record {
             self.extension = marks.extension;
             self.hold = marks.hold;
         }
-        self.counted = self.counted.max(marks.counted);
-        if !marks.known.iter().all(|known| self.has(known)) {
-            self.known.extend(marks.known);
+        self.told = self.told.max(marks.counted);
+        let known = || marks.known.iter().chain(&marks.alone);
+        if !known().all(|known| self.has(known)) {
+            self.known.extend(known().cloned());
             self.settle();
         }
     }
 
     /// Whether the interaction is known already, by which a pod is told that says nothing new.
-    fn has(&self, known: &Known) -> bool {
+    pub fn has(&self, known: &Known) -> bool {
         let nameless = known.interaction.request.is_empty();
         self.known.iter().any(|own| {
             own == known
@@ -199,6 +208,7 @@ impl Record {
     pub fn join(&mut self, other: Record) {
         self.known.extend(other.known);
         self.counted = self.counted.max(other.counted);
+        self.told = self.told.max(other.told);
         self.extension = self.extension.take().max(other.extension);
         self.hold = self.hold.take().max(other.hold);
         self.settle();
@@ -247,14 +257,23 @@ impl Record {
     /// How many interactions there were.
     pub fn interactions(&self) -> u32 {
         let kept = self.deeds().count() as u32;
-        let counted = self.counted.map_or(0, |counted| {
-            let since = self
-                .deeds()
-                .filter(|known| known.interaction.time > counted.until)
-                .count();
-            counted.interactions.saturating_add(since as u32)
-        });
-        kept.max(counted)
+        let counts = [self.counted, self.told].into_iter().flatten();
+        counts
+            .map(|counted| self.count(counted))
+            .fold(kept, u32::max)
+    }
+
+    /// How many there were by this count: those of it, and those that are known to have come after.
+    fn count(&self, counted: Counted) -> u32 {
+        counted
+            .interactions
+            .saturating_add(self.since(counted.until))
+    }
+
+    /// How many interactions are known that were after this.
+    fn since(&self, until: Timestamp) -> u32 {
+        let later = self.deeds().filter(|known| known.interaction.time > until);
+        later.count() as u32
     }
 
     /// By how much the deadline is extended: not at all beyond what the terms allow.
@@ -323,17 +342,23 @@ impl Record {
         while self.known.len() > MAX_KNOWN {
             let decisive = self.decisive().clone();
             let oldest = usize::from(self.known[0] == decisive);
-            let all = self.interactions();
+            let kept = self.deeds().count() as u32;
+            let counted = self.counted.map(|counted| self.count(counted));
+            let told = self.told.map(|told| self.count(told));
             let removed = self.known.remove(oldest).interaction.time;
-            let until = self
-                .counted
-                .map_or(removed, |known| known.until.max(removed));
             // Counted without the one that goes: what was told from it is told from another now.
-            let later = self.deeds().filter(|known| known.interaction.time > until);
-            self.counted = Some(Counted {
-                until,
-                interactions: all.saturating_sub(later.count() as u32),
-            });
+            let recount = |known: Option<Counted>, all: u32| {
+                let until = known.map_or(removed, |known| known.until.max(removed));
+                let interactions = all.saturating_sub(self.since(until));
+                Counted {
+                    until,
+                    interactions,
+                }
+            };
+            let all = counted.map_or(kept, |counted| counted.max(kept));
+            let counted = recount(self.counted, all);
+            self.told = told.map(|all| recount(self.told, all));
+            self.counted = Some(counted);
         }
         // For the reason of `no_more_room`.
         self.known.shrink_to_fit();
@@ -582,7 +607,7 @@ mod tests {
     #[test]
     fn the_patch_is_bound_to_the_pod_that_was_read() {
         let record = record(&[known(0, "alice", Action::Record, 600, "a")]);
-        let patch = metadata::patch(&record, Some("7"));
+        let patch = metadata::patch(&record, &[], Some("7"));
         let metadata = &patch["metadata"];
         assert_eq!(metadata["uid"], "u-1");
         assert_eq!(metadata["resourceVersion"], "7");
@@ -616,7 +641,7 @@ mod tests {
     }
 
     fn marks_of(record: &Record) -> BTreeMap<String, String> {
-        metadata::annotations(record)
+        metadata::annotations(record, &[])
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect()

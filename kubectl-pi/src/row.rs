@@ -283,7 +283,7 @@ pub(crate) mod tests {
             name: name.into(),
             uid: pod.uid.clone().unwrap(),
         };
-        let marks = metadata::annotations(&Record::new(id, known));
+        let marks = metadata::annotations(&Record::new(id, known), &[]);
         let marks = marks
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));

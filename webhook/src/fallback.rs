@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Interaction, Kind, Known, PodId, Record, metadata,
+    Interaction, Kind, Known, PodId, Record,
+    metadata::{self, MAX_ALONE},
     record::{Counted, SAME_DEED_WITHIN},
 };
 use kube::{
@@ -65,13 +66,19 @@ async fn attempt(
     loop {
         let id = pod.id();
         let api: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
-        let Some((record, news)) = join(&id, &pod.annotations(), known) else {
+        let Some(joined) = join(&id, &pod.annotations(), known) else {
             return Err(failed("there is nothing to record".to_owned()));
         };
+        let Joined {
+            record,
+            alone,
+            news,
+        } = joined;
         if !news {
             return Ok(record);
         }
-        let patch = metadata::patch(&record, pod.metadata.resource_version.as_deref());
+        let version = pod.metadata.resource_version.as_deref();
+        let patch = metadata::patch(&record, &alone, version);
         let error = match api.patch(&id.name, &params, &Patch::Merge(patch)).await {
             Ok(_) => return Ok(record),
             Err(error) => error,
@@ -93,17 +100,22 @@ async fn attempt(
     }
 }
 
-/// What the pod tells with these interactions added, and whether that is news to its readers; none
-/// when there is nothing to tell.
-///
-/// The same deed told again is no news, though its request is another. It must not be: the patch
-/// makes the API server repeat an update of ephemeral containers that is under way, with a new
-/// request, and if that led to another patch there would be no end to it.
-fn join(
-    id: &PodId,
-    annotations: &BTreeMap<String, String>,
-    known: &[Known],
-) -> Option<(Record, bool)> {
+/// What a pod tells with interactions added.
+#[derive(Debug)]
+struct Joined {
+    record: Record,
+    /// Those before the latest that the agent may not know.
+    alone: Vec<Known>,
+    /// Whether it is news to the pod's readers.
+    ///
+    /// The same deed told again is none, though its request is another. It must not be: the patch
+    /// makes the API server repeat an update of ephemeral containers that is under way, with a new
+    /// request, and if that led to another patch there would be no end to it.
+    news: bool,
+}
+
+/// What the pod tells with these interactions added; none when there is nothing to tell.
+fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> Option<Joined> {
     let marks = metadata::read(id, annotations).unwrap_or_else(|error| {
         tracing::warn!(
             event = "marks-unreadable",
@@ -114,11 +126,14 @@ fn join(
         );
         metadata::Marks::default()
     });
+    let mut alone = marks.alone.clone();
+    alone.extend(marks.known.last().cloned());
     let mut told = Record::from_marks(id.clone(), marks);
     let mut news = false;
     for known in known {
         let Some(record) = &mut told else {
             told = Some(Record::new(id.clone(), known.clone()));
+            alone.push(known.clone());
             news = true;
             continue;
         };
@@ -128,6 +143,9 @@ fn join(
             record.deadline(),
         );
         record.learn(known.clone());
+        if !repeated {
+            alone.push(known.clone());
+        }
         // The pod tells until which second its interactions are counted, so that another one in that
         // same second would seem to be among them.
         if !repeated && record.interactions() == counted {
@@ -141,7 +159,14 @@ fn join(
         }
         news |= !repeated || record.deadline() != deadline;
     }
-    Some((told?, news))
+    let record = told?;
+    let surplus = alone.len().saturating_sub(MAX_ALONE);
+    alone.drain(..surplus);
+    Some(Joined {
+        record,
+        alone,
+        news,
+    })
 }
 
 /// Whether the pod tells of this already: the same request, or the same deed of moments ago. A debug
@@ -202,8 +227,8 @@ mod tests {
         }
     }
 
-    fn marks(record: &Record) -> BTreeMap<String, String> {
-        metadata::annotations(record)
+    fn marks(told: &Joined) -> BTreeMap<String, String> {
+        metadata::annotations(&told.record, &told.alone)
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
@@ -211,47 +236,77 @@ mod tests {
 
     #[test]
     fn a_repeated_deed_is_no_news() {
-        let (first, news) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
-        assert!(news);
+        let first = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        assert!(first.news);
         for again in [
             known(0, "r1", "alice"),
             known(1, "r1", "alice"),
             known(1, "r2", "alice"),
             known(60, "r2", "alice"),
         ] {
-            let (_, news) = join(&id(), &marks(&first), &[again]).unwrap();
-            assert!(!news);
+            let again = join(&id(), &marks(&first), &[again]).unwrap();
+            assert!(!again.news);
         }
-        let (both, news) = join(&id(), &marks(&first), &[known(1, "r3", "bob")]).unwrap();
-        assert!(news);
-        assert_eq!(both.interactions(), 2);
-        assert_eq!(both.deadline(), first.deadline());
+        let both = join(&id(), &marks(&first), &[known(1, "r3", "bob")]).unwrap();
+        assert!(both.news);
+        assert_eq!(both.record.interactions(), 2);
+        assert_eq!(both.record.deadline(), first.record.deadline());
     }
 
     #[test]
     fn all_of_one_second_are_told() {
-        let (mut record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r0", "u0")]).unwrap();
+        let mut told = join(&id(), &BTreeMap::new(), &[known(0, "r0", "u0")]).unwrap();
         for n in 1..20 {
             let next = known(0, &format!("r{n}"), &format!("u{n}"));
-            let (more, news) = join(&id(), &marks(&record), &[next]).unwrap();
-            assert!(news);
-            assert_eq!(more.interactions(), n + 1);
-            record = more;
+            told = join(&id(), &marks(&told), &[next]).unwrap();
+            assert!(told.news);
+            assert_eq!(told.record.interactions(), n + 1);
         }
         let several: Vec<_> = (0..5)
             .map(|n| known(0, &format!("s{n}"), &format!("v{n}")))
             .collect();
-        let (all, _) = join(&id(), &marks(&record), &several).unwrap();
-        assert_eq!(all.interactions(), 25);
+        let all = join(&id(), &marks(&told), &several).unwrap();
+        assert_eq!(all.record.interactions(), 25);
     }
 
     #[test]
     fn marks_that_cannot_be_read_are_written_anew() {
-        let (record, _) = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
-        let mut broken = marks(&record);
+        let told = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        let mut broken = marks(&told);
         broken.insert(metadata::TTL.into(), "for ever".into());
-        let (record, news) = join(&id(), &broken, &[known(60, "r2", "bob")]).unwrap();
-        assert!(news);
-        assert_eq!(record.interactions(), 1);
+        let anew = join(&id(), &broken, &[known(60, "r2", "bob")]).unwrap();
+        assert!(anew.news);
+        assert_eq!(anew.record.interactions(), 1);
+    }
+    #[test]
+    fn an_agent_that_was_ahead_of_the_pod_counts_all() {
+        for (stored, told, beside) in [(5, 3, 1), (5, 3, 4), (5, 0, 3), (5, 5, 14), (30, 20, 9)] {
+            let of = |n: i64| known(n, &format!("r{n}"), &format!("u{n}"));
+            let learned = |count: i64| {
+                let mut record = Record::new(id(), of(0));
+                for n in 1..count {
+                    record.learn(of(n));
+                }
+                record
+            };
+            let mut agent = learned(stored);
+            let mut annotations = BTreeMap::new();
+            if told > 0 {
+                let (record, alone, news) = (learned(told), Vec::new(), false);
+                annotations = marks(&Joined {
+                    record,
+                    alone,
+                    news,
+                });
+            }
+            for n in stored..stored + beside {
+                annotations = marks(&join(&id(), &annotations, &[of(n)]).unwrap());
+            }
+            for _ in 0..2 {
+                agent.absorb(metadata::read(&id(), &annotations).unwrap());
+                let counted = i64::from(agent.interactions());
+                assert_eq!(counted, stored + beside, "{stored} stored, {told} told");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, PodId, Record, record::later};
+use curfew_core::{Exemption, Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ pub(super) struct Entry {
     /// Whether the record is from the store and the pod has yet to show how much of it was told: the
     /// agent may have been killed between the two.
     pub(super) restored: bool,
+    /// What only the pod tells, until the store has it.
+    pub(super) alone: Vec<Known>,
     /// Since when the watch owes us the pod.
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
@@ -92,6 +94,7 @@ impl Entry {
             record: None,
             pod: None,
             restored: false,
+            alone: Vec::new(),
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
             asked: Timestamp::MIN,

@@ -5,6 +5,8 @@ mod wishes;
 
 use std::collections::BTreeSet;
 
+use curfew_core::metadata;
+
 use super::*;
 use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell};
 
@@ -327,6 +329,41 @@ fn the_pods_metadata_alone_are_enough_after_a_loss_of_the_store() {
     assert_eq!(told.len(), 1);
     assert_eq!(bench.ledger.take_dirty().len(), 1);
     assert_eq!(bench.tick_at(600), [evict("u")]);
+}
+
+#[test]
+fn what_stands_on_the_pod_alone_stays_there_until_it_is_stored() {
+    let mut all = record("u", shell(0));
+    all.learn(shell(60));
+    all.learn(shell(120));
+    let told = metadata::annotations(&all, &[shell(60)]);
+    let last = (
+        metadata::LAST_INTERACTION,
+        &*told[metadata::LAST_INTERACTION],
+    );
+    let mut bench = Bench::with(vec![record("u", shell(0))], 5);
+    let pod = marked_with(&all, 2, &[last]);
+    let state = pod.state.clone();
+    let effects = bench.effects(|ledger, now, out| ledger.seen(pod, now, out));
+    assert_eq!(effects, [], "the pod tells all there is");
+    let written = bench.ledger.take_dirty();
+    let stored = written["u"].as_ref().unwrap();
+    assert!([0, 60, 120].iter().all(|at| stored.has(&shell(*at))));
+
+    let effects = bench.effects(|ledger, _, _| ledger.not_written(written));
+    assert_eq!(effects, []);
+    bench.ledger.take_dirty();
+    let effects = bench.effects(|ledger, now, out| ledger.written(now, out));
+    let without = mark::wanted(stored_as(&bench, "u"), &[], &state).unwrap();
+    assert_eq!(effects, [Effect::Mark(without)]);
+}
+
+fn stored_as<'a>(bench: &'a Bench, uid: &str) -> &'a Record {
+    let mut lines = bench.ledger.lines(bench.now);
+    lines
+        .find(|line| line.record.pod.uid == uid)
+        .unwrap()
+        .record
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub fn metadata(bytes: &[u8]) {
         return;
     };
     // What is written for what was read tells the same, together with what people wrote.
-    let mut written = metadata::annotations(&record)
+    let mut written = metadata::annotations(&record, &[])
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect::<BTreeMap<_, _>>();

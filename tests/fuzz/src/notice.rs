@@ -27,7 +27,7 @@ pub fn notice(body: &[u8]) {
     assert!(!record.learn(notice.known), "the same interaction was news");
     same!(record, once);
     assert_eq!(record.interactions(), 1);
-    let told = metadata::annotations(&record);
+    let told = metadata::annotations(&record, &[]);
     let size: usize = told
         .iter()
         .map(|(key, value)| key.len() + value.len())

@@ -38,7 +38,7 @@ fn alone(record: &Record) {
         record.eviction_time().is_some()
     );
     assert!(record.extension() <= record.decisive().terms.max_extension);
-    assert!(metadata::patch(record, Some("1")).is_object());
+    assert!(metadata::patch(record, &[], Some("1")).is_object());
     let mut twice = record.clone();
     twice.join(record.clone());
     same!(&twice, record);
