@@ -9,6 +9,7 @@ pub mod crowd;
 pub mod explain;
 pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod ops;
 pub mod tasks;
 pub mod time;
