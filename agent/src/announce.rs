@@ -59,8 +59,9 @@ pub(crate) fn log(announcement: &Announcement) {
             pod,
             extension,
             consequence,
+            maximum,
         } => tracing::info!(
-            pod = %pod, uid = pod.uid, ?consequence,
+            pod = %pod, uid = pod.uid, ?consequence, maximum,
             extension = extension.as_ref().map(|extension| extension.text.as_str()),
             user = extension.as_ref().map(|extension| extension.requester.as_str()),
             "extension"

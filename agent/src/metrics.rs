@@ -1,35 +1,40 @@
-//! The agent's metrics. Counters live here; gauges are read from the schedule at each scrape, so they
-//! cannot drift from it.
+//! The agent's metrics: their names, and where they are counted. What a gauge shows of the schedule is
+//! read at each scrape ([`standing`]), so it cannot drift from it. None carries a pod, a user or a command.
 
-use std::{cmp::Reverse, time::SystemTime};
+mod busiest;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use curfew_core::{Action, Kind};
-use curfew_runtime::tls::Refusals;
-use jiff::Timestamp;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, core::Collector, proto::MetricFamily,
+use curfew_runtime::{
+    metrics::{Catalog, unix_seconds},
+    tls::Refusals,
 };
+use jiff::Timestamp;
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::MetricFamily};
 
+use self::standing::Standing;
 use crate::{
     evict::answer::Outcome,
-    ledger::{Announcement, State},
+    ledger::{Announcement, Consequence},
     summary::Summary,
 };
-
-/// How many budgets have a series of their own; the others share one.
-const MAX_BUDGETS: usize = 20;
 
 /// The metrics of one agent.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Registry,
-    pending: IntGaugeVec,
-    protected: IntGauge,
-    blocked_by: IntGaugeVec,
-    next: Gauge,
-    records: IntGauge,
+    catalog: Catalog,
+    /// Held by one scrape at a time: what was the busiest for one is set anew by the next.
+    standing: Arc<Mutex<Standing>>,
     interactions: IntCounterVec,
+    extensions: IntCounterVec,
+    holds: IntCounter,
     /// Answers of the API server to eviction requests, by their meaning.
     pub evictions: IntCounterVec,
     lateness: Histogram,
@@ -41,17 +46,17 @@ pub struct Metrics {
     pub store_rebuilt: IntCounter,
     /// Records that were kept apart because this build cannot read them.
     pub set_aside: IntGauge,
-    store_open: IntGauge,
-    store_bytes: IntGauge,
+    /// Errors of the watch of the node's pods.
+    pub watch_errors: IntCounter,
     clock_skew: Gauge,
     certificate_expiry: Gauge,
     /// Clients that were not let in to post notices.
     pub refusals: Refusals,
+    refused: IntCounterVec,
     /// Events that could not be posted.
     pub events_dropped: IntCounter,
     /// What was told in the Event of another, because there were too many.
     pub events_folded: IntCounter,
-    refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -60,154 +65,92 @@ impl Metrics {
     /// # Errors
     /// When two have the same name.
     pub fn new() -> prometheus::Result<Self> {
-        let metrics = Self {
-            registry: Registry::new(),
-            pending: IntGaugeVec::new(
-                Opts::new(
-                    "curfew_agent_pending_evictions",
-                    "Pods of this node that are still to be evicted, by where they stand.",
-                ),
-                &["state"],
+        let mut all = Catalog::of("agent", env!("CARGO_PKG_VERSION"))?;
+        let standing = Standing::new(&mut all)?;
+        Ok(Self {
+            standing: Arc::new(Mutex::new(standing)),
+            interactions: all.counters(
+                "curfew_agent_interactions_total",
+                "Interactions with pods of this node, by kind and what follows from them.",
+                &[
+                    ("kind", &Kind::ALL.map(Kind::as_str)),
+                    ("action", &[Action::Evict, Action::Record].map(Action::as_str)),
+                ],
             )?,
-            protected: IntGauge::new(
-                "curfew_agent_protected_pods",
-                "Pods of this node that were interacted with and are never evicted.",
+            extensions: all.counters(
+                "curfew_agent_extensions_total",
+                "Extensions of a pod's time that hold, by whether they use up all that its terms allow.",
+                &[("maximum", &["true", "false"])],
             )?,
-            blocked_by: IntGaugeVec::new(
-                Opts::new(
-                    "curfew_agent_blocked_evictions",
-                    "Pods of this node that a PodDisruptionBudget keeps from being evicted, by budget; \
-                     beyond twenty budgets the rest is counted as other.",
-                ),
-                &["namespace", "poddisruptionbudget"],
+            holds: all.counter(
+                "curfew_agent_holds_total",
+                "Holds of pods of this node that keep them beyond their deadline.",
             )?,
-            next: Gauge::new(
-                "curfew_agent_next_eviction_timestamp_seconds",
-                "When the next pod of this node is to be evicted; 0 when none is.",
+            evictions: all.counters(
+                "curfew_agent_evictions_total",
+                "Answers of the API server to requests to evict a pod, by their meaning.",
+                &[("result", &Outcome::NAMES)],
             )?,
-            records: IntGauge::new(
-                "curfew_agent_records",
-                "Pods of this node that were interacted with and still exist.",
+            lateness: all.histogram(
+                "curfew_agent_eviction_lateness_seconds",
+                "How long after its deadline the eviction of a pod was accepted.",
+                &[0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0],
             )?,
-            interactions: IntCounterVec::new(
-                Opts::new(
-                    "curfew_agent_interactions_total",
-                    "Interactions with pods of this node, by kind and what follows from them.",
-                ),
-                &["kind", "action"],
+            sync: all.histogram(
+                "curfew_agent_store_write_seconds",
+                "How long it took to write a batch of records to disk, sync included.",
+                &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5],
             )?,
-            evictions: IntCounterVec::new(
-                Opts::new(
-                    "curfew_agent_evictions_total",
-                    "Answers of the API server to requests to evict a pod, by their meaning.",
-                ),
-                &["result"],
+            store_faults: all.counter(
+                "curfew_agent_store_faults_total",
+                "Batches of records that could not be written to the store.",
             )?,
-            lateness: Histogram::with_opts(
-                HistogramOpts::new(
-                    "curfew_agent_eviction_lateness_seconds",
-                    "How long after its deadline the eviction of a pod was accepted.",
-                )
-                .buckets(vec![
-                    0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0,
-                ]),
-            )?,
-            sync: Histogram::with_opts(
-                HistogramOpts::new(
-                    "curfew_agent_store_write_seconds",
-                    "How long it took to write a batch of records to disk, sync included.",
-                )
-                .buckets(vec![
-                    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5,
-                ]),
-            )?,
-            store_rebuilt: IntCounter::new(
+            store_rebuilt: all.counter(
                 "curfew_agent_store_rebuilt_total",
                 "Stores that were damaged and begun anew from the pods' metadata.",
             )?,
-            set_aside: IntGauge::new(
+            set_aside: all.gauge(
                 "curfew_agent_store_set_aside_records",
                 "Records in the store that this release cannot read, and keeps.",
             )?,
-            store_open: IntGauge::new(
-                "curfew_agent_store_open",
-                "Whether the store is open and its last write was good.",
+            watch_errors: all.counter(
+                "curfew_agent_watch_errors_total",
+                "Errors of the watch of this node's pods; each is followed by another try.",
             )?,
-            store_bytes: IntGauge::new(
-                "curfew_agent_store_size_bytes",
-                "The size of the store on disk.",
-            )?,
-            clock_skew: Gauge::new(
+            clock_skew: all.seconds(
                 "curfew_agent_clock_skew_seconds",
                 "How far this node's clock is ahead of the webhook's, as of the last notice; the time on the \
                  way included.",
             )?,
-            certificate_expiry: Gauge::new(
+            certificate_expiry: all.seconds(
                 "curfew_agent_certificate_expiry_timestamp_seconds",
                 "When the agent's certificate ends, which is renewed after two thirds of its life; 0 when it has \
                  none.",
             )?,
-            refusals: Refusals::new(
+            refusals: all.refusals(
                 "curfew_agent_refused_peers_total",
                 "Connections to the port for notices that were refused because of a certificate, by reason.",
             )?,
-            store_faults: IntCounter::new(
-                "curfew_agent_store_faults_total",
-                "Batches of records that could not be written to the store.",
+            refused: all.counters(
+                "curfew_agent_connections_refused_total",
+                "Connections closed at once, because too many were open, by port.",
+                &[("port", &["notices", "metrics", "debug"])],
             )?,
-            events_dropped: IntCounter::new(
+            events_dropped: all.counter(
                 "curfew_agent_events_dropped_total",
                 "Events about pods that could not be posted.",
             )?,
-            events_folded: IntCounter::new(
+            events_folded: all.counter(
                 "curfew_agent_events_folded_total",
                 "Things that happened to pods and were told in the Event of another, because they were many.",
             )?,
-            refused: IntCounterVec::new(
-                Opts::new(
-                    "curfew_agent_connections_refused_total",
-                    "Connections closed at once, because too many were open, by port.",
-                ),
-                &["port"],
-            )?,
-        };
-        // What may happen is there from the start, so that the first time is an increase.
-        for kind in Kind::ALL {
-            for action in [Action::Evict, Action::Record] {
-                metrics
-                    .interactions
-                    .with_label_values(&[kind.as_str(), action.as_str()]);
-            }
-        }
-        for result in Outcome::NAMES {
-            metrics.evictions.with_label_values(&[result]);
-        }
-        let collectors: [Box<dyn Collector>; 20] = [
-            Box::new(metrics.pending.clone()),
-            Box::new(metrics.protected.clone()),
-            Box::new(metrics.blocked_by.clone()),
-            Box::new(metrics.next.clone()),
-            Box::new(metrics.records.clone()),
-            Box::new(metrics.interactions.clone()),
-            Box::new(metrics.evictions.clone()),
-            Box::new(metrics.lateness.clone()),
-            Box::new(metrics.sync.clone()),
-            Box::new(metrics.store_faults.clone()),
-            Box::new(metrics.store_rebuilt.clone()),
-            Box::new(metrics.set_aside.clone()),
-            Box::new(metrics.store_open.clone()),
-            Box::new(metrics.store_bytes.clone()),
-            Box::new(metrics.clock_skew.clone()),
-            Box::new(metrics.certificate_expiry.clone()),
-            Box::new(metrics.refusals.collector()),
-            Box::new(metrics.events_dropped.clone()),
-            Box::new(metrics.events_folded.clone()),
-            Box::new(metrics.refused.clone()),
-        ];
-        for collector in collectors {
-            metrics.registry.register(collector)?;
-        }
-        Ok(metrics)
+            catalog: all,
+        })
+    }
+
+    /// What there is, for those who document it.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Counts what was announced.
@@ -217,6 +160,20 @@ impl Metrics {
                 .interactions
                 .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
                 .inc(),
+            Announcement::Extended {
+                extension: Some(_),
+                consequence: Consequence::EvictionAt(_),
+                maximum,
+                ..
+            } => {
+                let maximum = if *maximum { "true" } else { "false" };
+                self.extensions.with_label_values(&[maximum]).inc();
+            }
+            Announcement::Held {
+                hold: Some(_),
+                consequence: Consequence::EvictionAt(_),
+                ..
+            } => self.holds.inc(),
             Announcement::Evicted { eviction_time, .. } => self
                 .lateness
                 .observe(now.duration_since(*eviction_time).as_secs_f64()),
@@ -241,39 +198,15 @@ impl Metrics {
 
     /// There is a certificate that ends then.
     pub fn certificate(&self, expiry: SystemTime) {
-        let since = expiry.duration_since(SystemTime::UNIX_EPOCH);
-        self.certificate_expiry
-            .set(since.map_or(0.0, |since| since.as_secs_f64()));
+        self.certificate_expiry.set(unix_seconds(expiry));
     }
 
     /// All of them, with the gauges as the schedule stands.
     pub fn gather(&self, summary: &Summary) -> Vec<MetricFamily> {
-        for state in State::PENDING {
-            let pending = self.pending.with_label_values(&[state]);
-            pending.set(summary.in_state(state));
-        }
-        self.protected
-            .set(summary.in_state(State::Protected.as_str()));
-        self.show_blockers(summary);
-        self.records.set(summary.states.values().sum());
-        self.store_open.set(summary.store_open.into());
-        self.store_bytes.set(summary.store_bytes as i64);
-        self.next
-            .set(summary.next.map_or(0.0, |at| at.as_second() as f64));
-        self.registry.gather()
-    }
-
-    /// Who stands in the way of how many, the greatest first.
-    fn show_blockers(&self, summary: &Summary) {
-        let mut budgets: Vec<_> = summary.blocked_by.iter().collect();
-        budgets.sort_by_key(|(id, count)| (Reverse(**count), *id));
-        self.blocked_by.reset();
-        for (at, (id, count)) in budgets.into_iter().enumerate() {
-            let labels = match at < MAX_BUDGETS {
-                true => [id.namespace.as_str(), &id.name],
-                false => ["other", "other"],
-            };
-            self.blocked_by.with_label_values(&labels).add(*count);
-        }
+        let standing = self.standing.lock();
+        // Each scrape sets all of it, so nothing half set outlives a panic.
+        let standing = standing.unwrap_or_else(PoisonError::into_inner);
+        standing.show(summary);
+        self.catalog.gather()
     }
 }

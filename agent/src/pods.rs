@@ -1,6 +1,8 @@
 //! The watch of this node's pods. It reads only the fields that the schedule needs: an agent holds a
 //! few hundred bytes a pod, whatever the pods look like.
 
+mod health;
+
 use std::{
     collections::BTreeSet,
     fmt::Debug,
@@ -20,6 +22,8 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde::{Deserialize, Serialize};
+
+pub(crate) use health::WatchHealth;
 
 use crate::schedule::Schedule;
 
@@ -186,6 +190,7 @@ pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Re
                     error,
                     "the watch of the node's pods failed; trying again"
                 );
+                schedule.watch_failed().await?;
             }
         }
     }

@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
 use curfew_runtime::time::until;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     keeper::Opened,
     ledger::{Announcement, Effect, Ledger},
     mark,
-    pods::PodView,
+    pods::{PodView, WatchHealth},
     store::StoreError,
     summary::Summary,
 };
@@ -50,6 +53,7 @@ pub(crate) enum Message {
     PodSeen(PodView),
     PodGone(String),
     PodsListed(BTreeSet<String>),
+    WatchFailed,
     Marked(String, mark::Outcome, Option<PodView>),
     Evicted(String, Outcome),
     BudgetSeen(BudgetId, Option<BudgetView>),
@@ -57,6 +61,16 @@ pub(crate) enum Message {
     Look(oneshot::Sender<NodeSchedule>),
     Sum(oneshot::Sender<Summary>),
     Dump(oneshot::Sender<Holdings>),
+}
+
+impl Message {
+    /// Whether the watch of the node's pods showed something by it.
+    fn is_of_the_watch(&self) -> bool {
+        matches!(
+            self,
+            Message::PodSeen(_) | Message::PodGone(_) | Message::PodsListed(_)
+        )
+    }
 }
 
 /// What a look-up of a pod brought to light.
@@ -128,6 +142,14 @@ impl Schedule {
         self.tell(Message::PodsListed(uids)).await
     }
 
+    /// The watch of the node's pods failed, and tries again.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn watch_failed(&self) -> Result<(), Ended> {
+        self.tell(Message::WatchFailed).await
+    }
+
     /// A patch of the pod's metadata was answered.
     pub(crate) async fn marked(
         &self,
@@ -196,6 +218,7 @@ pub(crate) struct Task {
     ledger: Ledger,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
+    watch: WatchHealth,
     /// UIDs of records in the store that cannot be read.
     set_aside: Vec<String>,
     /// Whether the process is to end: the successor evicts.
@@ -224,6 +247,7 @@ impl Task {
             ledger,
             effects,
             inbox,
+            watch: WatchHealth::default(),
             set_aside: Vec::new(),
             stopping: false,
         }
@@ -243,7 +267,7 @@ impl Task {
                 // Whoever was told to stop begins nothing more, whatever else has happened meanwhile.
                 biased;
                 () = stop.cancelled(), if stopping.is_none() => {
-                    stopping = Some(tokio::time::Instant::now() + DRAIN);
+                    stopping = Some(Instant::now() + DRAIN);
                     self.stopping = true;
                 }
                 () = until(stopping) => break,
@@ -277,11 +301,18 @@ impl Task {
     }
 
     fn handle(&mut self, message: Message, now: Timestamp, out: &mut Vec<Effect>) {
+        if message.is_of_the_watch() {
+            self.watch.showed();
+        }
         match message {
             Message::Notice(notice, answer) => self.journal.add(Waiting { notice, answer }),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
             Message::PodGone(uid) => self.ledger.gone(&uid, out),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
+            Message::WatchFailed => {
+                self.watch.failed(Instant::now());
+                self.effects.metrics.watch_errors.inc();
+            }
             Message::Marked(uid, outcome, pod) => {
                 if let Some(pod) = pod {
                     self.ledger.answered(pod, now, out);
@@ -311,7 +342,9 @@ impl Task {
                 });
             }
             Message::Sum(answer) => {
-                let _ = answer.send(Summary::of(&self.ledger, self.journal.health(), now));
+                let watch_is_well = self.watch.is_well(Instant::now());
+                let store = self.journal.health();
+                let _ = answer.send(Summary::of(&self.ledger, store, watch_is_well, now));
             }
             Message::Look(answer) => {
                 let _ = answer.send(NodeSchedule::of(

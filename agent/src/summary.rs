@@ -1,6 +1,7 @@
-//! How the node stands, in numbers: what probes and metrics ask for. Nothing of a record is copied for it.
+//! How the node stands, in numbers: what probes and metrics ask for. Of a record nothing is copied for it but
+//! the names that numbers are told by.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
@@ -11,26 +12,35 @@ use crate::{budgets::BudgetId, journal::Health, ledger::Ledger};
 pub struct Summary {
     /// Whether the list of the node's pods was complete.
     pub synced: bool,
+    /// The same, and the watch of them does not fail.
+    pub watched: bool,
     /// Whether the store is open and its last write was good.
     pub store_open: bool,
     /// Its size on disk in bytes, when it was last written.
     pub store_bytes: u64,
     /// How many pods have a record, by where they stand.
     pub states: BTreeMap<&'static str, i64>,
-    /// When the next pod is to be evicted.
+    /// How many pods are still to be evicted, by namespace.
+    pub namespaces: BTreeMap<String, i64>,
+    /// When the next pod is to be evicted, or was to be.
     pub next: Option<Timestamp>,
+    /// How long ago that was; nothing when it lies ahead.
+    pub longest_overdue: Duration,
     /// How many pods each budget keeps from being evicted.
     pub blocked_by: BTreeMap<BudgetId, i64>,
 }
 
 impl Summary {
-    pub(crate) fn of(ledger: &Ledger, store: Health, now: Timestamp) -> Self {
+    pub(crate) fn of(ledger: &Ledger, store: Health, watch_is_well: bool, now: Timestamp) -> Self {
         let mut summary = Self {
             synced: ledger.synced(),
+            watched: ledger.synced() && watch_is_well,
             store_open: store.open,
             store_bytes: store.bytes,
             states: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             next: None,
+            longest_overdue: Duration::ZERO,
             blocked_by: BTreeMap::new(),
         };
         for line in ledger.lines(now) {
@@ -38,11 +48,17 @@ impl Summary {
             if line.state.is_pending() {
                 let next = summary.next.into_iter().chain(line.record.eviction_time());
                 summary.next = next.min();
+                let namespace = line.record.pod.namespace.clone();
+                *summary.namespaces.entry(namespace).or_default() += 1;
             }
             if let Some(budget) = line.blocker {
                 *summary.blocked_by.entry(budget).or_default() += 1;
             }
         }
+        let overdue = summary.next.map(|next| now.duration_since(next));
+        summary.longest_overdue = overdue
+            .and_then(|overdue| overdue.try_into().ok())
+            .unwrap_or_default();
         summary
     }
 

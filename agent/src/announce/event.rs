@@ -108,6 +108,7 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             extension,
             consequence,
+            ..
         } => {
             let what = match extension {
                 Some(extension) => format!(
@@ -395,6 +396,7 @@ mod tests {
                     text: "30m".into(),
                     requester: "bob".into(),
                 }),
+                maximum: false,
                 consequence,
             })
         };

@@ -49,6 +49,8 @@ pub enum Announcement {
         extension: Option<Extension>,
         /// What follows.
         consequence: Consequence,
+        /// Whether it uses up all that the pod's terms allow.
+        maximum: bool,
     },
     /// Somebody had the pod held, or released it.
     Held {

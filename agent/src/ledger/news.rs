@@ -57,6 +57,7 @@ pub(super) fn wishes(
             pod: pod.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
+            maximum: Entry::extended_to_the_last(record),
         }));
     }
     if before.hold != record.hold {

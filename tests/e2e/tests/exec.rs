@@ -83,10 +83,9 @@ async fn check_metrics(agents: &Agents, deadline: Timestamp) -> Result<()> {
     let metrics = agents.of(NODE)?.metrics().await?;
     let execs = r#"curfew_agent_interactions_total{action="Evict",kind="exec"}"#;
     ensure!(agents::sample(&metrics, execs) >= Some(2.0), "{metrics}");
-    ensure!(
-        agents::total(&metrics, "curfew_agent_pending_evictions") >= 1.0,
-        "{metrics}"
-    );
+    let scheduled = r#"curfew_agent_pending_evictions{state="scheduled"}"#;
+    let scheduled = agents::sample(&metrics, scheduled);
+    ensure!(scheduled >= Some(1.0), "{metrics}");
     let next = agents::sample(&metrics, "curfew_agent_next_eviction_timestamp_seconds");
     let next = next.unwrap_or_default();
     // Another test's pod may go earlier.

@@ -97,7 +97,7 @@ async fn a_budget_without_room_holds_the_pod_until_there_is_some() {
         let agent = agents.of(NODE)?;
         let metrics = agent.metrics().await?;
         let line = format!(
-            "curfew_agent_blocked_evictions{{namespace=\"{}\",poddisruptionbudget=\"web\"}} 1",
+            "curfew_agent_blocked_evictions{{pod_namespace=\"{}\",poddisruptionbudget=\"web\"}} 1",
             namespace.name
         );
         ensure!(metrics.lines().any(|found| found == line), "{metrics}");

@@ -1,0 +1,101 @@
+//! Gauges that show how the node stands: set from its [`Summary`] at each scrape.
+
+use curfew_runtime::metrics::Catalog;
+use prometheus::{Gauge, IntGauge, IntGaugeVec};
+
+use super::busiest::{OTHER, busiest};
+use crate::{ledger::State, summary::Summary};
+
+#[derive(Debug)]
+pub(super) struct Standing {
+    pending: IntGaugeVec,
+    by_namespace: IntGaugeVec,
+    blocked_by: IntGaugeVec,
+    overdue: Gauge,
+    next: Gauge,
+    records: IntGauge,
+    store_open: IntGauge,
+    store_bytes: IntGauge,
+    watch_synced: IntGauge,
+}
+
+impl Standing {
+    pub(super) fn new(all: &mut Catalog) -> prometheus::Result<Self> {
+        Ok(Self {
+            pending: all.gauges(
+                "curfew_agent_pending_evictions",
+                "Pods of this node that are still to be evicted, by where they stand: scheduled, due (the request \
+                 waits for its turn or its answer), blocked (by a PodDisruptionBudget), stuck (so for longer than \
+                 --blocked-after), retrying (refused for another reason), held; and those that are never \
+                 evicted, protected.",
+                &[("state", &State::COUNTED)],
+            )?,
+            // With `namespace` it would be taken for the namespace of the agent.
+            by_namespace: all.gauges(
+                "curfew_agent_namespace_pending_evictions",
+                "Pods of this node that are still to be evicted, by namespace; beyond the twenty with most of \
+                 them the rest is counted as other.",
+                &[("pod_namespace", &[])],
+            )?,
+            blocked_by: all.gauges(
+                "curfew_agent_blocked_evictions",
+                "Pods of this node that a PodDisruptionBudget keeps from being evicted, by budget; beyond the \
+                 twenty with most of them the rest is counted as other.",
+                &[("pod_namespace", &[]), ("poddisruptionbudget", &[])],
+            )?,
+            overdue: all.seconds(
+                "curfew_agent_longest_overdue_seconds",
+                "How long ago the pod that waits the longest should have been evicted; 0 when none is overdue.",
+            )?,
+            next: all.seconds(
+                "curfew_agent_next_eviction_timestamp_seconds",
+                "When the next pod of this node is to be evicted, or was to be, if it is overdue; 0 when none is.",
+            )?,
+            records: all.gauge(
+                "curfew_agent_records",
+                "Pods of this node that were interacted with and still exist.",
+            )?,
+            store_open: all.gauge(
+                "curfew_agent_store_open",
+                "Whether the store is open and its last write was good.",
+            )?,
+            store_bytes: all.gauge("curfew_agent_store_size_bytes", "The size of the store on disk.")?,
+            watch_synced: all.gauge(
+                "curfew_agent_watch_synced",
+                "Whether the list of this node's pods was complete and its watch does not fail.",
+            )?,
+        })
+    }
+
+    pub(super) fn show(&self, summary: &Summary) {
+        for state in State::COUNTED {
+            let pending = self.pending.with_label_values(&[state]);
+            pending.set(summary.in_state(state));
+        }
+        self.by_namespace.reset();
+        let (namespaces, others) = busiest(&summary.namespaces);
+        for (namespace, count) in namespaces {
+            self.by_namespace.with_label_values(&[namespace]).add(count);
+        }
+        if others > 0 {
+            self.by_namespace.with_label_values(&[OTHER]).add(others);
+        }
+        self.blocked_by.reset();
+        let (budgets, others) = busiest(&summary.blocked_by);
+        for (id, count) in budgets {
+            let labels = [id.namespace.as_str(), &id.name];
+            self.blocked_by.with_label_values(&labels).add(count);
+        }
+        if others > 0 {
+            let labels = [OTHER, OTHER];
+            self.blocked_by.with_label_values(&labels).add(others);
+        }
+        self.overdue.set(summary.longest_overdue.as_secs_f64());
+        let next = summary.next.map_or(0.0, |at| at.as_second() as f64);
+        self.next.set(next);
+        self.records.set(summary.states.values().sum());
+        self.store_open.set(summary.store_open.into());
+        self.store_bytes.set(summary.store_bytes as i64);
+        self.watch_synced.set(summary.watched.into());
+    }
+}

@@ -1,0 +1,219 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use curfew_core::PodId;
+use curfew_runtime::metrics::series;
+use prometheus::proto::MetricFamily;
+
+use super::*;
+use crate::{
+    journal::Health,
+    ledger::{Effect, Ledger, Settings},
+    testing::{at, pod, record, shell},
+};
+
+/// What Prometheus is to keep of an agent at the most.
+const MOST: usize = 300;
+
+/// The labels that tell a target, and those that would tell too much.
+const NEVER: [&str; 9] = [
+    "namespace",
+    "pod",
+    "node",
+    "job",
+    "instance",
+    "container",
+    "uid",
+    "user",
+    "command",
+];
+
+/// A node on which so many pods, each in a namespace of its own, were touched and are kept by budgets of their
+/// own: when that is counted, and how it stands then.
+fn crowded(metrics: &Metrics, pods: usize) -> Summary {
+    let settings = Settings {
+        max_evictions: pods,
+        blocked_after: Duration::from_secs(3600),
+    };
+    let mut ledger = Ledger::new(settings);
+    let (mut out, now) = (Vec::new(), at(700));
+    for n in 0..pods {
+        let mut view = pod(&format!("uid-{n}"), 1);
+        view.id = PodId {
+            namespace: format!("ns-{n}-\u{1f980}\"\\\n{{}}"),
+            name: format!("pod-{n}"),
+            ..view.id
+        };
+        let mut known = shell(0);
+        known.interaction.kind = Kind::ALL[n % Kind::ALL.len()];
+        known.interaction.user = format!("user-{n}");
+        known.interaction.request = format!("request-{n}");
+        ledger.seen(view.clone(), now, &mut out);
+        ledger.learned(view.id, known, now, &mut out);
+    }
+    ledger.tick(now, &mut out);
+    for n in 0..pods {
+        let refusal = Outcome::Budget {
+            name: Some(format!("budget-{n}")),
+            why: format!("why-{n}"),
+        };
+        metrics
+            .evictions
+            .with_label_values(&[refusal.as_str()])
+            .inc();
+        ledger.evicted(&format!("uid-{n}"), refusal, now, &mut out);
+    }
+    for effect in out {
+        if let Effect::Announce(announcement) = effect {
+            metrics.count(&announcement, now);
+        }
+    }
+    Summary::of(&ledger, Health::default(), true, now)
+}
+
+fn named<'a>(families: &'a [MetricFamily], name: &str) -> &'a MetricFamily {
+    families
+        .iter()
+        .find(|family| family.name() == name)
+        .unwrap()
+}
+
+/// The values of a gauge, by its labels in order.
+fn values(families: &[MetricFamily], name: &str) -> Vec<(String, f64)> {
+    let metrics = named(families, name).get_metric().iter();
+    metrics
+        .map(|metric| {
+            let labels: Vec<_> = metric.get_label().iter().map(|pair| pair.value()).collect();
+            (labels.join("/"), metric.get_gauge().get_value())
+        })
+        .collect()
+}
+
+#[test]
+fn users_make_no_series_beyond_the_bound() {
+    let metrics = Metrics::new().unwrap();
+    let summary = crowded(&metrics, 500);
+    let families = metrics.gather(&summary);
+    let total = series(&families);
+    assert!(total < MOST, "{total} series");
+    assert_eq!(series(&metrics.gather(&summary)), total);
+
+    for name in [
+        "curfew_agent_namespace_pending_evictions",
+        "curfew_agent_blocked_evictions",
+    ] {
+        let values = values(&families, name);
+        assert_eq!(values.len(), 21, "{values:?}");
+        assert_eq!(values.iter().map(|(_, count)| count).sum::<f64>(), 500.0);
+        assert!(
+            values
+                .iter()
+                .any(|(labels, count)| labels.starts_with("other") && *count == 480.0)
+        );
+    }
+    // Who is gone leaves no series.
+    let quiet = metrics.gather(&crowded(&metrics, 1));
+    assert_eq!(
+        values(&quiet, "curfew_agent_namespace_pending_evictions").len(),
+        1
+    );
+}
+
+#[test]
+fn no_label_tells_of_a_pod_or_hides_the_target() {
+    let metrics = Metrics::new().unwrap();
+    let labels: BTreeSet<_> = metrics
+        .catalog()
+        .rows()
+        .iter()
+        .flat_map(|row| row.labels.iter().map(String::as_str))
+        .collect();
+    let never = NEVER.iter().filter(|label| labels.contains(*label));
+    assert_eq!(never.count(), 0, "{labels:?}");
+}
+
+#[test]
+fn what_may_happen_is_there_before_it_happens() {
+    let metrics = Metrics::new().unwrap();
+    let gathered = metrics.gather(&crowded(&metrics, 0));
+    let there: Vec<_> = gathered.iter().map(MetricFamily::name).collect();
+    let missing: Vec<_> = metrics
+        .catalog()
+        .rows()
+        .iter()
+        .map(|row| row.name.as_str())
+        .filter(|name| !there.contains(name))
+        .collect();
+    // Of these the values are what users made.
+    assert_eq!(
+        missing,
+        [
+            "curfew_agent_namespace_pending_evictions",
+            "curfew_agent_blocked_evictions"
+        ]
+    );
+}
+
+#[test]
+fn the_longest_wait_is_that_of_the_earliest_deadline() {
+    let metrics = Metrics::new().unwrap();
+    let settings = Settings {
+        max_evictions: 1,
+        blocked_after: Duration::from_secs(3600),
+    };
+    let mut ledger = Ledger::new(settings);
+    let mut out = Vec::new();
+    for (uid, second) in [("a", 100), ("b", 30), ("c", 500)] {
+        let record = record(uid, shell(second));
+        ledger.seen(pod(uid, 1), at(0), &mut out);
+        ledger.learned(record.pod.clone(), shell(second), at(0), &mut out);
+    }
+    let overdue = |now| {
+        let summary = Summary::of(&ledger, Health::default(), true, now);
+        let families = metrics.gather(&summary);
+        let of = |name| values(&families, name)[0].1;
+        let next = of("curfew_agent_next_eviction_timestamp_seconds");
+        (of("curfew_agent_longest_overdue_seconds"), next)
+    };
+    let next = at(630).as_second() as f64;
+    assert_eq!(overdue(at(629)), (0.0, next));
+    assert_eq!(overdue(at(750)), (120.0, next));
+}
+
+#[test]
+fn what_people_set_is_counted_where_it_holds() {
+    use curfew_core::metadata::{Extension, Hold};
+    let metrics = Metrics::new().unwrap();
+    let told = |consequence, maximum| Announcement::Extended {
+        pod: record("a", shell(0)).pod,
+        extension: Some(Extension {
+            by: Duration::from_secs(60),
+            text: "1m".into(),
+            requester: "bob".into(),
+        }),
+        consequence,
+        maximum,
+    };
+    let holds = |hold| Announcement::Held {
+        pod: record("a", shell(0)).pod,
+        hold,
+        consequence: Consequence::EvictionAt(at(600)),
+    };
+    let hold = Hold {
+        reason: "evidence".into(),
+        requester: "bob".into(),
+    };
+    for announcement in [
+        told(Consequence::EvictionAt(at(600)), false),
+        told(Consequence::EvictionAt(at(600)), true),
+        told(Consequence::EvictionAt(at(900)), true),
+        told(Consequence::TooLong(Duration::from_secs(30)), false),
+        told(Consequence::TooLate, true),
+        holds(Some(hold)),
+        holds(None),
+    ] {
+        metrics.count(&announcement, at(0));
+    }
+    let extensions = |maximum| metrics.extensions.with_label_values(&[maximum]).get();
+    assert_eq!((extensions("true"), extensions("false")), (2, 1));
+    assert_eq!(metrics.holds.get(), 1);
+}
