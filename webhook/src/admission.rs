@@ -1,9 +1,14 @@
 //! The admission of an interaction, from the request to the answer.
 //!
-//! Owns the order of the steps, which requests leave no trace, and what becomes of one that could be
-//! recorded nowhere. Reading, finding the pod, recording and wording are for the other modules.
+//! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere. Reading,
+//! finding the pod (and which requests leave no trace), recording and wording are for the other modules.
 
-use std::{sync::Arc, time::Duration};
+mod find;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -19,12 +24,13 @@ use curfew_crd::Attempt;
 use jiff::Timestamp;
 use kube::Client;
 
+use self::find::{Nothing, Unfound};
 use crate::{
     answer::{self, Answer},
     args::Unrecorded,
     guard,
     metrics::{Home, Metrics, Outcome},
-    placement::{self, Pod},
+    placement,
     policies::{Rules, Ruling},
     recording::{self, Recorder},
     review::{self, Deed, Request},
@@ -71,6 +77,7 @@ pub fn router(admission: Arc<Admission>) -> Router {
 }
 
 async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    let began = Instant::now();
     // Stamped once, before anything takes time. Whole seconds are all that is ever shown.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let read = review::read(&body);
@@ -79,19 +86,24 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
     let review = match read {
         Ok(review) => review,
         Err(error) => {
-            admission.metrics.admitted(None, Outcome::Invalid);
+            let took = began.elapsed();
+            admission.metrics.admitted(None, Outcome::Invalid, took);
             tracing::warn!(event = "unreadable", %error, "a body that is no review");
             return answer::unreadable(&error);
         }
     };
-    let answer = match review.request {
-        Ok(request) => admission.decide(request, &review.uid, now).await,
+    let (kind, outcome, answer) = match review.request {
+        Ok(request) => {
+            let kind = request.deed.kind();
+            let (outcome, answer) = admission.decide(request, &review.uid, now).await;
+            (Some(kind), outcome, answer)
+        }
         Err(error) => {
-            admission.metrics.admitted(None, Outcome::Invalid);
             tracing::warn!(event = "invalid", id = review.uid, %error, "a review of something else");
-            answer::invalid(&error)
+            (None, Outcome::Invalid, answer::invalid(&error))
         }
     };
+    admission.metrics.admitted(kind, outcome, began.elapsed());
     answer.to(review.uid).into_response()
 }
 
@@ -102,32 +114,8 @@ async fn probe(body: Bytes) -> Response {
     }
 }
 
-/// Why a request leaves no trace: the API server will refuse it, or is only asked what it would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Nothing {
-    DryRun,
-    NoPod,
-    NoNode,
-    NoContainer,
-}
-
-/// What is to be recorded of a request.
-struct Found {
-    pod: Pod,
-    /// Containers, and what is to run in them.
-    deeds: Vec<(Option<String>, Vec<String>)>,
-    stdin: bool,
-    tty: bool,
-}
-
-/// Why nothing is to be recorded, or cannot be.
-enum Unfound {
-    Nothing(Nothing),
-    Failure(placement::Failure),
-}
-
 impl Admission {
-    async fn decide(&self, mut request: Request, uid: &str, now: Timestamp) -> Answer {
+    async fn decide(&self, mut request: Request, uid: &str, now: Timestamp) -> (Outcome, Answer) {
         let (kind, user) = (request.deed.kind(), request.user.clone());
         let groups = std::mem::take(&mut request.groups);
         let named = format!(
@@ -140,9 +128,14 @@ impl Admission {
         let found = match found {
             Ok(found) => found,
             Err(Unfound::Nothing(why)) => {
-                self.metrics.admitted(Some(kind), Outcome::Nothing);
-                tracing::debug!(event = "nothing", id = uid, kind = kind.as_str(), ?why);
-                return Answer::Allow(None);
+                tracing::debug!(
+                    event = "nothing",
+                    id = uid,
+                    pod = named,
+                    kind = kind.as_str(),
+                    ?why
+                );
+                return (Outcome::Nothing, Answer::Allow(None));
             }
             Err(Unfound::Failure(failure)) => {
                 self.metrics.recorded(Home::Nowhere, 1);
@@ -177,7 +170,6 @@ impl Admission {
                 record_command,
             } => (policy, terms, record_command),
             Ruling::Deny { policy } => {
-                self.metrics.admitted(Some(kind), Outcome::Forbidden);
                 tracing::info!(
                     event = "forbidden",
                     id = uid,
@@ -186,7 +178,8 @@ impl Admission {
                     kind = kind.as_str(),
                     policy,
                 );
-                return answer::forbidden(&named, kind, &policy);
+                let answer = answer::forbidden(&named, kind, &policy);
+                return (Outcome::Forbidden, answer);
             }
         };
         let deed = Interaction {
@@ -201,7 +194,6 @@ impl Admission {
         let node = found.pod.node().map(str::to_owned);
         match self.recorder.record(found.pod, &known).await {
             Ok(trace) => {
-                self.metrics.admitted(Some(kind), Outcome::Recorded);
                 if let Some(exemption) = terms.exemption {
                     self.metrics.exempted(exemption);
                 }
@@ -222,11 +214,19 @@ impl Admission {
                         deadline = trace.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
-                answer::recorded(&trace.pod, trace.deadline)
+                let answer = answer::recorded(&trace.pod, trace.deadline);
+                (Outcome::Recorded, answer)
             }
             Err(recording::Failure::Gone) => {
-                self.metrics.admitted(Some(kind), Outcome::Nothing);
-                Answer::Allow(None)
+                let why = Nothing::NoPod;
+                tracing::debug!(
+                    event = "nothing",
+                    id = uid,
+                    pod = named,
+                    kind = kind.as_str(),
+                    ?why
+                );
+                (Outcome::Nothing, Answer::Allow(None))
             }
             Err(failure) => {
                 let authority = !matches!(failure, recording::Failure::Unauthorised(_));
@@ -242,74 +242,10 @@ impl Admission {
         }
     }
 
-    /// Finds the pod and what of it is concerned.
-    async fn find(&self, request: Request) -> Result<Found, Unfound> {
-        let nothing = |why| Err(Unfound::Nothing(why));
-        if request.dry_run {
-            return nothing(Nothing::DryRun);
-        }
-        let (asked, argv, stdin, tty) = match request.deed {
-            Deed::Debug { pod, added } => {
-                // An update carries the pod as it is, so that it need not be read. It may be on no
-                // node yet: the container will run as soon as it is on one.
-                let deeds: Vec<_> = added
-                    .into_iter()
-                    .filter(|added| placement::can_be_container(&added.name))
-                    .map(|added| (Some(added.name), added.argv))
-                    .collect();
-                if deeds.is_empty() {
-                    return nothing(Nothing::NoContainer);
-                }
-                return Ok(Found {
-                    pod: *pod,
-                    deeds,
-                    stdin: false,
-                    tty: false,
-                });
-            }
-            Deed::Exec {
-                container,
-                argv,
-                stdin,
-                tty,
-            } => (Some(container), argv, stdin, tty),
-            Deed::Attach { container } => (Some(container), Vec::new(), false, false),
-            Deed::Portforward => (None, Vec::new(), false, false),
-        };
-        if !placement::can_exist(&request.namespace, &request.name) {
-            return nothing(Nothing::NoPod);
-        }
-        let pod = placement::find(
-            &self.client,
-            &request.namespace,
-            &request.name,
-            self.pod_timeout,
-        )
-        .await
-        .map_err(Unfound::Failure)?
-        .ok_or(Unfound::Nothing(Nothing::NoPod))?;
-        if pod.node().is_none() {
-            return nothing(Nothing::NoNode);
-        }
-        let container = match asked {
-            Some(asked) => match pod.container(asked.as_deref()) {
-                Some(container) => Some(container.to_owned()),
-                None => return nothing(Nothing::NoContainer),
-            },
-            None => None,
-        };
-        Ok(Found {
-            pod,
-            deeds: vec![(container, argv)],
-            stdin,
-            tty,
-        })
-    }
-
     /// What becomes of an interaction that could be recorded nowhere. `authority` says whether this
     /// webhook still may do its work: when it was taken away, Curfew is being removed, and that must
     /// stop nobody.
-    fn unrecorded(&self, subject: &Subject<'_>, authority: bool, why: &str) -> Answer {
+    fn unrecorded(&self, subject: &Subject<'_>, authority: bool, why: &str) -> (Outcome, Answer) {
         let (outcome, answer) = match (authority, self.unrecorded) {
             (false, _) => (
                 Outcome::Unrecorded,
@@ -324,7 +260,6 @@ impl Admission {
                 answer::denied(subject.pod, subject.node, subject.id),
             ),
         };
-        self.metrics.admitted(Some(subject.kind), outcome);
         tracing::error!(
             event = "unrecorded",
             id = subject.id,
@@ -335,7 +270,7 @@ impl Admission {
             outcome = outcome.as_str(),
             error = why,
         );
-        answer
+        (outcome, answer)
     }
 }
 

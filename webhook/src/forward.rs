@@ -6,6 +6,8 @@
 //! Where an agent is to be reached comes from an EndpointSlice, which follows the labels of pods. Who it is
 //! comes from its certificate, which names its node: whoever else is found at the address is told nothing.
 
+mod unreachable;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -30,6 +32,7 @@ use curfew_runtime::{
     tls::{Refusals, refusal},
 };
 
+use self::unreachable::Unreachable;
 use crate::{agents::Agents, identity::Identities};
 
 /// The largest answer that is read.
@@ -82,6 +85,7 @@ pub struct Forwarder {
     refusals: Refusals,
     within: Duration,
     connections: Arc<Mutex<Connections>>,
+    unreachable: Unreachable,
 }
 
 /// A client for each agent, with which connections are kept alive. An agent that has another address, and
@@ -108,6 +112,7 @@ impl Forwarder {
             refusals,
             within,
             connections: Arc::default(),
+            unreachable: Unreachable::default(),
         }
     }
 
@@ -127,10 +132,22 @@ impl Forwarder {
             }
             Ok(last)
         };
-        match tokio::time::timeout(self.within, telling).await {
+        let told = match tokio::time::timeout(self.within, telling).await {
             Ok(told) => told,
             Err(_) => Err(Failure::Late(agent, self.within)),
+        };
+        match &told {
+            Ok(_) => self.unreachable.told(node),
+            Err(_) => self
+                .unreachable
+                .failed(node, agent, &self.agents.borrow().clone()),
         }
+        told
+    }
+
+    /// How many of the agents that are known could not be told the last time.
+    pub fn unreachable(&self) -> usize {
+        self.unreachable.count(&self.agents.borrow())
     }
 
     /// Where the agent of this node is, and how it is called.

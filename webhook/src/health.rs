@@ -5,12 +5,19 @@ use prometheus::proto::MetricFamily;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents::Agents, identity::Identities, metrics::Metrics, policies::Rules};
+use crate::{
+    agents::Agents,
+    forward::Forwarder,
+    identity::Identities,
+    metrics::{Metrics, State},
+    policies::Rules,
+};
 
 /// The state of the process, as far as it is told.
 pub(crate) struct Health {
     pub(crate) metrics: Metrics,
     pub(crate) agents: watch::Receiver<Agents>,
+    pub(crate) forwarder: Forwarder,
     pub(crate) identities: Identities,
     pub(crate) rules: Rules,
     /// From when on requests are served by the flags, should the policies still not be known.
@@ -42,9 +49,11 @@ impl Ops for Health {
 
     fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
         let policies = self.rules.policies();
-        let families = self
-            .metrics
-            .gather(&self.agents.borrow(), policies.as_deref());
+        let families = self.metrics.gather(State {
+            agents: self.agents.borrow().len(),
+            unreachable: self.forwarder.unreachable(),
+            policies: policies.as_deref(),
+        });
         Box::pin(async { families })
     }
 }

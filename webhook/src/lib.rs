@@ -81,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics.refusals.clone(),
     );
     let admission = Arc::new(Admission {
-        recorder: Recorder::new(client.clone(), forwarder, budgets, metrics.clone()),
+        recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
         client: client.clone(),
         rules: rules.clone(),
         unrecorded: args.unrecorded,
@@ -101,6 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Arc::new(Health {
                 metrics: metrics.clone(),
                 agents,
+                forwarder,
                 identities: identities.clone(),
                 rules,
                 without_policies: Instant::now() + POLICIES,

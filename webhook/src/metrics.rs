@@ -1,146 +1,50 @@
-//! What Prometheus is told.
-//!
-//! Owns the names and the labels. None carries a pod, a user or a command.
+//! What Prometheus is told: the names, and where they are counted. What a gauge shows of the state is read at
+//! each scrape. None carries a pod, a user or a command.
 
-use std::time::SystemTime;
+mod labels;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime};
 
 use curfew_core::{Exemption, Kind};
-use curfew_runtime::tls::Refusals;
+use curfew_runtime::{
+    metrics::{Catalog, unix_seconds},
+    tls::Refusals,
+};
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, proto::MetricFamily,
+    Gauge, Histogram, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, proto::MetricFamily,
 };
 
-use crate::{agents::Agents, policies::Known};
-
-/// What became of an admission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Recorded and admitted.
-    Recorded,
-    /// Admitted without a trace, because nothing will come of it: a dry run, no such pod.
-    Nothing,
-    /// Admitted though it could be recorded nowhere.
-    Unrecorded,
-    /// Denied because it could be recorded nowhere.
-    Denied,
-    /// Denied because a policy says so.
-    Forbidden,
-    /// Not understood.
-    Invalid,
-}
-
-impl Outcome {
-    const ALL: [Outcome; 6] = [
-        Outcome::Recorded,
-        Outcome::Nothing,
-        Outcome::Unrecorded,
-        Outcome::Denied,
-        Outcome::Forbidden,
-        Outcome::Invalid,
-    ];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Recorded => "recorded",
-            Outcome::Nothing => "nothing",
-            Outcome::Unrecorded => "unrecorded",
-            Outcome::Denied => "denied",
-            Outcome::Forbidden => "forbidden",
-            Outcome::Invalid => "invalid",
-        }
-    }
-}
-
-/// What became of the review of an agent's eviction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarded {
-    /// Admitted: it means the pod that is there, and comes from that pod's node.
-    Admitted,
-    /// Denied: it does not say which UID it means.
-    NoUid,
-    /// Denied: the caller is not bound to one node.
-    NoNode,
-    /// Denied: there is no such pod any more.
-    Gone,
-    /// Denied: another pod has the name by now.
-    OtherPod,
-    /// Denied: the pod is not on the caller's node.
-    OtherNode,
-    /// Denied: the pod could not be read.
-    Unread,
-    /// Not understood.
-    Invalid,
-}
-
-impl Guarded {
-    const ALL: [Guarded; 8] = [
-        Guarded::Admitted,
-        Guarded::NoUid,
-        Guarded::NoNode,
-        Guarded::Gone,
-        Guarded::OtherPod,
-        Guarded::OtherNode,
-        Guarded::Unread,
-        Guarded::Invalid,
-    ];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Guarded::Admitted => "admitted",
-            Guarded::NoUid => "no_uid",
-            Guarded::NoNode => "no_node",
-            Guarded::Gone => "gone",
-            Guarded::OtherPod => "other_pod",
-            Guarded::OtherNode => "other_node",
-            Guarded::Unread => "unread",
-            Guarded::Invalid => "invalid",
-        }
-    }
-}
-
-/// Where an interaction was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
-    /// In the store of the node's agent.
-    Agent,
-    /// In the pod's metadata.
-    Metadata,
-    /// In neither.
-    Nowhere,
-}
-
-impl Home {
-    const ALL: [Home; 3] = [Home::Agent, Home::Metadata, Home::Nowhere];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Home::Agent => "agent",
-            Home::Metadata => "metadata",
-            Home::Nowhere => "nowhere",
-        }
-    }
-}
+pub use self::labels::{Guarded, Home, Noticed, Outcome};
+use crate::policies::Known;
 
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";
 
+/// What keeps an interaction from starting a timer.
+const EXEMPTIONS: [Exemption; 3] = [
+    Exemption::Harmless,
+    Exemption::Protected,
+    Exemption::Unmanaged,
+];
+
 /// The metrics of the process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Registry,
+    catalog: Catalog,
     admissions: IntCounterVec,
+    admission: HistogramVec,
     recorded: IntCounterVec,
-    evictions: IntCounterVec,
-    exempted: IntCounterVec,
-    refused: IntCounterVec,
+    notices: IntCounterVec,
     forward: Histogram,
     agents: IntGauge,
+    unreachable: IntGauge,
     policies: IntGaugeVec,
     policies_known: IntGauge,
+    exempted: IntCounterVec,
+    evictions: IntCounterVec,
     registered: IntGauge,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
@@ -148,6 +52,18 @@ pub struct Metrics {
     /// Agents that were not talked to, because they are not who they should be, and clients that were
     /// not let in.
     pub refusals: Refusals,
+    refused: IntCounterVec,
+}
+
+/// What gauges show.
+#[derive(Debug, Clone, Copy)]
+pub struct State<'a> {
+    /// How many nodes have an agent that is known and ready.
+    pub agents: usize,
+    /// How many of them could not be told the last time.
+    pub unreachable: usize,
+    /// The policies, once they are known.
+    pub policies: Option<&'a Known>,
 }
 
 impl Metrics {
@@ -156,157 +72,113 @@ impl Metrics {
     /// # Errors
     /// When a name is not one, which a test rules out.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let admissions = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_admissions_total",
-                "Admission requests by kind of interaction and by what became of them",
-            ),
-            &["kind", "outcome"],
+        let mut all = Catalog::of("webhook", env!("CARGO_PKG_VERSION"))?;
+        let outcomes = Outcome::ALL.map(Outcome::as_str);
+        let admissions = all.counters(
+            "curfew_webhook_admissions_total",
+            "Admission requests by kind of interaction and by what became of them.",
+            &[
+                ("kind", &Kind::ALL.map(Kind::as_str)),
+                ("outcome", &outcomes),
+            ],
         )?;
-        let recorded = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_recorded_total",
-                "Interactions by where they were recorded",
-            ),
-            &["where"],
-        )?;
-        let evictions = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_eviction_reviews_total",
-                "Evictions asked for by agents, by what became of their review",
-            ),
-            &["outcome"],
-        )?;
-        let exempted = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_exempted_total",
-                "Interactions that would have started a timer but for a policy, by why they did not",
-            ),
-            &["exemption"],
-        )?;
-        let refused = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_connections_refused_total",
-                "Connections closed at once, because too many were open, by port",
-            ),
-            &["port"],
-        )?;
-        let forward = Histogram::with_opts(
-            HistogramOpts::new(
-                "curfew_webhook_forward_duration_seconds",
-                "Time until the agent had stored an interaction, or was given up",
-            )
-            .buckets(vec![
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-            ]),
-        )?;
-        let agents = IntGauge::new(
-            "curfew_webhook_agents",
-            "Nodes whose agent is known and ready",
-        )?;
-        let policies = IntGaugeVec::new(
-            Opts::new(
-                "curfew_webhook_policies",
-                "Policies by whether they are followed as they stand (accepted) or not (rejected)",
-            ),
-            &["state"],
-        )?;
-        let policies_known = IntGauge::new(
-            "curfew_webhook_policies_known",
-            "Whether this replica knows the policies; until it does, the flags hold",
-        )?;
-        let registered = IntGauge::new(
-            "curfew_webhook_registered",
-            "Whether the webhook configuration was seen as this replica wants it",
-        )?;
-        let certificate_expiry = Gauge::new(
-            "curfew_webhook_certificate_expiry_timestamp_seconds",
-            "When the serving certificate ends; it is renewed after two thirds of its life",
-        )?;
-        let authority_expiry = Gauge::new(
-            "curfew_webhook_ca_expiry_timestamp_seconds",
-            "When the CA ends; it is exchanged after two thirds of its life",
-        )?;
-        let certified = IntCounterVec::new(
-            Opts::new(
-                "curfew_webhook_agent_certificates_total",
-                "Requests of agents for a certificate that this replica answered, by answer",
-            ),
-            &["result"],
-        )?;
-        for result in ["issued", "denied"] {
-            certified.with_label_values(&[result]);
-        }
-        let refusals = Refusals::new(
-            "curfew_webhook_refused_peers_total",
-            "Connections with agents or clients that were given up because of a certificate, by reason",
-        )?;
-        let build = IntGaugeVec::new(
-            Opts::new("curfew_webhook_build_info", "The release, as labels of a 1"),
-            &["version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // A counter that does not exist before the first event hides that event from rate().
-        for kind in Kind::ALL {
-            for outcome in Outcome::ALL {
-                admissions.with_label_values(&[kind.as_str(), outcome.as_str()]);
-            }
-        }
         admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_str()]);
-        for home in Home::ALL {
-            recorded.with_label_values(&[home.as_str()]);
-        }
-        for guarded in Guarded::ALL {
-            evictions.with_label_values(&[guarded.as_str()]);
-        }
-        registry.register(Box::new(admissions.clone()))?;
-        registry.register(Box::new(recorded.clone()))?;
-        registry.register(Box::new(evictions.clone()))?;
-        for exemption in [
-            Exemption::Harmless,
-            Exemption::Protected,
-            Exemption::Unmanaged,
-        ] {
-            exempted.with_label_values(&[exemption.as_str()]);
-        }
-        registry.register(Box::new(exempted.clone()))?;
-        registry.register(Box::new(refused.clone()))?;
-        registry.register(Box::new(policies.clone()))?;
-        registry.register(Box::new(policies_known.clone()))?;
-        registry.register(Box::new(forward.clone()))?;
-        registry.register(Box::new(agents.clone()))?;
-        registry.register(Box::new(registered.clone()))?;
-        registry.register(Box::new(certificate_expiry.clone()))?;
-        registry.register(Box::new(authority_expiry.clone()))?;
-        registry.register(Box::new(certified.clone()))?;
-        registry.register(Box::new(refusals.collector()))?;
-        registry.register(Box::new(build))?;
         Ok(Self {
-            registry,
             admissions,
-            recorded,
-            evictions,
-            exempted,
-            refused,
-            forward,
-            agents,
-            policies,
-            policies_known,
-            registered,
-            certificate_expiry,
-            authority_expiry,
-            certified,
-            refusals,
+            admission: all.histograms(
+                "curfew_webhook_admission_duration_seconds",
+                "Time until an admission request was answered, by what became of it.",
+                &[("outcome", &outcomes)],
+                &[0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
+            )?,
+            recorded: all.counters(
+                "curfew_webhook_recorded_total",
+                "Interactions by where they were recorded.",
+                &[("where", &Home::ALL.map(Home::as_str))],
+            )?,
+            notices: all.counters(
+                "curfew_webhook_notices_total",
+                "Admissions of which the agent of the pod's node was to be told, by what came of that.",
+                &[("result", &Noticed::ALL.map(Noticed::as_str))],
+            )?,
+            forward: all.histogram(
+                "curfew_webhook_forward_duration_seconds",
+                "Time until the agent had stored an interaction, or was given up.",
+                &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5],
+            )?,
+            agents: all.gauge("curfew_webhook_agents", "Nodes whose agent is known and ready.")?,
+            unreachable: all.gauge(
+                "curfew_webhook_agents_unreachable",
+                "Of the agents that are known and ready, those that this replica could not tell of an interaction \
+                 when it tried last.",
+            )?,
+            policies: all.gauges(
+                "curfew_webhook_policies",
+                "Policies by whether they are followed as they stand (accepted) or not (rejected).",
+                &[("state", &["accepted", "rejected"])],
+            )?,
+            policies_known: all.gauge(
+                "curfew_webhook_policies_known",
+                "Whether this replica knows the policies; until it does, the flags hold.",
+            )?,
+            exempted: all.counters(
+                "curfew_webhook_exempted_total",
+                "Interactions that would have started a timer but for a policy, by why they did not.",
+                &[("exemption", &EXEMPTIONS.map(Exemption::as_str))],
+            )?,
+            evictions: all.counters(
+                "curfew_webhook_eviction_reviews_total",
+                "Evictions asked for by agents, by what became of their review.",
+                &[("outcome", &Guarded::ALL.map(Guarded::as_str))],
+            )?,
+            registered: all.gauge(
+                "curfew_webhook_registered",
+                "Whether the webhook configuration was seen as this replica wants it.",
+            )?,
+            certificate_expiry: all.seconds(
+                "curfew_webhook_certificate_expiry_timestamp_seconds",
+                "When the serving certificate ends; it is renewed after two thirds of its life.",
+            )?,
+            authority_expiry: all.seconds(
+                "curfew_webhook_ca_expiry_timestamp_seconds",
+                "When the CA ends; it is exchanged after two thirds of its life.",
+            )?,
+            certified: all.counters(
+                "curfew_webhook_agent_certificates_total",
+                "Requests of agents for a certificate that this replica answered, by answer.",
+                &[("result", &["issued", "denied"])],
+            )?,
+            refusals: all.refusals(
+                "curfew_webhook_refused_peers_total",
+                "Connections with agents or clients that were given up because of a certificate, by reason.",
+            )?,
+            refused: all.counters(
+                "curfew_webhook_connections_refused_total",
+                "Connections closed at once, because too many were open, by port.",
+                &[("port", &["admission", "metrics"])],
+            )?,
+            catalog: all,
         })
     }
 
-    /// An admission was answered.
-    pub fn admitted(&self, kind: Option<Kind>, outcome: Outcome) {
+    /// What there is, for those who document it.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// An admission was answered after so long.
+    pub fn admitted(&self, kind: Option<Kind>, outcome: Outcome, took: Duration) {
         let kind = kind.map_or(UNKNOWN, Kind::as_str);
-        self.admissions
-            .with_label_values(&[kind, outcome.as_str()])
-            .inc();
+        let outcome = outcome.as_str();
+        self.admissions.with_label_values(&[kind, outcome]).inc();
+        self.admission
+            .with_label_values(&[outcome])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The agent of the pod's node was told, or not.
+    pub fn noticed(&self, noticed: Noticed) {
+        self.notices.with_label_values(&[noticed.as_str()]).inc();
     }
 
     /// So many interactions were recorded there.
@@ -332,7 +204,7 @@ impl Metrics {
     }
 
     /// The time of the forwarding that ends when this is dropped.
-    pub fn forwarding(&self) -> prometheus::HistogramTimer {
+    pub fn forwarding(&self) -> HistogramTimer {
         self.forward.start_timer()
     }
 
@@ -343,12 +215,12 @@ impl Metrics {
 
     /// There is a certificate that ends then.
     pub fn certificate(&self, expiry: SystemTime) {
-        self.certificate_expiry.set(seconds(expiry));
+        self.certificate_expiry.set(unix_seconds(expiry));
     }
 
     /// There is a CA that ends then.
     pub fn authority(&self, expiry: SystemTime) {
-        self.authority_expiry.set(seconds(expiry));
+        self.authority_expiry.set(unix_seconds(expiry));
     }
 
     /// An agent's request for a certificate was answered, with one or not.
@@ -357,21 +229,22 @@ impl Metrics {
         self.certified.with_label_values(&[result]).inc();
     }
 
-    /// All of them, with the gauges read from the state.
-    pub fn gather(&self, agents: &Agents, policies: Option<&Known>) -> Vec<MetricFamily> {
-        self.agents.set(agents.len() as i64);
-        self.policies_known.set(i64::from(policies.is_some()));
-        let (accepted, rejected) = policies.map_or((0, 0), Known::count);
+    /// All of them, with the gauges as the state is.
+    pub fn gather(&self, state: State<'_>) -> Vec<MetricFamily> {
+        self.agents.set(state.agents as i64);
+        self.unreachable.set(state.unreachable as i64);
+        self.policies_known.set(state.policies.is_some().into());
+        let (accepted, rejected) = state.policies.map_or((0, 0), Known::count);
         for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
             self.policies.with_label_values(&[state]).set(count as i64);
         }
-        self.registry.gather()
+        self.catalog.gather()
     }
 
     /// The value of one counter, for tests.
     #[doc(hidden)]
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.registry
+        self.catalog
             .gather()
             .iter()
             .filter(|family| family.name() == name)
@@ -387,9 +260,4 @@ impl Metrics {
             .map(|metric| metric.get_counter().get_value())
             .sum()
     }
-}
-
-fn seconds(time: SystemTime) -> f64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }

@@ -11,7 +11,7 @@ use crate::{
     args::Budgets,
     fallback,
     forward::Forwarder,
-    metrics::{Home, Metrics},
+    metrics::{Home, Metrics, Noticed},
     placement::{self, Pod},
 };
 
@@ -132,8 +132,14 @@ impl Recorder {
             .collect();
         let _timer = self.metrics.forwarding();
         match self.forwarder.tell(node, notices).await {
-            Ok(receipt) => Ok(receipt.and_then(|receipt| receipt.eviction_time)),
-            Err(failure) => Err(failure.to_string()),
+            Ok(receipt) => {
+                self.metrics.noticed(Noticed::Stored);
+                Ok(receipt.and_then(|receipt| receipt.eviction_time))
+            }
+            Err(failure) => {
+                self.metrics.noticed(Noticed::from(&failure));
+                Err(failure.to_string())
+            }
         }
     }
 }

@@ -1,0 +1,64 @@
+use std::collections::BTreeSet;
+
+use curfew_runtime::metrics::series;
+
+use super::*;
+
+/// What Prometheus is to keep of a replica at the most.
+const MOST: usize = 300;
+
+#[test]
+fn the_number_of_series_is_bounded() {
+    let metrics = Metrics::new().unwrap();
+    let state = State {
+        agents: 5000,
+        unreachable: 4000,
+        policies: None,
+    };
+    let before = series(&metrics.gather(state));
+    assert!(before < MOST, "{before} series");
+    for outcome in Outcome::ALL {
+        for kind in Kind::ALL {
+            metrics.admitted(Some(kind), outcome, Duration::from_millis(3));
+        }
+    }
+    metrics.admitted(None, Outcome::Invalid, Duration::ZERO);
+    for noticed in Noticed::ALL {
+        metrics.noticed(noticed);
+    }
+    for guarded in Guarded::ALL {
+        metrics.guarded(guarded);
+    }
+    for home in Home::ALL {
+        metrics.recorded(home, 2);
+    }
+    for exemption in EXEMPTIONS {
+        metrics.exempted(exemption);
+    }
+    for issued in [true, false] {
+        metrics.certified(issued);
+    }
+    for port in ["admission", "metrics"] {
+        metrics.refused(port).inc();
+    }
+    // What may happen was there before it happened.
+    assert_eq!(series(&metrics.gather(state)), before);
+    let gathered = metrics.gather(state);
+    let there: BTreeSet<_> = gathered.iter().map(MetricFamily::name).collect();
+    let rows = metrics.catalog().rows();
+    let known: BTreeSet<_> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(there, known);
+}
+
+#[test]
+fn an_admission_is_timed_once() {
+    let metrics = Metrics::new().unwrap();
+    metrics.admitted(Some(Kind::Exec), Outcome::Denied, Duration::from_secs(2));
+    let timed = metrics.admission.with_label_values(&["denied"]);
+    assert_eq!((timed.get_sample_count(), timed.get_sample_sum()), (1, 2.0));
+    let admissions = [("kind", "exec"), ("outcome", "denied")];
+    assert_eq!(
+        metrics.count("curfew_webhook_admissions_total", &admissions),
+        1.0
+    );
+}
