@@ -5,7 +5,7 @@ CLUSTER := cargo run --package curfew-cluster --
 # the tests themselves take no more places than this (tests/e2e/src/namespace.rs).
 SLOTS := 6
 
-.PHONY: help cluster bare demo test torture bench fuzz status down crd cargo
+.PHONY: help cluster bare demo test torture bench fuzz status down crd metrics cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ down: cargo ## Take the cluster away and leave the machine as it was
 crd: cargo ## Write manifests/base/crd.yaml anew, from the types
 	cargo run --quiet --package curfew-crd --example crd >manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+
+metrics: cargo ## Write docs/metrics.md anew, from the code
+	cargo run --quiet --package curfew-agent --example metrics >docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust, for example with rustup" >&2; exit 1; }
