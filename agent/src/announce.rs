@@ -1,6 +1,7 @@
 //! What happens is told in one place: its line in the log and its Event on the pod.
 
 mod event;
+pub(crate) mod log;
 mod pace;
 
 use std::time::Duration;
@@ -23,10 +24,7 @@ use tokio::{
 };
 
 use self::pace::{Pace, Pass, Together};
-use crate::{
-    ledger::{Announcement, Block},
-    metrics::Metrics,
-};
+use crate::{ledger::Announcement, metrics::Metrics};
 
 /// The API server's limit of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
@@ -39,74 +37,6 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// An announcement and when it was made.
 pub(crate) type Told = (Announcement, Timestamp);
-
-/// Writes the line in the log. That something goes on is no news there.
-pub(crate) fn log(announcement: &Announcement) {
-    match announcement {
-        Announcement::Interaction {
-            pod,
-            known,
-            eviction_time,
-        } => {
-            let did = &known.interaction;
-            tracing::info!(
-                pod = %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
-                container = did.container, command = %did.command, time = %did.time,
-                eviction_time = eviction_time.map(|at| at.to_string()), "interaction"
-            );
-        }
-        Announcement::Extended {
-            pod,
-            extension,
-            consequence,
-            maximum,
-        } => tracing::info!(
-            pod = %pod, uid = pod.uid, ?consequence, maximum,
-            extension = extension.as_ref().map(|extension| extension.text.as_str()),
-            user = extension.as_ref().map(|extension| extension.requester.as_str()),
-            "extension"
-        ),
-        Announcement::Held {
-            pod,
-            hold,
-            consequence,
-        } => tracing::info!(
-            pod = %pod, uid = pod.uid, ?consequence, held = hold.is_some(),
-            user = hold.as_ref().map(|hold| hold.requester.as_str()),
-            reason = hold.as_ref().map(|hold| hold.reason.as_str()),
-            "hold"
-        ),
-        Announcement::Evicted {
-            pod,
-            decisive,
-            eviction_time,
-        } => tracing::info!(
-            pod = %pod, uid = pod.uid, id = decisive.interaction.request,
-            eviction_time = %eviction_time, "evicted"
-        ),
-        Announcement::Blocked(Block { pod, why, .. }) => tracing::warn!(
-            pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
-            "eviction blocked"
-        ),
-        Announcement::StillBlocked(_) => {}
-        Announcement::Stuck(Block {
-            pod,
-            why,
-            eviction_time,
-            ..
-        }) => tracing::error!(
-            pod = %pod, uid = pod.uid, reason = why.as_str(), message = why.message(),
-            eviction_time = %eviction_time, "eviction blocked for too long"
-        ),
-        Announcement::StoreRebuilt { node, moved_to } => {
-            tracing::error!(
-                node,
-                moved_to,
-                "began a new store in place of a damaged one"
-            );
-        }
-    }
-}
 
 /// Posts the Events, one after the other and no more than there may be, until nobody announces any more.
 /// An Event that the API server does not take is counted and not tried again: what it tells stands on the

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    announce::{self, Told},
+    announce::{Told, log},
     budgets::{self, BudgetId},
     evict,
     ledger::Effect,
@@ -33,6 +33,7 @@ pub(crate) struct Effects {
     schedule: Schedule,
     open: Arc<Semaphore>,
     announcements: mpsc::Sender<Told>,
+    node: Arc<str>,
     /// The budgets that are watched, for as long as the handles are kept.
     watches: BTreeMap<BudgetId, AbortOnDropHandle<()>>,
     pub(crate) metrics: Metrics,
@@ -42,6 +43,7 @@ impl Effects {
     /// The hands, and what the task that posts Events is to read.
     pub(crate) fn new(
         client: Client,
+        node: &str,
         schedule: Schedule,
         metrics: Metrics,
     ) -> (Self, mpsc::Receiver<Told>) {
@@ -51,6 +53,7 @@ impl Effects {
             schedule,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             announcements,
+            node: node.into(),
             watches: BTreeMap::new(),
             metrics,
         };
@@ -60,22 +63,22 @@ impl Effects {
     /// Starts an effect.
     pub(crate) fn start(&mut self, effect: Effect, now: Timestamp) {
         let (client, schedule) = (self.client.clone(), self.schedule.clone());
-        let open = self.open.clone();
+        let (open, node) = (self.open.clone(), self.node.clone());
         match effect {
             Effect::Announce(announcement) => {
-                announce::log(&announcement);
+                log::announcement(&node, &announcement);
                 self.metrics.count(&announcement, now);
                 if self.announcements.try_send((announcement, now)).is_err() {
                     self.metrics.events_dropped.inc();
                 }
             }
-            Effect::Evict(pod) => {
+            Effect::Evict { pod, id } => {
                 let evictions = self.metrics.evictions.clone();
                 tokio::spawn(async move {
                     let outcome = evict::evict(&client, &pod).await;
                     tracing::debug!(
-                        pod = %pod, uid = pod.uid, outcome = outcome.as_str(),
-                        message = outcome.message(), "asked for an eviction"
+                        node = &*node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
+                        answer = outcome.message(), "asked for an eviction"
                     );
                     evictions.with_label_values(&[outcome.as_str()]).inc();
                     let _ = schedule.evicted(pod.uid, outcome).await;
@@ -86,9 +89,13 @@ impl Effects {
                     let Ok(_permit) = open.acquire().await else {
                         return;
                     };
-                    let (outcome, pod) = mark::apply(client, &change).await;
+                    let (outcome, pod) = mark::apply(client, &node, &change).await;
                     let _ = schedule.marked(change.pod.uid, outcome, pod).await;
                 });
+            }
+            Effect::LogEnd { pod, id, ids } => {
+                let uid = &pod.uid;
+                tracing::info!(node = &*node, %pod, uid, id, ids, "gone");
             }
             Effect::LookUp(pod) => {
                 tokio::spawn(async move {

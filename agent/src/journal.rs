@@ -32,6 +32,8 @@ pub(crate) struct Written {
     /// The store had to be opened for it, and holds this.
     pub(crate) opened: Option<Opened>,
     pub(crate) result: Result<(), StoreError>,
+    /// Whether the batch before it was not written.
+    pub(crate) again: bool,
 }
 
 /// How the store is, for those who look into the agent.
@@ -159,6 +161,7 @@ impl Journal {
         } = (&mut writing.task).await?;
         self.keeper = Some(keeper);
         self.health = health;
+        let again = self.rests_until.is_some();
         self.rests_until = result.is_err().then(|| Instant::now() + REST);
         let Some(Writing { batch, waiting, .. }) = self.writing.take() else {
             return pending().await;
@@ -168,6 +171,7 @@ impl Journal {
             waiting,
             opened,
             result,
+            again,
         })
     }
 

@@ -19,7 +19,7 @@ use std::{
 use curfew_core::{Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 
-pub use effect::{Announcement, Block, Consequence, Effect};
+pub use effect::{Announcement, Block, Consequence, Effect, Source};
 use entry::{Entry, Eviction, Marking, Refusal, Turn};
 pub use entry::{Line, State};
 use gate::Gate;
@@ -166,7 +166,7 @@ impl Ledger {
             .entries
             .entry(uid.clone())
             .or_insert_with(|| Box::new(Entry::new(now)));
-        news::interactions(entry.record.as_ref(), &record, out);
+        news::interactions(entry.record.as_ref(), &record, Source::Notice, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
         record
@@ -216,7 +216,7 @@ impl Ledger {
             && let Some(record) = &entry.record
         {
             self.dirty.insert(uid.clone());
-            news::interactions(before.as_ref(), record, out);
+            news::interactions(before.as_ref(), record, Source::Metadata, out);
             news::wishes(before.as_ref(), record, entry, out);
         }
         self.attend(&uid, now, out);
@@ -231,11 +231,15 @@ impl Ledger {
             self.queues.close_if_empty(&budget, out);
         }
         if let Some(record) = &entry.record {
-            tracing::info!(pod = %record.pod, uid, "the pod is gone and its record ends");
             self.dirty.insert(uid.to_owned());
             if entry.is_carried_out() {
                 out.extend(news::eviction(record));
             }
+            out.push(Effect::LogEnd {
+                pod: record.pod.clone(),
+                id: record.decisive().interaction.request.clone(),
+                ids: record.requests(),
+            });
             if entry.eviction == Eviction::Asked {
                 self.outrun.insert(uid.to_owned(), entry);
             }
@@ -512,6 +516,11 @@ impl Ledger {
         self.dirty.extend(batch.into_keys());
     }
 
+    /// When the pod of that UID is to be evicted, if it is.
+    pub fn eviction_time(&self, uid: &str) -> Option<Timestamp> {
+        self.entries.get(uid)?.record.as_ref()?.eviction_time()
+    }
+
     /// Every pod with a record.
     pub fn lines(&self, now: Timestamp) -> impl Iterator<Item = Line<'_>> {
         self.entries.values().filter_map(move |entry| {
@@ -598,13 +607,16 @@ impl Ledger {
             self.due.remove(&turn);
             let (_, _, uid) = turn;
             if let Some(entry) = self.entries.get_mut(&uid)
-                && let Some(pod) = entry.id()
+                && let Some(record) = &entry.record
             {
+                out.push(Effect::Evict {
+                    pod: record.pod.clone(),
+                    id: record.decisive().interaction.request.clone(),
+                });
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;
                 entry.asked = now;
                 self.open_evictions += 1;
-                out.push(Effect::Evict(pod));
             }
         }
     }

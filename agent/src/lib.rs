@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (schedule, inbox) = schedule::channel();
     let (new_identities, identities) = watch::channel(None);
     let (effects, announcements) =
-        effects::Effects::new(client.clone(), schedule.clone(), metrics.clone());
+        effects::Effects::new(client.clone(), &node, schedule.clone(), metrics.clone());
     let clock: schedule::Clock = Arc::new(Timestamp::now);
     let ledger = ledger::Ledger::new(ledger::Settings {
         max_evictions: args.max_concurrent_evictions.into(),

@@ -15,6 +15,8 @@ pub struct Change {
     pub pod: PodId,
     /// The resourceVersion that the change was made for.
     version: String,
+    /// The requests of the interactions that it tells of.
+    ids: String,
     /// What makes it.
     patch: serde_json::Value,
 }
@@ -40,12 +42,13 @@ pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change
     Some(Change {
         pod: record.pod.clone(),
         version: pod.version.clone(),
+        ids: record.requests(),
         patch: metadata::patch(record, alone, Some(&pod.version)),
     })
 }
 
 /// Makes the change. Returns the pod, too, where it was read or written on the way.
-pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>) {
+pub async fn apply(client: Client, node: &str, change: &Change) -> (Outcome, Option<PodView>) {
     let pods: Api<WatchedPod> = Api::namespaced(client, &change.pod.namespace);
     let name = &change.pod.name;
     let params = PatchParams {
@@ -54,18 +57,22 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
     };
     let patch = Patch::Merge(&change.patch);
     let patched = api::call(pods.patch(name, &params, &patch)).await;
-    let uid = &change.pod.uid;
+    let Change { pod, ids, .. } = change;
+    let uid = &pod.uid;
     match patched {
-        Ok(pod) => (Outcome::Done, Some(pod.into())),
+        Ok(patched) => {
+            tracing::info!(node, %pod, uid, ids, "marked");
+            (Outcome::Done, Some(patched.into()))
+        }
         // Gone: the watch will say so.
         Err(kube::Error::Api(status)) if status.code == 404 => (Outcome::Failed, None),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             match api::call(pods.get(name)).await {
-                Ok(pod) => {
-                    let pod = PodView::from(pod);
-                    let same = pod.id == change.pod && pod.state.version != change.version;
+                Ok(found) => {
+                    let found = PodView::from(found);
+                    let same = found.id == *pod && found.state.version != change.version;
                     match same {
-                        true => (Outcome::Done, Some(pod)),
+                        true => (Outcome::Done, Some(found)),
                         false => (Outcome::Failed, None),
                     }
                 }
@@ -74,14 +81,14 @@ pub async fn apply(client: Client, change: &Change) -> (Outcome, Option<PodView>
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 413 | 422) => {
             tracing::error!(
-                pod = %change.pod, uid, code = status.code, error = status.message,
+                node, %pod, uid, ids, code = status.code, error = status.message,
                 "the pod's metadata cannot be written; the pod is evicted all the same"
             );
             (Outcome::Refused, None)
         }
         Err(error) => {
             let error = explain::short(&error);
-            tracing::warn!(pod = %change.pod, uid, error, "cannot write the pod's metadata yet");
+            tracing::warn!(node, %pod, uid, ids, error, "cannot write the pod's metadata yet");
             (Outcome::Failed, None)
         }
     }

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    announce,
     budgets::{BudgetId, BudgetView},
     debug::NodeSchedule,
     effects::Effects,
@@ -293,7 +294,7 @@ impl Task {
 
     fn start(&mut self, effects: Vec<Effect>, now: Timestamp) {
         for effect in effects {
-            if self.stopping && matches!(effect, Effect::Evict(_)) {
+            if self.stopping && matches!(effect, Effect::Evict { .. }) {
                 continue;
             }
             self.effects.start(effect, now);
@@ -363,12 +364,14 @@ impl Task {
         let mut out = Vec::new();
         let metrics = &self.effects.metrics;
         if let Some(Opened { contents, moved_to }) = written.opened {
-            tracing::info!(
-                node = self.node,
-                records = contents.records.len(),
-                set_aside = contents.aside.len(),
-                "the store is open"
-            );
+            if written.result.is_ok() {
+                tracing::info!(
+                    node = self.node,
+                    records = contents.records.len(),
+                    set_aside = contents.aside.len(),
+                    "the store is open"
+                );
+            }
             metrics.set_aside.set(contents.aside.len() as i64);
             if let Some(moved_to) = moved_to {
                 metrics.store_rebuilt.inc();
@@ -388,18 +391,23 @@ impl Task {
                 self.ledger.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
-                    let record = self.ledger.learned(pod, known, now, &mut out);
+                    let before = self.ledger.eviction_time(&pod.uid);
+                    let record = self.ledger.learned(pod, known.clone(), now, &mut out);
                     // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));
+                    announce::log::stored(&self.node, &known.interaction, before, &record);
                 }
             }
             Err(error) => {
                 metrics.store_faults.inc();
-                tracing::error!(
-                    node = self.node, %error, records = written.batch.len(),
-                    "the store cannot be written; it is tried again, and interactions are recorded \
-                     on the pods meanwhile"
-                );
+                // It is tried every second; that it is open is told when that went well.
+                if !written.again {
+                    tracing::error!(
+                        node = self.node, %error, records = written.batch.len(),
+                        "the store cannot be written; it is tried again, and interactions are recorded \
+                         on the pods meanwhile"
+                    );
+                }
                 for Waiting { answer, .. } in written.waiting {
                     let _ = answer.send(Err(StoreError::Write(error.to_string())));
                 }

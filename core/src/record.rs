@@ -233,6 +233,17 @@ impl Record {
         &self.known[self.known.len() - 1]
     }
 
+    /// The admission requests of all interactions that are still known, by time, with spaces between them:
+    /// what a line of the log carries that is about all of them. There are at most [`MAX_KNOWN`].
+    pub fn requests(&self) -> String {
+        let requests = self
+            .known
+            .iter()
+            .map(|known| known.interaction.request.as_str());
+        let named: Vec<_> = requests.filter(|request| !request.is_empty()).collect();
+        named.join(" ")
+    }
+
     /// The interactions that are still known, by time; repetitions of one deed are left out. What is
     /// repeated is told from the first of its kind, not from the last: a loop that runs a command every
     /// second does so many times, not once.

@@ -100,6 +100,7 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             known,
             eviction_time,
+            ..
         } => {
             let note = interaction(known, *eviction_time);
             pod_event(pod, true, "PodInteraction", "Interact", note)
@@ -125,6 +126,7 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             hold: Some(hold),
             consequence,
+            ..
         } => {
             let follows = match consequence {
                 Consequence::EvictionAt(at) => {
@@ -143,6 +145,7 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             hold: None,
             consequence,
+            ..
         } => {
             let note = format!("the pod is held no longer; {}", follows(*consequence));
             pod_event(pod, false, "PodInteractionReleased", "Release", note)
@@ -151,6 +154,7 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             decisive,
             eviction_time,
+            ..
         } => {
             let did = &decisive.interaction;
             let note = format!(
@@ -313,6 +317,7 @@ fn name_stem(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Source;
     use crate::testing::{at, record, shell};
     use curfew_core::{
         Command, interaction,
@@ -331,6 +336,7 @@ mod tests {
     fn block(policy_would_free: bool) -> Block {
         Block {
             pod: record("u-1", shell(0)).pod,
+            id: "request-0".into(),
             why: Outcome::Budget {
                 name: Some("web".into()),
                 why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
@@ -347,6 +353,7 @@ mod tests {
         let announcement = Announcement::Interaction {
             pod: record("u-1", shell(0)).pod,
             known: shell(0),
+            source: Source::Notice,
             eviction_time: Some(at(600)),
         };
         assert_eq!(
@@ -391,6 +398,7 @@ mod tests {
         let extended = |consequence| {
             note_of(&Announcement::Extended {
                 pod: pod.clone(),
+                id: "request-0".into(),
                 extension: Some(Extension {
                     by: Duration::from_secs(1800),
                     text: "30m".into(),
@@ -410,6 +418,7 @@ mod tests {
         );
         let held = event(&Announcement::Held {
             pod: pod.clone(),
+            id: "request-0".into(),
             hold: Some(Hold {
                 reason: "evidence".into(),
                 requester: String::new(),
@@ -436,6 +445,7 @@ mod tests {
         let mut event = event(&Announcement::Interaction {
             pod: record("u-1", shell(0)).pod,
             known,
+            source: Source::Notice,
             eviction_time: Some(at(600)),
         });
         let latest = event.event_time.clone();
@@ -461,6 +471,7 @@ mod tests {
         let event = event(&Announcement::Interaction {
             pod,
             known,
+            source: Source::Notice,
             eviction_time: Some(at(600)),
         });
         let note = event.note.unwrap();

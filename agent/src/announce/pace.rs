@@ -148,12 +148,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ledger::Source;
     use crate::testing::{at, record, shell};
 
     fn told(pod: &str, second: i64) -> Told {
         let announcement = Announcement::Interaction {
             pod: record(pod, shell(0)).pod,
             known: shell(second),
+            source: Source::Notice,
             eviction_time: None,
         };
         (announcement, at(second))
@@ -197,12 +199,14 @@ mod tests {
         let other = Announcement::Interaction {
             pod: elsewhere,
             known: shell(0),
+            source: Source::Notice,
             eviction_time: None,
         };
         assert!(matches!(pace.pass((other, at(0)), start), Pass::Now(_)));
         let evicted = Announcement::Evicted {
             pod: record("a", shell(0)).pod,
             decisive: shell(0),
+            ids: String::new(),
             eviction_time: at(600),
         };
         assert!(matches!(pace.pass((evicted, at(0)), start), Pass::Now(_)));

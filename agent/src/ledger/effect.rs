@@ -16,7 +16,12 @@ pub enum Effect {
     /// Change the pod's metadata; answered by [`Ledger::marked`](super::Ledger::marked).
     Mark(Change),
     /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](super::Ledger::evicted).
-    Evict(PodId),
+    Evict {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+    },
     /// Look whether the pod still exists, which the watch did not show; answered by
     /// [`Ledger::answered`](super::Ledger::answered) or [`Ledger::gone`](super::Ledger::gone).
     LookUp(PodId),
@@ -27,6 +32,24 @@ pub enum Effect {
     UnwatchBudget(BudgetId),
     /// Tell people.
     Announce(Announcement),
+    /// Have it logged that the pod is gone and its record with it.
+    LogEnd {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+        /// The [requests](curfew_core::Record::requests) of all of them.
+        ids: String,
+    },
+}
+
+/// From where an interaction became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From its notice, and so it was logged when that was stored.
+    Notice,
+    /// From the pod's metadata, where the webhook records what it cannot tell the agent.
+    Metadata,
 }
 
 /// What people are told of, by an Event on the pod, a line in the log and a metric.
@@ -38,6 +61,8 @@ pub enum Announcement {
         pod: PodId,
         /// Who, how, and what follows.
         known: Known,
+        /// Who told it.
+        source: Source,
         /// When the pod goes.
         eviction_time: Option<Timestamp>,
     },
@@ -45,6 +70,8 @@ pub enum Announcement {
     Extended {
         /// The pod.
         pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
         /// What stands on the pod now.
         extension: Option<Extension>,
         /// What follows.
@@ -56,6 +83,8 @@ pub enum Announcement {
     Held {
         /// The pod.
         pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
         /// What stands on the pod now.
         hold: Option<Hold>,
         /// What follows.
@@ -67,6 +96,8 @@ pub enum Announcement {
         pod: PodId,
         /// Whose interaction set the deadline.
         decisive: Known,
+        /// The [requests](curfew_core::Record::requests) of all of them.
+        ids: String,
         /// When it was to be.
         eviction_time: Timestamp,
     },
@@ -103,6 +134,8 @@ pub enum Consequence {
 pub struct Block {
     /// The pod.
     pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
     /// What stands in the way.
     pub why: Outcome,
     /// Whether the pod is not ready and another policy of the budget for such pods would let it go.

@@ -1,6 +1,6 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, Known, PodId, Record, record::later};
+use curfew_core::{Exemption, Known, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -109,10 +109,6 @@ impl Entry {
         }
     }
 
-    pub(super) fn id(&self) -> Option<PodId> {
-        self.record.as_ref().map(|record| record.pod.clone())
-    }
-
     /// Whether the pod is on its way out, so that nothing said about it changes that.
     pub(super) fn is_leaving(&self) -> bool {
         self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
@@ -215,6 +211,7 @@ impl Entry {
         let record = self.record.as_ref()?;
         Some(Block {
             pod: record.pod.clone(),
+            id: record.decisive().interaction.request.clone(),
             why: obstacle.why.clone(),
             policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
             eviction_time: record.eviction_time()?,

@@ -3,7 +3,7 @@
 use curfew_core::{Known, Record};
 
 use super::{
-    effect::{Announcement, Effect},
+    effect::{Announcement, Effect, Source},
     entry::Entry,
 };
 
@@ -12,21 +12,27 @@ pub(super) fn eviction(record: &Record) -> Option<Effect> {
     Some(Effect::Announce(Announcement::Evicted {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),
+        ids: record.requests(),
         eviction_time: record.eviction_time()?,
     }))
 }
 
-/// Tells of the latest so many interactions.
+/// Tells of the latest so many interactions, which the agent before this one stored.
 pub(super) fn latest(record: &Record, untold: u32, out: &mut Vec<Effect>) {
     let deeds: Vec<_> = record.deeds().collect();
     let first = deeds.len().saturating_sub(untold as usize);
     for known in &deeds[first..] {
-        out.push(interaction(record, known));
+        out.push(interaction(record, known, Source::Notice));
     }
 }
 
 /// Tells of the interactions that the record has now and had not before.
-pub(super) fn interactions(before: Option<&Record>, record: &Record, out: &mut Vec<Effect>) {
+pub(super) fn interactions(
+    before: Option<&Record>,
+    record: &Record,
+    source: Source,
+    out: &mut Vec<Effect>,
+) {
     for known in record.deeds() {
         let told = before.is_some_and(|before| {
             before.deeds().any(|old| {
@@ -35,7 +41,7 @@ pub(super) fn interactions(before: Option<&Record>, record: &Record, out: &mut V
             })
         });
         if !told {
-            out.push(interaction(record, known));
+            out.push(interaction(record, known, source));
         }
     }
 }
@@ -51,10 +57,11 @@ pub(super) fn wishes(
     let Some(before) = before else {
         return;
     };
-    let pod = &record.pod;
+    let (pod, id) = (&record.pod, &record.decisive().interaction.request);
     if before.extension != record.extension {
         out.push(Effect::Announce(Announcement::Extended {
             pod: pod.clone(),
+            id: id.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
             maximum: Entry::extended_to_the_last(record),
@@ -63,16 +70,18 @@ pub(super) fn wishes(
     if before.hold != record.hold {
         out.push(Effect::Announce(Announcement::Held {
             pod: pod.clone(),
+            id: id.clone(),
             hold: record.hold.clone(),
             consequence: entry.consequence(record),
         }));
     }
 }
 
-fn interaction(record: &Record, known: &Known) -> Effect {
+fn interaction(record: &Record, known: &Known, source: Source) -> Effect {
     Effect::Announce(Announcement::Interaction {
         pod: record.pod.clone(),
         known: known.clone(),
+        source,
         eviction_time: record.eviction_time(),
     })
 }

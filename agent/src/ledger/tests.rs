@@ -29,14 +29,14 @@ impl Bench {
         Self { ledger, now: at(0) }
     }
 
-    /// What the ledger wants done, announcements aside.
+    /// What the ledger wants done, leaving out what is only told.
     fn effects(
         &mut self,
         act: impl FnOnce(&mut Ledger, Timestamp, &mut Vec<Effect>),
     ) -> Vec<Effect> {
         let mut out = Vec::new();
         act(&mut self.ledger, self.now, &mut out);
-        out.retain(|effect| !matches!(effect, Effect::Announce(_)));
+        out.retain(|effect| !matches!(effect, Effect::Announce(_) | Effect::LogEnd { .. }));
         out
     }
 
@@ -131,7 +131,10 @@ fn room(allowed: i32) -> Option<BudgetView> {
 }
 
 fn evict(uid: &str) -> Effect {
-    Effect::Evict(pod_id(uid))
+    Effect::Evict {
+        pod: pod_id(uid),
+        id: "request-0".into(),
+    }
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn what_people_set_is_counted_where_it_holds() {
     let metrics = Metrics::new().unwrap();
     let told = |consequence, maximum| Announcement::Extended {
         pod: record("a", shell(0)).pod,
+        id: String::new(),
         extension: Some(Extension {
             by: Duration::from_secs(60),
             text: "1m".into(),
@@ -195,6 +196,7 @@ fn what_people_set_is_counted_where_it_holds() {
     };
     let holds = |hold| Announcement::Held {
         pod: record("a", shell(0)).pod,
+        id: String::new(),
         hold,
         consequence: Consequence::EvictionAt(at(600)),
     };

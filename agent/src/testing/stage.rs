@@ -121,7 +121,7 @@ impl Stage {
         let metrics = Metrics::new().unwrap();
         let (schedule, inbox) = schedule::channel();
         let kept = metrics.clone();
-        let (effects, told) = Effects::new(client.clone(), schedule.clone(), metrics.clone());
+        let (effects, told) = Effects::new(client.clone(), NODE, schedule.clone(), metrics.clone());
         let ledger = Ledger::new(Settings {
             max_evictions: self.most_evictions,
             blocked_after: Duration::from_secs(3600),
