@@ -27,7 +27,7 @@ test: cargo ## Unit tests, then the end-to-end tests on the cluster
 torture: cluster ## Kill everything on the cluster at random, and reckon up; ARGS="--seed 7 --kills 50 --execs 200"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
 
-bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin
+bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape
 	cargo run --package curfew-bench -- $(ARGS)
 
 fuzz: cargo ## Read what nobody thought of, at random (needs nightly and cargo-fuzz); ARGS="--seconds 600 review"

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
-use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 
 use super::*;
 use crate::{
@@ -39,7 +39,8 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
     for n in 0..pods {
         let mut view = pod(&format!("uid-{n}"), 1);
         view.id = PodId {
-            namespace: format!("ns-{n}-\u{1f980}\"\\\n{{}}"),
+            // As long as it may be, and odd.
+            namespace: format!("{n:0>50}\u{1f980}\"\\\n{{}}"),
             name: format!("pod-{n}"),
             ..view.id
         };
@@ -53,7 +54,7 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
     ledger.tick(now, &mut out);
     for n in 0..pods {
         let refusal = Outcome::Budget {
-            name: Some(format!("budget-{n}")),
+            name: Some(format!("{n:0>253}")),
             why: format!("why-{n}"),
         };
         metrics
@@ -95,6 +96,9 @@ fn users_make_no_series_beyond_the_bound() {
     let families = metrics.gather(&summary);
     let total = series(&families);
     assert!(total < MOST, "{total} series");
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families, &mut text).unwrap();
+    assert!(text.len() < 64 * 1024, "{} bytes", text.len());
     assert_eq!(series(&metrics.gather(&summary)), total);
 
     for name in [

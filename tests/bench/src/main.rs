@@ -1,6 +1,7 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`], [`flood`] and [`plugin`].
+//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`], [`flood`],
+//! [`plugin`] and [`scrape`].
 //! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
 //! many; two of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
@@ -15,6 +16,7 @@ mod recording;
 mod report;
 mod restart;
 mod rotation;
+mod scrape;
 mod tidy;
 
 use std::{
@@ -55,6 +57,8 @@ enum What {
     Plugin(plugin::Settings),
     /// What a flood of execs by one user does to another, and what it leaves behind
     Flood(flood::Settings),
+    /// What a scrape of an agent with many pending pods takes, in time and bytes
+    Scrape(scrape::Settings),
 }
 
 impl What {
@@ -66,6 +70,7 @@ impl What {
             What::Rotation(_) => "rotation",
             What::Plugin(_) => "plugin",
             What::Flood(_) => "flood",
+            What::Scrape(_) => "scrape",
         };
         (name, self)
     }
@@ -78,16 +83,28 @@ impl What {
             What::Rotation(settings) => rotation::run(cluster, settings).await,
             What::Plugin(settings) => plugin::run(cluster, settings).await,
             What::Flood(settings) => flood::run(cluster, settings).await,
+            What::Scrape(settings) => scrape::run(cluster, settings).await,
         }
     }
 }
+
+/// What there is, in the order in which it is measured.
+const ALL: [&str; 7] = [
+    "recording",
+    "restart",
+    "due",
+    "rotation",
+    "flood",
+    "plugin",
+    "scrape",
+];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let wanted = match Args::parse().what {
         Some(what) => vec![what],
         // As if each had been named: their defaults stand with their flags.
-        None => ["recording", "restart", "due", "rotation", "flood", "plugin"]
+        None => ALL
             .into_iter()
             .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
             .collect(),
