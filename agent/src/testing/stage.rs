@@ -80,6 +80,12 @@ impl Agent {
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Whether it says that the watch of its pods is complete and well, and how often it failed.
+    pub(crate) async fn watch(&self) -> (bool, u64) {
+        let summary = self.schedule.summary().await.unwrap();
+        (summary.watched, self.metrics.watch_errors.get())
+    }
+
     /// The only pod of its schedule; none when that is empty.
     pub(crate) async fn only(&self) -> Option<ScheduledPod> {
         let mut records = self.schedule.look().await.unwrap().records;

@@ -160,3 +160,35 @@ async fn an_answer_that_is_lost_costs_no_second_eviction() {
     );
     agent.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_fails_for_as_long_as_the_server_is_away() {
+    for answer in [
+        Answer::broken(),
+        Answer::never(),
+        Answer::status(503, "apiserver is shutting down"),
+    ] {
+        let stage = Stage::set(5);
+        stage.pod("a", 0);
+        let agent = stage.start().await;
+        stage.until(AWAY).await;
+        assert_eq!(agent.watch().await, (true, 0));
+        stage.api.go_away(answer.clone());
+        let (mut at, mut failed) = (AWAY + 60.0, 0);
+        while at < BACK {
+            stage.until(at).await;
+            let (well, errors) = agent.watch().await;
+            assert!(!well, "{answer:?}: well at {at} s after {errors} errors");
+            (at, failed) = (at + 1.0, errors);
+        }
+        // It is resumed, and nothing happens of which it could tell.
+        stage.api.come_back();
+        stage.until(BACK + 180.0).await;
+        let (well, errors) = agent.watch().await;
+        assert!(
+            well && errors > 20 && errors <= failed + 1,
+            "{answer:?}: {errors} errors"
+        );
+        agent.end().await;
+    }
+}
