@@ -46,6 +46,7 @@ async fn recorded_with_the_agent() {
     assert_eq!(notice.known.terms.action, Action::Evict);
     assert!(script.patches().is_empty());
     assert_eq!(script.counted("recorded_total", "where", "agent"), 1.0);
+    assert_eq!(script.forwarder.unreachable(), 0);
 }
 
 #[tokio::test]
@@ -84,13 +85,14 @@ async fn without_a_container_the_only_one_is_meant() {
 
 #[tokio::test]
 async fn recorded_on_the_pod_when_the_agent_is_down_slow_or_refuses() {
-    for agent in [
-        Agent::None,
-        Agent::Down,
-        Agent::Slow,
-        Agent::Fails,
-        Agent::Babbles,
+    for (agent, result) in [
+        (Agent::None, "no_agent"),
+        (Agent::Down, "broken"),
+        (Agent::Slow, "late"),
+        (Agent::Fails, "refused"),
+        (Agent::Babbles, "other"),
     ] {
+        let known = !matches!(agent, Agent::None);
         let script = Script::start(agent, Api::default()).await;
         let answer = script.admit(exec()).await;
         assert_eq!(answer["response"]["allowed"], true, "{agent:?}");
@@ -108,6 +110,8 @@ async fn recorded_on_the_pod_when_the_agent_is_down_slow_or_refuses() {
         );
         assert_eq!(metadata["annotations"]["curfew.dev/command"], "echo hi");
         assert_eq!(script.counted("recorded_total", "where", "metadata"), 1.0);
+        assert_eq!(script.counted("notices_total", "result", result), 1.0);
+        assert_eq!(script.forwarder.unreachable(), usize::from(known));
     }
 }
 
@@ -351,6 +355,8 @@ async fn several_new_containers_are_several_interactions() {
     assert_eq!(told[1].0, "x2");
     assert_ne!(told[0].1, told[1].1);
     assert_eq!(script.counted("recorded_total", "where", "agent"), 2.0);
+    // Both in one.
+    assert_eq!(script.counted("notices_total", "result", "stored"), 1.0);
 }
 
 #[tokio::test]

@@ -106,6 +106,7 @@ type Notices = Arc<Mutex<Vec<Notice>>>;
 /// The router, with what agent and API server were told.
 pub(crate) struct Script {
     admission: Arc<Admission>,
+    pub(crate) forwarder: Forwarder,
     metrics: Metrics,
     notices: Notices,
     patches: Arc<Mutex<Vec<Value>>>,
@@ -140,7 +141,7 @@ impl Script {
         keeper.set(Vec::new(), HashMap::new());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let admission = Arc::new(Admission {
-            recorder: Recorder::new(client.clone(), forwarder, budgets, metrics.clone()),
+            recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
             client,
             rules,
             unrecorded: Unrecorded::Deny,
@@ -149,6 +150,7 @@ impl Script {
         });
         Self {
             admission,
+            forwarder,
             metrics,
             notices,
             patches,
