@@ -23,6 +23,20 @@ fn an_extension_moves_the_timer_and_is_told() {
 }
 
 #[test]
+fn an_extension_that_uses_up_all_there_is_says_so() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    for (version, length, uses_up) in [(3, "59m", false), (4, "1h", true), (5, "2h", false)] {
+        let extended = wish(version, &[(EXTENSION, length)]);
+        let told = bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+        assert!(
+            matches!(&told[..], [Announcement::Extended { maximum, .. }] if *maximum == uses_up),
+            "{length}: {told:?}"
+        );
+    }
+}
+
+#[test]
 fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
     let mut bench = Bench::new();
     bench.touched("u");
