@@ -516,9 +516,9 @@ impl Ledger {
         self.dirty.extend(batch.into_keys());
     }
 
-    /// When the pod of that UID is to be evicted, if it is.
-    pub fn eviction_time(&self, uid: &str) -> Option<Timestamp> {
-        self.entries.get(uid)?.record.as_ref()?.eviction_time()
+    /// What is known of the pod of that UID.
+    pub fn record(&self, uid: &str) -> Option<&Record> {
+        self.entries.get(uid)?.record.as_ref()
     }
 
     /// Every pod with a record.

@@ -8,7 +8,7 @@
 //!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
 //! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
 //!   API), [`budgets`] (what stands in its way) and `announce` (log and Events);
-//! - [`metrics`] and [`debug`] show it all, [`summary`] in numbers.
+//! - [`metrics`] and [`debug`] show it all, [`summary`] in numbers and the [`history`] of evictions.
 #![warn(missing_docs)]
 
 mod announce;
@@ -17,6 +17,7 @@ pub mod budgets;
 pub mod debug;
 mod effects;
 pub mod evict;
+pub mod history;
 pub mod identity;
 pub mod inspect;
 mod journal;
@@ -125,7 +126,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
     );
     tasks.spawn("debug", {
-        let router = debug::router(schedule.clone());
+        let router = debug::router(schedule.clone(), identities.clone());
         let refused = metrics.refused("debug");
         let listen = args.debug_listen;
         http::serve(listen, None, router, DEBUG_LIMITS, refused, stop.clone())

@@ -190,7 +190,7 @@ pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Re
                     error,
                     "the watch of the node's pods failed; trying again"
                 );
-                schedule.watch_failed().await?;
+                schedule.watch_failed(error).await?;
             }
         }
     }

@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announce,
     budgets::{BudgetId, BudgetView},
-    debug::NodeSchedule,
+    debug::{NodeSchedule, StoreHealth, Watch, WatchError},
     effects::Effects,
     evict::answer::Outcome,
+    history::History,
     inspect::Holdings,
     journal::{Journal, Waiting, Written},
     keeper::Opened,
@@ -54,7 +55,7 @@ pub(crate) enum Message {
     PodSeen(PodView),
     PodGone(String),
     PodsListed(BTreeSet<String>),
-    WatchFailed,
+    WatchFailed(String),
     Marked(String, mark::Outcome, Option<PodView>),
     Evicted(String, Outcome),
     BudgetSeen(BudgetId, Option<BudgetView>),
@@ -147,8 +148,8 @@ impl Schedule {
     ///
     /// # Errors
     /// When the task has ended.
-    pub async fn watch_failed(&self) -> Result<(), Ended> {
-        self.tell(Message::WatchFailed).await
+    pub async fn watch_failed(&self, why: String) -> Result<(), Ended> {
+        self.tell(Message::WatchFailed(why)).await
     }
 
     /// A patch of the pod's metadata was answered.
@@ -220,8 +221,11 @@ pub(crate) struct Task {
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
     watch: WatchHealth,
+    /// What the watch told of last.
+    watch_error: Option<WatchError>,
     /// UIDs of records in the store that cannot be read.
     set_aside: Vec<String>,
+    history: History,
     /// Whether the process is to end: the successor evicts.
     stopping: bool,
 }
@@ -249,7 +253,9 @@ impl Task {
             effects,
             inbox,
             watch: WatchHealth::default(),
+            watch_error: None,
             set_aside: Vec::new(),
+            history: History::default(),
             stopping: false,
         }
     }
@@ -297,6 +303,17 @@ impl Task {
             if self.stopping && matches!(effect, Effect::Evict { .. }) {
                 continue;
             }
+            if let Effect::Announce(Announcement::Evicted {
+                pod,
+                decisive,
+                eviction_time,
+                ..
+            }) = &effect
+            {
+                let did = &decisive.interaction;
+                self.history
+                    .add(pod, did, Some(*eviction_time), &Outcome::Accepted, now);
+            }
             self.effects.start(effect, now);
         }
     }
@@ -310,8 +327,9 @@ impl Task {
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
             Message::PodGone(uid) => self.ledger.gone(&uid, out),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
-            Message::WatchFailed => {
+            Message::WatchFailed(message) => {
                 self.watch.failed(Instant::now());
+                self.watch_error = Some(WatchError { time: now, message });
                 self.effects.metrics.watch_errors.inc();
             }
             Message::Marked(uid, outcome, pod) => {
@@ -320,7 +338,10 @@ impl Task {
                 }
                 self.ledger.marked(&uid, outcome, now, out);
             }
-            Message::Evicted(uid, outcome) => self.ledger.evicted(&uid, outcome, now, out),
+            Message::Evicted(uid, outcome) => {
+                self.remember_refusal(&uid, &outcome, now);
+                self.ledger.evicted(&uid, outcome, now, out);
+            }
             Message::BudgetSeen(id, view) => self.ledger.budget_seen(&id, view, now, out),
             Message::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
                 self.ledger.answered(*view, now, out);
@@ -348,13 +369,35 @@ impl Task {
                 let _ = answer.send(Summary::of(&self.ledger, store, watch_is_well, now));
             }
             Message::Look(answer) => {
+                let store = self.journal.health();
                 let _ = answer.send(NodeSchedule::of(
                     &self.node,
-                    &self.ledger,
-                    self.journal.health(),
                     now,
+                    &self.ledger,
+                    StoreHealth {
+                        open: store.open,
+                        bytes: store.bytes,
+                        set_aside: self.set_aside.len(),
+                    },
+                    Watch {
+                        failing: !self.watch.is_well(Instant::now()),
+                        last_error: self.watch_error.clone(),
+                    },
+                    &self.history,
                 ));
             }
+        }
+    }
+
+    /// What is accepted is remembered when it is announced: its answer may be lost, and the pod shows it.
+    fn remember_refusal(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) {
+        if *outcome == Outcome::Accepted {
+            return;
+        }
+        if let Some(record) = self.ledger.record(uid) {
+            let did = &record.decisive().interaction;
+            self.history
+                .add(&record.pod, did, record.eviction_time(), outcome, now);
         }
     }
 
@@ -391,7 +434,8 @@ impl Task {
                 self.ledger.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
-                    let before = self.ledger.eviction_time(&pod.uid);
+                    let before = self.ledger.record(&pod.uid);
+                    let before = before.and_then(Record::eviction_time);
                     let record = self.ledger.learned(pod, known.clone(), now, &mut out);
                     // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// What a text lacks to be a duration.
@@ -107,6 +108,17 @@ pub fn format(duration: Duration) -> String {
         (0, 0) => format!("{s}s"),
         (0, _) => format!("{m}m{s}s"),
         _ => format!("{h}h{m}m{s}s"),
+    }
+}
+
+/// A time as people think of it: `in 9m59s`, `3s ago` or `now`.
+pub fn relative(time: Timestamp, now: Timestamp) -> String {
+    let ahead = time.duration_since(now);
+    let length = format(ahead.unsigned_abs());
+    match ahead.as_secs() {
+        0 => "now".to_owned(),
+        1.. => format!("in {length}"),
+        _ => format!("{length} ago"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use anyhow::bail;
-use curfew_core::metadata;
+use curfew_core::{duration::relative, metadata};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -19,7 +19,7 @@ use crate::{
     cli::DryRun,
     find::is_marked,
     output,
-    row::{self, eviction_time, relative},
+    row::{self, eviction_time},
 };
 
 /// How often a pod that others change at the same time is looked at anew.

@@ -8,7 +8,7 @@
 use std::{ffi::OsString, path::Path, time::Duration};
 
 use clap::{Arg, Command, CommandFactory};
-use curfew_core::metadata;
+use curfew_core::{duration::relative, metadata};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, Node, Pod},
@@ -21,7 +21,7 @@ use crate::{
     cli::{Cli, Target},
     connection::Connection,
     find, format, output,
-    row::{annotation, eviction_time, order, relative},
+    row::{annotation, eviction_time, order},
 };
 
 /// What kubectl looks for.

@@ -1,6 +1,6 @@
 //! `kubectl pi describe`: all that can be known of a pod, for people.
 
-use curfew_core::{Interaction, Record, metadata};
+use curfew_core::{Interaction, Record, duration::relative, metadata};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -18,7 +18,7 @@ use crate::{
     detach::{controller, matches},
     find, output,
     page::Page,
-    row::{self, Row, Sighting, annotation, relative},
+    row::{self, Row, Sighting, annotation},
     table::plain,
 };
 

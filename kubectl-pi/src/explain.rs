@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{anyhow, bail};
 use curfew_core::{
-    Action, Command, Exemption, Kind, duration,
+    Action, Command, Exemption, Kind,
+    duration::{self, relative},
     namespaces::{self, Exempt},
     policy::{Considered, Fate, Length, Policies, Policy, RecordCommand, Spec, Subject, Verdict},
     terms::DefaultTerms,
@@ -27,7 +28,7 @@ use crate::{
     connection::{Connection, User},
     find, output,
     page::Page,
-    row::{eviction_time, relative},
+    row::eviction_time,
     table::plain,
 };
 

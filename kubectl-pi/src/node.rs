@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use curfew_core::namespaces;
+use curfew_core::{duration::relative, namespaces};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,6 @@ use crate::{
     cli::{NodeArgs, NodeOutput, Target},
     connection::Connection,
     output,
-    row::relative,
     table::plain,
 };
 

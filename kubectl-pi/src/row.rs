@@ -1,6 +1,6 @@
 //! What the marks on one pod say, as a line of the table.
 
-use curfew_core::{Exemption, PodId, Record, duration, metadata};
+use curfew_core::{Exemption, PodId, Record, duration::relative, metadata};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -215,17 +215,6 @@ pub(crate) fn record(pod: &ObjectMeta) -> Option<Record> {
 
 fn exemption(pod: &ObjectMeta) -> Option<Exemption> {
     record(pod)?.exemption()
-}
-
-/// `in 9m59s`, `3s ago` or `now`.
-pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
-    let ahead = time.duration_since(now);
-    let length = duration::format(ahead.unsigned_abs());
-    match ahead.as_secs() {
-        0 => "now".to_owned(),
-        1.. => format!("in {length}"),
-        _ => format!("{length} ago"),
-    }
 }
 
 #[cfg(test)]
