@@ -160,6 +160,15 @@ pub(crate) struct NodeArgs {
     /// What is printed
     #[arg(short, long, value_enum, default_value_t = NodeOutput::Table)]
     pub(crate) output: NodeOutput,
+    /// Show it as a page in a browser, and keep the port-forward up until Ctrl-C
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) web: bool,
+    /// The local port of the page; 0 picks a free one
+    #[arg(long, default_value_t = 0, value_name = "PORT", requires = "web")]
+    pub(crate) port: u16,
+    /// Only print where the page is
+    #[arg(long, requires = "web")]
+    pub(crate) no_open: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -306,6 +315,8 @@ mod tests {
             "kubectl-pi release web-1 web-2",
             "kubectl-pi describe web-1 web-2 -n shop",
             "kubectl-pi node node-1 -o json",
+            "kubectl-pi node node-1 --web",
+            "kubectl-pi node node-1 --web --port=8080 --no-open",
             "kubectl-pi get -w -A -o wide",
             "kubectl-pi explain web-1 -it --kind=exec -n shop -- cat -n /etc/hosts",
             "kubectl-pi explain web-1 --kind debug --as bob",
@@ -343,6 +354,10 @@ mod tests {
             "kubectl-pi hold --reason why",
             "kubectl-pi release",
             "kubectl-pi get --as-group dev",
+            "kubectl-pi node",
+            "kubectl-pi node node-1 --web -o json",
+            "kubectl-pi node node-1 --port 8080",
+            "kubectl-pi node node-1 --no-open",
             "kubectl-pi explain",
             "kubectl-pi explain web-1 web-2",
             "kubectl-pi explain web-1 --kind proxy",

@@ -3,19 +3,22 @@
 //! The agent tells that on loopback of its pod only, so it is asked by port-forward through the API
 //! server: whoever may forward ports in Curfew's namespace sees it.
 
+mod tunnel;
+mod web;
+
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use curfew_core::{duration::relative, namespaces};
+use anyhow::{Context, anyhow, bail};
+use curfew_core::duration::relative;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::tunnel::Tunnel;
 use crate::{
     cli::{NodeArgs, NodeOutput, Target},
     connection::Connection,
@@ -23,9 +26,6 @@ use crate::{
     table::plain,
 };
 
-const NAMESPACE: &str = namespaces::OWN;
-const AGENTS: &str = "app.kubernetes.io/name=curfew,app.kubernetes.io/component=agent";
-const PORT: u16 = 9091;
 const PATH: &str = "/v1/schedule";
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The schedule of a full node is far smaller.
@@ -68,9 +68,17 @@ struct Decisive {
 pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool> {
     let client = Connection::open(target).await?.client;
     let name = args.node.strip_prefix("node/").unwrap_or(&args.node);
-    let asked = tokio::time::timeout(TIMEOUT, ask(&client, name)).await;
-    let answer = asked
-        .with_context(|| format!("the agent of {name} did not answer within {TIMEOUT:?}"))??;
+    let answer = ask(&client, name).await?;
+    if args.web {
+        // The same right and the same way: what would fail has failed by now.
+        if answer.get("release").is_none() {
+            bail!("the agent of {name} is of an earlier release, which has no page");
+        }
+        // Its connections are quiet for as long as their browser is.
+        let client = Connection::open_to_watch(target).await?.client;
+        web::serve(client, name.to_owned(), args.port, !args.no_open).await?;
+        return Ok(true);
+    }
     match args.output {
         NodeOutput::Json => output::print(&output::json(&answer)?)?,
         NodeOutput::Table => {
@@ -83,15 +91,7 @@ pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool>
 }
 
 async fn ask(client: &Client, node: &str) -> anyhow::Result<Value> {
-    let agent = find_agent(client, node).await?;
-    let agents: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut forwarder = agents
-        .portforward(&agent, &[PORT])
-        .await
-        .with_context(|| format!("no port is forwarded to pod {NAMESPACE}/{agent}"))?;
-    let stream = forwarder
-        .take_stream(PORT)
-        .context("the forwarded port has no stream")?;
+    let Tunnel { stream, fault } = Tunnel::open(client, node).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(PATH)
         .header(HOST, "localhost")
@@ -107,28 +107,21 @@ async fn ask(client: &Client, node: &str) -> anyhow::Result<Value> {
         anyhow::Ok(serde_json::from_slice(&body.to_bytes())?)
     };
     // It ends with its last request; what goes wrong on it, the request tells.
-    let (answer, _) = futures::join!(asked, connection);
-    answer
+    let asked = async { futures::join!(asked, connection).0 };
+    let answered = async {
+        tokio::select! {
+            biased;
+            Some(fault) = fault => Err(unreachable(node, &fault)),
+            answer = asked => answer,
+        }
+    };
+    tokio::time::timeout(TIMEOUT, answered)
+        .await
+        .with_context(|| format!("the agent of {node} did not answer within {TIMEOUT:?}"))?
 }
 
-/// The name of the agent's pod on the node.
-async fn find_agent(client: &Client, node: &str) -> anyhow::Result<String> {
-    let agents: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let there = ListParams::default()
-        .labels(AGENTS)
-        .fields(&format!("spec.nodeName={node}"));
-    let found = agents.list_metadata(&there).await?.items;
-    let stays = found
-        .iter()
-        .find(|pod| pod.metadata.deletion_timestamp.is_none());
-    match stays {
-        Some(pod) => Ok(pod.name_any()),
-        None => {
-            // A typing error reads like any other.
-            Api::<Node>::all(client.clone()).get_metadata(node).await?;
-            bail!("no agent runs on {node}: nobody would evict its pods")
-        }
-    }
+fn unreachable(node: &str, fault: &str) -> anyhow::Error {
+    anyhow!("the agent of {node} cannot be reached: {}", fault.trim())
 }
 
 fn show(schedule: &Schedule, node: &str) -> anyhow::Result<()> {

@@ -51,8 +51,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// In the form that users know from kubectl.
-fn sentence(error: &anyhow::Error) -> String {
+/// An error in the form that users know from kubectl.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     match error.downcast_ref() {
         Some(kube::Error::Api(status)) => match status.reason.as_str() {
             "" => format!("Error from server: {}", status.message),
