@@ -20,6 +20,7 @@ demo: cluster ## Curfew at work, from an exec to the eviction
 	cargo run --quiet --package curfew-e2e --bin curfew-demo
 
 test: cargo ## Unit tests, then the end-to-end tests on the cluster
+	$(CLUSTER) tools
 	cargo test --workspace --exclude curfew-e2e
 	$(MAKE) cluster
 	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    preflight, progress,
+    packages, preflight, progress,
     state::{Lock, State},
     status, teardown, up,
 };
@@ -31,6 +31,8 @@ enum Command {
     Down,
     /// Show what runs
     Status,
+    /// Get the programs that tests need and that are not installed
+    Tools,
 }
 
 /// Runs the command line.
@@ -49,6 +51,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Up { bare } => up::run(*bare),
         Command::Down => down(),
         Command::Status => status::show(),
+        Command::Tools => packages::ensure_browser(),
     }
 }
 

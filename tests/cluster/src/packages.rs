@@ -1,6 +1,9 @@
-//! The Debian packages that the cluster is made of.
+//! The Debian packages that the cluster is made of, and the browser of its tests.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -51,6 +54,19 @@ const NEEDS: [Need; 9] = [
     },
 ];
 
+/// The smallest Chromium that Debian has.
+const BROWSER_PACKAGE: &str = "chromium-headless-shell";
+/// Where it is. The script of that name in the path starts it as a child, which lives on when one ends the
+/// script.
+const BROWSER: &str = "/usr/lib/chromium/chromium-headless-shell";
+/// Any of these will do as well.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+];
+
 const CNI_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
 const CNI_PLUGINS: [&str; 3] = ["ptp", "host-local", "loopback"];
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
@@ -82,6 +98,15 @@ pub fn static_busybox() -> Result<&'static Path> {
         .context("a statically linked busybox is missing")
 }
 
+/// A Chromium, which tests look at pages with.
+pub fn browser() -> Result<PathBuf> {
+    let installed = Some(PathBuf::from(BROWSER)).filter(|path| path.is_file());
+    let found = installed.or_else(|| BROWSERS.iter().find_map(|name| run::find(name)));
+    found.context(
+        "there is no Chromium here: `cargo run --package curfew-cluster -- tools` installs it",
+    )
+}
+
 fn is_present(need: &Need) -> bool {
     match need.package {
         "containernetworking-plugins" => cni_dir().is_ok(),
@@ -98,9 +123,28 @@ fn missing() -> Vec<&'static str> {
         .collect()
 }
 
-/// Installs what is missing, naming it first.
+/// Installs what the cluster lacks, naming it first.
 pub fn ensure() -> Result<()> {
-    let packages = missing();
+    get(&missing())?;
+    let missing = missing();
+    if !missing.is_empty() {
+        bail!(
+            "the Debian packages {} are installed but do not bring what the cluster needs",
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Installs the browser of the tests where there is none, naming it first.
+pub fn ensure_browser() -> Result<()> {
+    if browser().is_err() {
+        get(&[BROWSER_PACKAGE])?;
+    }
+    browser().map(drop)
+}
+
+fn get(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -110,20 +154,13 @@ pub fn ensure() -> Result<()> {
     }
     progress::step(&format!("Installing Debian packages: {list}"));
     // A new machine has no package lists yet, an old one has stale ones: fetch them only when it does not work without.
-    if install(&packages).is_err() {
+    if install(packages).is_err() {
         progress::note("fetching the package lists first");
         let updated = run::check(apt().arg("update"));
-        install(&packages).map_err(|error| {
+        install(packages).map_err(|error| {
             let error = updated.err().unwrap_or(error);
             error.context(format!("the Debian packages {list} cannot be installed"))
         })?;
-    }
-    let missing = missing();
-    if !missing.is_empty() {
-        bail!(
-            "the Debian packages {} are installed but do not bring what the cluster needs",
-            missing.join(", ")
-        );
     }
     Ok(())
 }

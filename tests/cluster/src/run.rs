@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -39,6 +40,11 @@ pub fn ip(arguments: &str) -> Result<String> {
 
 /// Whether `name` is a program that can be run.
 pub fn exists(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// Where the program `name` is.
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([
@@ -47,7 +53,8 @@ pub fn exists(name: &str) -> bool {
             "/usr/bin".into(),
             "/bin".into(),
         ])
-        .any(|dir| dir.join(name).is_file())
+        .map(|dir| dir.join(name))
+        .find(|program| program.is_file())
 }
 
 fn finish(command: &mut Command, input: Option<&str>) -> Result<String> {

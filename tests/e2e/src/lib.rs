@@ -7,6 +7,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod budgets;
 pub mod cluster;
 pub mod disrupt;
 pub mod evictions;

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, Namespace, PodWatch, Scheduled, Workload, eventually, life, marks, within_namespace,
+    Agents, Namespace, PodWatch, Scheduled, Workload,
+    budgets::{budget, budgets},
+    eventually, life, marks, within_namespace,
 };
-use k8s_openapi::api::{core::v1::Event, policy::v1::PodDisruptionBudget};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
 
 use super::{NODE, SOON, in_state, lives, until_deadline};
 
@@ -21,29 +20,6 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 const MENDED: Duration = Duration::from_secs(70);
 
 const BLOCKED: &str = "PodInteractionEvictionBlocked";
-
-fn budgets(namespace: &Namespace) -> Api<PodDisruptionBudget> {
-    Api::namespaced(namespace.cluster.client.clone(), &namespace.name)
-}
-
-/// A budget over the pods of `web` that keeps so many, once its controller has looked at it.
-async fn budget(namespace: &Namespace, name: &str, more: Value) -> Result<()> {
-    let mut spec = json!({"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}});
-    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
-        spec.extend(more.clone());
-    }
-    let object: PodDisruptionBudget =
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?;
-    budgets(namespace)
-        .create(&PostParams::default(), &object)
-        .await?;
-    let what = format!("the budget {name} has its numbers");
-    eventually(SOON, &what, async || {
-        let status = budgets(namespace).get(name).await?.status;
-        Ok(status.filter(|status| status.expected_pods == 2).map(drop))
-    })
-    .await
-}
 
 /// A Deployment of two pods that are ready while a file is there.
 async fn web(namespace: &Namespace) -> Result<Vec<k8s_openapi::api::core::v1::Pod>> {

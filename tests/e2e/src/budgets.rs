@@ -1,0 +1,38 @@
+//! PodDisruptionBudgets over the pods of a test.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::{Api, api::PostParams};
+use serde_json::{Value, json};
+
+use crate::{Namespace, eventually};
+
+/// How soon a budget has its numbers.
+const SEEN: Duration = Duration::from_secs(10);
+
+/// The budgets of the namespace.
+pub fn budgets(namespace: &Namespace) -> Api<PodDisruptionBudget> {
+    Api::namespaced(namespace.cluster.client.clone(), &namespace.name)
+}
+
+/// Makes a budget over the two pods of `web`, which keeps both unless `more` of its spec says otherwise, and
+/// waits until its controller has looked at it.
+pub async fn budget(namespace: &Namespace, name: &str, more: Value) -> Result<()> {
+    let mut spec = json!({"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}});
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    let object: PodDisruptionBudget =
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?;
+    budgets(namespace)
+        .create(&PostParams::default(), &object)
+        .await?;
+    let what = format!("the budget {name} has its numbers");
+    eventually(SEEN, &what, async || {
+        let status = budgets(namespace).get(name).await?.status;
+        Ok(status.filter(|status| status.expected_pods == 2).map(drop))
+    })
+    .await
+}
