@@ -264,6 +264,8 @@ pub async fn heal(cluster: &TestCluster) -> Result<()> {
         }
     }
     eventually(PATIENCE, "Curfew is whole", async || {
+        // What ended with the API server may do so only now: kube-scheduler, when it binds the next pod.
+        on_machine(cluster, |machine| machine.revive()).await?;
         for (part, count) in [("agent", NODES.len()), ("webhook", REPLICAS)] {
             let pods = all_pods_of(cluster, part).await?;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
