@@ -192,6 +192,7 @@ impl Record {
             self.known.extend(known().cloned());
             self.settle();
         }
+        self.drop_idle_count();
     }
 
     /// Whether the interaction is known already, by which a pod is told that says nothing new.
@@ -212,6 +213,7 @@ impl Record {
         self.extension = self.extension.take().max(other.extension);
         self.hold = self.hold.take().max(other.hold);
         self.settle();
+        self.drop_idle_count();
     }
 
     /// The interaction that sets the deadline: of those that start a timer the one that ends first;
@@ -267,11 +269,22 @@ impl Record {
 
     /// How many interactions there were.
     pub fn interactions(&self) -> u32 {
+        let told = self.told.map_or(0, |told| self.count(told));
+        self.own_count().max(told)
+    }
+
+    /// How many there were without what the pod's metadata counted.
+    fn own_count(&self) -> u32 {
         let kept = self.deeds().count() as u32;
-        let counts = [self.counted, self.told].into_iter().flatten();
-        counts
-            .map(|counted| self.count(counted))
-            .fold(kept, u32::max)
+        let counted = self.counted.map_or(0, |counted| self.count(counted));
+        kept.max(counted)
+    }
+
+    /// Forgets what the pod's metadata counted where it says nothing more: nothing that is learned later adds
+    /// to it and not to our own count, too. Most pods say only what they were told, and need no room for it.
+    fn drop_idle_count(&mut self) {
+        let own = self.own_count();
+        self.told = self.told.filter(|told| self.count(*told) > own);
     }
 
     /// How many there were by this count: those of it, and those that are known to have come after.
