@@ -17,6 +17,7 @@ const NODE: &str = "node-1";
 const PAGE: &str = include_str!("../../../docs/metrics.md");
 /// The time to live, and as much again.
 const BLOCKED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(10);
 const SERIES: usize = 300;
 /// What a histogram adds to its name, and the label of its buckets.
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
@@ -189,9 +190,15 @@ async fn what_is_scraped_is_what_is_documented() {
         for pod in namespace.cluster.pods_of("webhook").await? {
             let text = disrupt::metrics(&pod).await?;
             compare(&pod.name_any(), &text, &page, &[])?;
-            let timed = agents::total(&text, "curfew_webhook_admission_duration_seconds_count");
-            let admitted = agents::total(&text, "curfew_webhook_admissions_total");
-            ensure!(timed == admitted, "{admitted} admissions, {timed} times");
+            // Others are admitted meanwhile, and counted one after the other.
+            eventually(SETTLED, "as many times as admissions", async || {
+                let text = disrupt::metrics(&pod).await?;
+                let timed = "curfew_webhook_admission_duration_seconds_count";
+                let timed = agents::total(&text, timed);
+                let admitted = agents::total(&text, "curfew_webhook_admissions_total");
+                Ok((timed == admitted).then_some(()))
+            })
+            .await?;
             let told = "curfew_webhook_notices_total{result=\"stored\"}";
             stored += agents::sample(&text, told).unwrap_or_default();
         }
