@@ -4,8 +4,9 @@ CLUSTER := cargo run --package curfew-cluster --
 # Most of an end-to-end test is waiting for a deadline, so more of them run at a time than there are processors;
 # the tests themselves take no more places than this (tests/e2e/src/namespace.rs).
 SLOTS := 6
+RULE := manifests/components/monitoring/rules.yaml
 
-.PHONY: help cluster bare demo test torture bench fuzz status down crd metrics cargo
+.PHONY: help cluster bare demo test torture bench fuzz status down crd metrics rules cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -47,6 +48,11 @@ crd: cargo ## Write manifests/base/crd.yaml anew, from the types
 metrics: cargo ## Write docs/metrics.md anew, from the code
 	cargo run --quiet --package curfew-agent --example metrics >docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
+
+rules: ## Write the PrometheusRule anew, from dashboards/rules/curfew.yaml
+	sed '/^spec:/q' $(RULE) >$(RULE).new
+	sed -e '1,/^groups:/{/^groups:/!d}' -e 's/^\(.\)/  \1/' dashboards/rules/curfew.yaml >>$(RULE).new
+	mv $(RULE).new $(RULE)
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust, for example with rustup" >&2; exit 1; }
