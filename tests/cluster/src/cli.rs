@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     packages, preflight, progress,
     state::{Lock, State},
-    status, teardown, up,
+    status, teardown, tools, up,
 };
 
 /// A real two-node Kubernetes on this machine.
@@ -51,7 +51,10 @@ fn run(command: &Command) -> Result<()> {
         Command::Up { bare } => up::run(*bare),
         Command::Down => down(),
         Command::Status => status::show(),
-        Command::Tools => packages::ensure_browser(),
+        Command::Tools => {
+            packages::ensure_browser()?;
+            tools::ensure()
+        }
     }
 }
 

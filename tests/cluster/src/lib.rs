@@ -38,6 +38,7 @@ pub mod rust_binaries;
 pub mod state;
 pub mod status;
 pub mod teardown;
+pub mod tools;
 pub mod up;
 
 pub use cluster::Cluster;

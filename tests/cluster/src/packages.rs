@@ -173,7 +173,8 @@ fn install(packages: &[&str]) -> Result<()> {
     )
 }
 
-fn apt() -> Command {
+/// apt-get, which asks nothing.
+pub(crate) fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C")
