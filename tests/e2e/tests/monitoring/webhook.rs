@@ -1,0 +1,59 @@
+//! What happens when the webhook is away.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use curfew_e2e::{
+    NODES, TestCluster, Workload,
+    disrupt::{self, DEPLOYMENT},
+    eventually,
+    knock::knock,
+};
+
+use crate::Scene;
+
+/// Evicted while the webhook is away, which then does not happen.
+const LATE: &str = "late";
+
+pub(crate) async fn goes_and_comes_back(scene: &Scene<'_>) -> Result<()> {
+    let namespace = scene.namespace;
+    namespace.run_pod(&Workload::new(LATE).on(NODES[0])).await?;
+    knock(&scene.cluster.client, &namespace.name, LATE, "true").await?;
+    scale(scene.cluster, 0).await?;
+    scene.fires("CurfewWebhookDown").await?;
+    scene.fires("CurfewEvictionsOverdue").await?;
+    scale(scene.cluster, 1).await?;
+    scene.resolves("CurfewWebhookDown").await?;
+    let what = "the pod that was late is evicted";
+    eventually(Duration::from_secs(60), what, async || {
+        Ok(namespace
+            .pods()
+            .get_opt(LATE)
+            .await?
+            .is_none()
+            .then_some(()))
+    })
+    .await?;
+    scene.resolves("CurfewEvictionsOverdue").await?;
+    scene.fires("CurfewWebhookNotRedundant").await?;
+    scale(scene.cluster, 2).await?;
+    scene.resolves("CurfewWebhookNotRedundant").await
+}
+
+/// Takes back all that is done to it here and for the agents.
+pub(crate) async fn mend(cluster: &TestCluster) -> Result<()> {
+    scale(cluster, 2).await?;
+    let own = "CURFEW_CERTIFICATE_LIFETIME-";
+    disrupt::kubectl(cluster)
+        .ok(&["set", "env", DEPLOYMENT, own])
+        .await
+        .map(drop)
+}
+
+async fn scale(cluster: &TestCluster, replicas: usize) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    disrupt::kubectl(cluster)
+        .ok(&["scale", DEPLOYMENT, &replicas])
+        .await
+        .map(drop)
+}
