@@ -1,5 +1,7 @@
 //! A Prometheus and an Alertmanager on this machine that watch the cluster as the shipped monitors and rules say.
 
+mod discovery;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -21,6 +23,7 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{TestCluster, eventually, http::Connection};
 
@@ -40,6 +43,7 @@ pub struct Monitoring {
     began: Timestamp,
     fired: Mutex<BTreeSet<String>>,
     _processes: [Child; 2],
+    _discovery: AbortOnDropHandle<()>,
     _data: TempDir,
 }
 
@@ -62,7 +66,8 @@ impl Monitoring {
         };
         let rules = serde_json::to_value(Rules::shipped()?.shortened(FACTOR)?)?;
         let rules = write("rules.yaml", &rules)?;
-        let scraped = scrape::configs(&cluster.machine.kubeconfig())?;
+        let scraped = scrape::configs(data.path())?;
+        let discovery = discovery::start(cluster, data.path()).await?;
         let config = json!({
             "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL},
             "rule_files": [rules],
@@ -105,6 +110,7 @@ impl Monitoring {
             began: Timestamp::now(),
             fired: Mutex::default(),
             _processes: [watching, alerting],
+            _discovery: discovery,
             _data: data,
         })
     }

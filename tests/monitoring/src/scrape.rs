@@ -1,5 +1,6 @@
 //! What Prometheus scrapes, told by the shipped ServiceMonitor and PodMonitor in the way in which the Prometheus
-//! operator reads them.
+//! operator reads them. Only where the operator would let Prometheus itself look for targets in the cluster, files
+//! name them, with the labels that it would find: Debian builds Prometheus without that.
 
 use std::path::Path;
 
@@ -69,12 +70,12 @@ struct Search {
     endpoints: Vec<Endpoint>,
 }
 
-/// The scrape configurations of the shipped monitors, for a Prometheus outside of the cluster that knows it by this
-/// kubeconfig.
+/// The scrape configurations of the shipped monitors. What there is in the cluster stands in files of this folder,
+/// one for each role of a target, as `pod.json`.
 ///
 /// # Errors
 /// When the monitors cannot be read, or ask for something that is not understood here.
-pub fn configs(kubeconfig: &Path) -> Result<Vec<Value>> {
+pub fn configs(discovered: &Path) -> Result<Vec<Value>> {
     let monitors: Vec<Monitor> = serde_saphyr::from_multiple(&crate::read(FILE)?).context(FILE)?;
     let mut configs = Vec::new();
     for monitor in monitors {
@@ -99,10 +100,9 @@ pub fn configs(kubeconfig: &Path) -> Result<Vec<Value>> {
             let relabel = relabeling(&search, labels.iter(), namespace, name, endpoint);
             configs.push(json!({
                 "job_name": format!("{}/{namespace}/{name}/{at}", monitor.kind),
-                "kubernetes_sd_configs": [{
-                    "role": search.role,
-                    "kubeconfig_file": kubeconfig,
-                    "namespaces": {"names": [namespace]},
+                "file_sd_configs": [{
+                    "files": [discovered.join(format!("{}.json", search.role))],
+                    "refresh_interval": "1s",
                 }],
                 "relabel_configs": relabel,
             }));
@@ -121,14 +121,13 @@ fn relabeling<'a>(
     let keep = |label: String, value: &str| json!({"action": "keep", "source_labels": [label], "regex": value});
     let copy = |from: &str, to: &str| json!({"source_labels": [from], "target_label": to});
     let object = search.object;
-    let mut all: Vec<_> = labels
-        .map(|(key, value)| {
-            keep(
-                format!("__meta_kubernetes_{object}_label_{}", sanitized(key)),
-                value,
-            )
-        })
-        .collect();
+    let mut all = vec![keep("__meta_kubernetes_namespace".to_owned(), namespace)];
+    all.extend(labels.map(|(key, value)| {
+        keep(
+            format!("__meta_kubernetes_{object}_label_{}", sanitized(key)),
+            value,
+        )
+    }));
     all.push(keep(search.port.to_owned(), &endpoint.port));
     all.push(json!({
         "action": "drop",
@@ -160,7 +159,7 @@ fn relabeling<'a>(
 }
 
 /// A key of a label as Prometheus writes it.
-fn sanitized(key: &str) -> String {
+pub fn sanitized(key: &str) -> String {
     key.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
 }
 
@@ -171,11 +170,11 @@ mod tests {
     #[test]
     fn agents_are_found_by_their_service_and_the_webhook_by_its_pods() {
         let configs = configs(Path::new("/k")).unwrap();
-        let roles: Vec<_> = configs
+        let files: Vec<_> = configs
             .iter()
-            .map(|config| &config["kubernetes_sd_configs"][0]["role"])
+            .map(|config| &config["file_sd_configs"][0]["files"][0])
             .collect();
-        assert_eq!(roles, ["endpointslice", "pod"]);
+        assert_eq!(files, ["/k/endpointslice.json", "/k/pod.json"]);
         let relabel = configs[0]["relabel_configs"].as_array().unwrap();
         let component = json!({
             "action": "keep",
