@@ -220,7 +220,15 @@ fn free_port() -> Result<u16> {
 
 fn start(program: &str, logs: &Path, flags: &[(&str, &Path)]) -> Result<Child> {
     let log = File::create(logs.join(format!("{program}.log")))?;
-    let mut command = Command::new(tools::program(program)?);
+    let binary = tools::program(program)?;
+    let share = binary.ancestors().nth(2).map(|usr| usr.join("share"));
+    // Debian's look for files where the package would have put them. The shell becomes the program.
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation=private", "sh", "-c"])
+        .arg("mount --bind \"$0\" /usr/share && exec \"$@\"")
+        .arg(share.context("no folder of the package")?)
+        .arg(binary);
     for (name, value) in flags {
         command.arg(format!("--{name}={}", value.display()));
     }
