@@ -32,7 +32,7 @@ const ALERTS: &str = "an alert about a budget or about all replicas bears no job
 const FOREIGN: [&str; 2] = ["up", "ALERTS"];
 
 fn panels() -> Vec<(Dashboard, Panel)> {
-    let all = dashboards::shipped().unwrap();
+    let all = dashboards::shipped().expect("it can be read");
     all.into_iter()
         .flat_map(|dashboard| {
             let panels = dashboard.panels.clone();

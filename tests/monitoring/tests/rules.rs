@@ -27,8 +27,11 @@ fn promtool(args: &[&str], files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root().unwrap().join(folder)).unwrap();
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let entries =
+        fs::read_dir(root().expect("it can be read").join(folder)).expect("it can be read");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("it can be read").path())
+        .collect();
     files.sort();
     files
 }
@@ -160,7 +163,7 @@ fn known_only(of: &str, query: &str, known: &BTreeSet<String>) {
 
 /// Those of the documented table, which other tests compare with a live scrape.
 fn known_metrics() -> BTreeSet<String> {
-    let page = read("docs/metrics.md").unwrap();
+    let page = read("docs/metrics.md").expect("it can be read");
     let names = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
