@@ -46,11 +46,16 @@ async fn take(State(door): State<Door>, body: Bytes) -> Response {
     if let Err(refusal) = notice.check(&door.node) {
         return refuse(StatusCode::BAD_REQUEST, &refusal.to_string());
     }
-    if let Some(sent) = notice.sent {
-        door.metrics.clocks(sent, (door.clock)());
-    }
+    let (sent, taken) = (notice.sent, (door.clock)());
     match door.schedule.record(notice).await {
-        Ok(receipt) => Json(receipt).into_response(),
+        Ok(receipt) => {
+            // Only now: a webhook that has given up hangs up, and nobody gets here. Its notice may have been on
+            // the way for long, which says nothing of the clocks.
+            if let Some(sent) = sent {
+                door.metrics.clocks(sent, taken);
+            }
+            Json(receipt).into_response()
+        }
         Err(error @ (NotRecorded::Store(_) | NotRecorded::Ended(_))) => {
             refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
         }
@@ -113,6 +118,12 @@ mod tests {
         stage.wall.jump(2);
         let answer = post(NODE, Some(sent)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(scraped(&agent, &metrics).await, 2.03);
+
+        let late = stage.wall.now() - SignedDuration::from_secs(14);
+        let mut given_up = Box::pin(post(NODE, Some(late)));
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
         assert_eq!(scraped(&agent, &metrics).await, 2.03);
 
         // An older webhook does not say, and what is not for this agent does not count.
