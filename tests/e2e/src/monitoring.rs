@@ -222,10 +222,12 @@ fn start(program: &str, logs: &Path, flags: &[(&str, &Path)]) -> Result<Child> {
     let log = File::create(logs.join(format!("{program}.log")))?;
     let binary = tools::program(program)?;
     let share = binary.ancestors().nth(2).map(|usr| usr.join("share"));
-    // Debian's look for files where the package would have put them. The shell becomes the program.
-    let mut command = Command::new("unshare");
+    // Debian's look for files where the package would have put them. The shell becomes the program, which does
+    // not outlive a test that is killed.
+    let mut command = Command::new("setpriv");
     command
-        .args(["--mount", "--propagation=private", "sh", "-c"])
+        .args(["--pdeathsig=KILL", "unshare", "--mount"])
+        .args(["--propagation=private", "sh", "-c"])
         .arg("mount --bind \"$0\" /usr/share && exec \"$@\"")
         .arg(share.context("no folder of the package")?)
         .arg(binary);

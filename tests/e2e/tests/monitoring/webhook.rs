@@ -9,9 +9,15 @@ use curfew_e2e::{
     eventually,
     knock::knock,
 };
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 
 use crate::Scene;
 
+const NAME: &str = "curfew-webhook";
 /// Evicted while the webhook is away, which then does not happen.
 const LATE: &str = "late";
 
@@ -37,7 +43,26 @@ pub(crate) async fn goes_and_comes_back(scene: &Scene<'_>) -> Result<()> {
     scene.resolves("CurfewEvictionsOverdue").await?;
     scene.fires("CurfewWebhookNotRedundant").await?;
     scale(scene.cluster, 2).await?;
-    scene.resolves("CurfewWebhookNotRedundant").await
+    scene.resolves("CurfewWebhookNotRedundant").await?;
+    loses_its_configuration(scene).await
+}
+
+/// Somebody deletes the configuration, and the webhook may not write it anew.
+async fn loses_its_configuration(scene: &Scene<'_>) -> Result<()> {
+    let bindings: Api<ClusterRoleBinding> = Api::all(scene.cluster.client.clone());
+    let mut binding = bindings.get(NAME).await?;
+    binding.metadata.resource_version = None;
+    binding.metadata.uid = None;
+    bindings.delete(NAME, &DeleteParams::default()).await?;
+    let kubectl = scene.cluster.kubectl();
+    let deleted = kubectl
+        .ok(&["delete", "validatingwebhookconfiguration", NAME])
+        .await;
+    let fired = scene.fires("CurfewWebhookNotRegistered").await;
+    bindings.create(&PostParams::default(), &binding).await?;
+    deleted?;
+    fired?;
+    scene.resolves("CurfewWebhookNotRegistered").await
 }
 
 /// Takes back all that is done to it here and for the agents.
