@@ -198,9 +198,8 @@ impl Ledger {
         let before = entry.record.clone();
         let restored = std::mem::take(&mut entry.restored);
         let told = marks.alone.iter().chain(marks.known.last());
-        let record = entry.record.as_ref();
-        let news = told.filter(|known| record.is_none_or(|record| !record.has(known)));
-        entry.alone.extend(news.cloned());
+        let unknown = |known: &&Known| before.as_ref().is_none_or(|before| !before.has(known));
+        let news: Vec<_> = told.filter(unknown).cloned().collect();
         match &mut entry.record {
             Some(record) => {
                 if restored {
@@ -211,6 +210,10 @@ impl Ledger {
             }
             empty => *empty = Record::from_marks(id, marks),
         }
+        // What is too old to be kept is counted already, and would be news each time that the pod is seen.
+        let record = entry.record.as_ref();
+        let kept = |known: &Known| record.is_some_and(|record| record.has(known));
+        entry.alone.extend(news.into_iter().filter(kept));
         entry.pod = Some(state);
         if entry.record != before
             && let Some(record) = &entry.record

@@ -361,6 +361,38 @@ fn what_stands_on_the_pod_alone_stays_there_until_it_is_stored() {
     assert_eq!(effects, [Effect::Mark(without)]);
 }
 
+#[test]
+fn what_is_too_old_to_be_kept_does_not_keep_the_pod_telling_it() {
+    let mut all = record("u", shell(0));
+    all.learn(shell(60));
+    all.learn(shell(90));
+    let told = metadata::annotations(&all, &[shell(60)]);
+    let last = (
+        metadata::LAST_INTERACTION,
+        &*told[metadata::LAST_INTERACTION],
+    );
+    let behind = marked_with(&all, 2, &[last]);
+    let state = behind.state.clone();
+    for at in 100..120 {
+        all.learn(shell(at));
+    }
+    assert!(!all.has(&shell(60)));
+
+    let mut bench = Bench::with(vec![all], 5);
+    for times in 0..3 {
+        let seen = behind.clone();
+        let effects = bench.effects(|ledger, now, out| ledger.seen(seen, now, out));
+        if times == 0 {
+            let without = mark::wanted(stored_as(&bench, "u"), &[], &state).unwrap();
+            assert_eq!(effects, [Effect::Mark(without)]);
+            bench.ledger.take_dirty();
+            bench.effects(|ledger, now, out| ledger.written(now, out));
+        }
+        assert!(bench.ledger.entries["u"].alone.is_empty());
+        assert!(!bench.ledger.is_dirty(), "seen {times} times before");
+    }
+}
+
 fn stored_as<'a>(bench: &'a Bench, uid: &str) -> &'a Record {
     let mut lines = bench.ledger.lines(bench.now);
     lines
