@@ -60,7 +60,7 @@ pub const MAX_REASON: usize = 256;
 
 /// How many interactions a pod tells that the agent may not know, the latest aside: as many as a record
 /// keeps. Those before them are only counted.
-pub const MAX_ALONE: usize = MAX_KNOWN - 2;
+const MAX_ALONE: usize = MAX_KNOWN - 2;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
@@ -150,11 +150,7 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
         uid: record.pod.uid.clone(),
         max_hold: terms.max_hold,
         known: record.last().clone(),
-        alone: alone
-            .iter()
-            .filter(|known| *known != record.last())
-            .cloned()
-            .collect(),
+        alone: latest(alone.iter().filter(|known| *known != record.last())),
     };
     let mut marks = BTreeMap::from([
         (INTERACTION_TIME, interaction.time.to_string()),
@@ -178,6 +174,12 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
         marks.insert(EVICTION_TIME, eviction_time.to_string());
     }
     marks
+}
+
+/// The latest [`MAX_ALONE`].
+fn latest<'a>(alone: impl Iterator<Item = &'a Known> + Clone) -> Vec<Known> {
+    let surplus = alone.clone().count().saturating_sub(MAX_ALONE);
+    alone.skip(surplus).cloned().collect()
 }
 
 /// The JSON merge patch (RFC 7386) that makes a pod tell this record: it sets and removes the label and
@@ -213,7 +215,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         value: cut(get(key).unwrap_or_default(), 80).into_owned(),
         problem: cut(&problem, 160).into_owned(),
     };
-    let mut last: Last =
+    let last: Last =
         serde_json::from_str(last).map_err(|error| invalid(LAST_INTERACTION, error.to_string()))?;
     if last.uid != pod.uid {
         return Ok(Marks::default());
@@ -272,9 +274,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     };
     Ok(Marks {
         known: vec![decisive, last.known],
-        alone: last
-            .alone
-            .split_off(last.alone.len().saturating_sub(MAX_ALONE)),
+        alone: latest(last.alone.iter()),
         counted: Some(counted),
         extension: extension(annotations),
         hold: hold(annotations),

@@ -308,6 +308,13 @@ impl Record {
         }
     }
 
+    /// Whether the extension that stands on the pod is as long as the terms allow.
+    pub fn is_extended_to_the_last(&self) -> bool {
+        let longest = self.decisive().terms.max_extension;
+        let extension = self.extension.as_ref();
+        extension.is_some_and(|extension| extension.by == longest)
+    }
+
     /// When the pod's time ends: the time of the decisive interaction, its time to live and the
     /// extension. None when nothing started a timer.
     pub fn deadline(&self) -> Option<Timestamp> {

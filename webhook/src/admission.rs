@@ -128,14 +128,7 @@ impl Admission {
         let found = match found {
             Ok(found) => found,
             Err(Unfound::Nothing(why)) => {
-                tracing::debug!(
-                    event = "nothing",
-                    id = uid,
-                    pod = named,
-                    kind = kind.as_str(),
-                    ?why
-                );
-                return (Outcome::Nothing, Answer::Allow(None));
+                return nothing(uid, &named, kind, why);
             }
             Err(Unfound::Failure(failure)) => {
                 self.metrics.recorded(Home::Nowhere, 1);
@@ -217,17 +210,7 @@ impl Admission {
                 let answer = answer::recorded(&trace.pod, trace.deadline);
                 (Outcome::Recorded, answer)
             }
-            Err(recording::Failure::Gone) => {
-                let why = Nothing::NoPod;
-                tracing::debug!(
-                    event = "nothing",
-                    id = uid,
-                    pod = named,
-                    kind = kind.as_str(),
-                    ?why
-                );
-                (Outcome::Nothing, Answer::Allow(None))
-            }
+            Err(recording::Failure::Gone) => nothing(uid, &named, kind, Nothing::NoPod),
             Err(failure) => {
                 let authority = !matches!(failure, recording::Failure::Unauthorised(_));
                 let subject = Subject {
@@ -298,6 +281,12 @@ fn known(
             terms,
         })
         .collect()
+}
+
+/// A request leaves no trace.
+fn nothing(id: &str, pod: &str, kind: Kind, why: Nothing) -> (Outcome, Answer) {
+    tracing::debug!(event = "nothing", id, pod, kind = kind.as_str(), ?why);
+    (Outcome::Nothing, Answer::Allow(None))
 }
 
 /// What is said of an interaction that was not recorded.

@@ -6,8 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Interaction, Kind, Known, PodId, Record,
-    metadata::{self, MAX_ALONE},
+    Interaction, Kind, Known, PodId, Record, metadata,
     record::{Counted, SAME_DEED_WITHIN},
 };
 use kube::{
@@ -159,11 +158,8 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
         }
         news |= !repeated || record.deadline() != deadline;
     }
-    let record = told?;
-    let surplus = alone.len().saturating_sub(MAX_ALONE);
-    alone.drain(..surplus);
     Some(Joined {
-        record,
+        record: told?,
         alone,
         news,
     })
@@ -278,9 +274,17 @@ mod tests {
         assert!(anew.news);
         assert_eq!(anew.record.interactions(), 1);
     }
+
     #[test]
     fn an_agent_that_was_ahead_of_the_pod_counts_all() {
-        for (stored, told, beside) in [(5, 3, 1), (5, 3, 4), (5, 0, 3), (5, 5, 14), (30, 20, 9)] {
+        for (stored, told, beside) in [
+            (5, 3, 1),
+            (5, 3, 4),
+            (5, 0, 3),
+            (5, 5, 14),
+            (5, 3, 15),
+            (30, 20, 9),
+        ] {
             let of = |n: i64| known(n, &format!("r{n}"), &format!("u{n}"));
             let learned = |count: i64| {
                 let mut record = Record::new(id(), of(0));

@@ -16,7 +16,7 @@ use axum::{
 use curfew_core::duration;
 use jiff::Timestamp;
 
-use super::{ScheduledPod, View};
+use super::{NodeSchedule, ScheduledPod, View};
 use crate::history::PastEviction;
 
 /// What a browser may do with what is served here.
@@ -60,10 +60,7 @@ struct Page<'a> {
 pub(super) fn render(view: &View) -> Response {
     let records = &view.schedule.records;
     let now = view.schedule.now;
-    let counts = MEANINGS.map(|(state, _)| {
-        let there = records.iter().filter(|pod| pod.state == state);
-        (state, there.count())
-    });
+    let counts = MEANINGS.map(|(state, _)| (state, view.schedule.count(state)));
     let page = Page {
         view,
         now,
@@ -122,11 +119,7 @@ fn problems(view: &View) -> Vec<String> {
         ),
         ("retrying", "refused and asked for again"),
     ] {
-        let count = schedule
-            .records
-            .iter()
-            .filter(|pod| pod.state == state)
-            .count();
+        let count = schedule.count(state);
         if count > 0 {
             problems.push(format!("{} {what}.", pods(count)));
         }
@@ -166,6 +159,14 @@ fn size(bytes: &u64) -> String {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes / 1024),
         _ => format!("{:.1} MiB", *bytes as f64 / 1_048_576.0),
+    }
+}
+
+impl NodeSchedule {
+    /// How many pods stand there.
+    fn count(&self, state: &str) -> usize {
+        let there = self.records.iter().filter(|pod| pod.state == state);
+        there.count()
     }
 }
 

@@ -186,15 +186,6 @@ impl Entry {
         }
     }
 
-    /// Whether the extension that stands on the pod is as long as may be.
-    pub(super) fn extended_to_the_last(record: &Record) -> bool {
-        let longest = record.decisive().terms.max_extension;
-        record
-            .extension
-            .as_ref()
-            .is_some_and(|extension| extension.by == longest)
-    }
-
     /// What follows from the pod's terms, and from what people said of it.
     pub(super) fn consequence(&self, record: &Record) -> Consequence {
         match record.eviction_time() {
@@ -291,15 +282,10 @@ impl State<'_> {
         ["scheduled", "held", "due", "blocked", "stuck", "retrying"];
 
     /// The same and those who never are, as they are counted.
-    pub const COUNTED: [&'static str; 7] = [
-        "scheduled",
-        "held",
-        "due",
-        "blocked",
-        "stuck",
-        "retrying",
-        "protected",
-    ];
+    pub const COUNTED: [&'static str; 7] = {
+        let [a, b, c, d, e, f] = Self::PENDING;
+        [a, b, c, d, e, f, "protected"]
+    };
 
     /// Its name.
     pub fn as_str(&self) -> &'static str {

@@ -64,7 +64,7 @@ pub(super) fn wishes(
             id: id.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
-            maximum: Entry::extended_to_the_last(record),
+            maximum: record.is_extended_to_the_last(),
         }));
     }
     if before.hold != record.hold {
