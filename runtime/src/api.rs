@@ -1,4 +1,5 @@
-//! Calls of the API server. The client limits none of them, so each is made through here.
+//! Calls of the API server. The client limits none of them: who makes one says how long it may take, and here is
+//! how. Only what has a limit for several calls together does without.
 
 use std::{future::Future, time::Duration};
 
