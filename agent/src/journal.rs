@@ -3,10 +3,16 @@
 //! Interactions of the same moment share one sync. Whoever waits for an interaction is answered by the
 //! schedule once its batch is written, or told that it was not.
 
-use std::{future::pending, path::Path, time::Duration};
+use std::{
+    future::pending,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use curfew_core::{Notice, Receipt};
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use futures::future::BoxFuture;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     keeper::{Keeper, Opened},
@@ -47,38 +53,79 @@ pub(crate) struct Health {
     pub(crate) sync: Duration,
 }
 
-/// Hands batches to the store on a blocking thread.
+/// Where batches go, one at a time. Tests have one that waits for them.
+pub(crate) trait Disk: Send {
+    /// Begins to write a batch, and opens the store before when it has to. The write goes on when nobody
+    /// waits for it.
+    fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>>;
+}
+
+/// What came of a write.
 #[derive(Debug)]
+pub(crate) struct WriteReport {
+    pub(crate) opened: Option<Opened>,
+    pub(crate) result: Result<(), StoreError>,
+    pub(crate) health: Health,
+}
+
+/// The store on disk, written on a blocking thread.
+#[derive(Debug)]
+pub(crate) struct OnDisk(Arc<Mutex<Keeper>>);
+
+impl OnDisk {
+    /// The store below `folder`, which the first batch opens.
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self(Arc::new(Mutex::new(Keeper::new(folder))))
+    }
+}
+
+impl Disk for OnDisk {
+    fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>> {
+        let keeper = self.0.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            // A panic of an earlier write has ended the process, or is about to.
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            let (opened, result) = match keeper.open() {
+                Ok(opened) => (opened, Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            let begun = Instant::now();
+            let result = result.and_then(|()| keeper.commit(&batch));
+            let health = Health {
+                open: keeper.is_open(),
+                bytes: keeper.size().unwrap_or_default(),
+                sync: begun.elapsed(),
+            };
+            WriteReport {
+                opened,
+                result,
+                health,
+            }
+        });
+        Box::pin(async { Ok(writing.await?) })
+    }
+}
+
+/// Hands batches to the store.
 pub(crate) struct Journal {
-    /// Away while a batch is being written.
-    keeper: Option<Keeper>,
+    disk: Box<dyn Disk>,
     writing: Option<Writing>,
     waiting: Vec<Waiting>,
     rests_until: Option<Instant>,
     health: Health,
 }
 
-/// What comes back from the blocking thread, the keeper included.
-#[derive(Debug)]
-struct Returned {
-    keeper: Keeper,
-    opened: Option<Opened>,
-    result: Result<(), StoreError>,
-    health: Health,
-}
-
-#[derive(Debug)]
 struct Writing {
-    task: JoinHandle<Returned>,
+    report: BoxFuture<'static, anyhow::Result<WriteReport>>,
     batch: Batch,
     waiting: Vec<Waiting>,
 }
 
 impl Journal {
-    /// A journal whose store lies below `folder` and is opened by the first batch.
-    pub(crate) fn new(folder: &Path) -> Self {
+    /// A journal that writes there.
+    pub(crate) fn new(disk: impl Disk + 'static) -> Self {
         Self {
-            keeper: Some(Keeper::new(folder)),
+            disk: Box::new(disk),
             writing: None,
             waiting: Vec::new(),
             rests_until: None,
@@ -99,12 +146,9 @@ impl Journal {
     pub(crate) fn begin(&mut self, ledger: &mut Ledger) {
         let idle = self.health.open && self.waiting.is_empty() && !ledger.is_dirty();
         let rests = self.waiting.is_empty() && self.rest().is_some();
-        if idle || rests {
+        if self.is_writing() || idle || rests {
             return;
         }
-        let Some(mut keeper) = self.keeper.take() else {
-            return;
-        };
         let mut batch = ledger.take_dirty();
         let waiting = std::mem::take(&mut self.waiting);
         for Waiting { notice, .. } in &waiting {
@@ -118,28 +162,8 @@ impl Journal {
             };
             batch.insert(notice.pod.uid.clone(), Some(record));
         }
-        let changes = batch.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let (opened, result) = match keeper.open() {
-                Ok(opened) => (opened, Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            let begun = Instant::now();
-            let result = result.and_then(|()| keeper.commit(&changes));
-            let health = Health {
-                open: keeper.is_open(),
-                bytes: keeper.size().unwrap_or_default(),
-                sync: begun.elapsed(),
-            };
-            Returned {
-                keeper,
-                opened,
-                result,
-                health,
-            }
-        });
         self.writing = Some(Writing {
-            task,
+            report: self.disk.write(batch.clone()),
             batch,
             waiting,
         });
@@ -153,13 +177,11 @@ impl Journal {
         let Some(writing) = &mut self.writing else {
             return pending().await;
         };
-        let Returned {
-            keeper,
+        let WriteReport {
             opened,
             result,
             health,
-        } = (&mut writing.task).await?;
-        self.keeper = Some(keeper);
+        } = (&mut writing.report).await?;
         self.health = health;
         let again = self.rests_until.is_some();
         self.rests_until = result.is_err().then(|| Instant::now() + REST);
@@ -184,5 +206,37 @@ impl Journal {
     pub(crate) fn rest(&self) -> Option<Duration> {
         let rest = self.rests_until?.saturating_duration_since(Instant::now());
         (rest > Duration::ZERO).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ledger::Settings,
+        testing::{shell, stage::notice},
+    };
+
+    #[tokio::test]
+    async fn what_is_written_is_on_disk_before_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(OnDisk::new(folder.path()));
+        let mut ledger = Ledger::new(Settings {
+            max_evictions: 5,
+            blocked_after: Duration::from_secs(3600),
+        });
+        let (answer, _answered) = oneshot::channel();
+        let notice = Box::new(notice("a", shell(0)));
+        journal.add(Waiting { notice, answer });
+        journal.begin(&mut ledger);
+        assert!(journal.is_writing());
+        let written = journal.written().await.unwrap();
+        written.result.unwrap();
+        assert!(written.opened.unwrap().contents.records.is_empty());
+        assert!(journal.health().open && !journal.is_writing());
+        drop(journal);
+
+        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        assert_eq!(opened.contents.records[0].pod.uid, "uid-a");
     }
 }

@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         max_evictions: args.max_concurrent_evictions.into(),
         blocked_after: args.blocked_after,
     });
-    let journal = journal::Journal::new(&args.store);
+    let journal = journal::Journal::new(journal::OnDisk::new(&args.store));
     let task = schedule::Task::new(node.clone(), clock.clone(), journal, ledger, effects, inbox);
 
     let mut tasks = Tasks::new();

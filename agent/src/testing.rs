@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod api;
+pub(crate) mod disk;
 mod model;
 pub(crate) mod stage;
 

@@ -1,5 +1,6 @@
 //! The agent's schedule with all that it works on, in the runtime's time: a scripted API server, a store
-//! on disk, and a clock on the wall that tests set.
+//! in memory, and a clock on the wall that tests set. There is no thread, no socket and no file in it, so
+//! what a test sees does not depend on how fast the machine is.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +14,10 @@ use std::{
 use curfew_core::{Known, Notice, PodId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{api::ApiServer, at, model::Target, shell};
+use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
     announce,
     debug::ScheduledPod,
@@ -103,9 +103,9 @@ impl Agent {
 /// The agent's world.
 pub(crate) struct Stage {
     pub(crate) api: ApiServer,
+    pub(crate) disk: Disk,
     pub(crate) wall: WallClock,
     begun: Instant,
-    folder: TempDir,
     most_evictions: usize,
 }
 
@@ -114,9 +114,9 @@ impl Stage {
     pub(crate) fn set(most_evictions: usize) -> Self {
         Self {
             api: ApiServer::new(),
+            disk: Disk::default(),
             wall: WallClock::new(),
             begun: Instant::now(),
-            folder: tempfile::tempdir().unwrap(),
             most_evictions,
         }
     }
@@ -132,7 +132,7 @@ impl Stage {
             max_evictions: self.most_evictions,
             blocked_after: Duration::from_secs(3600),
         });
-        let journal = Journal::new(self.folder.path());
+        let journal = Journal::new(self.disk.of_an_agent());
         let clock = self.wall.clock();
         let stop = CancellationToken::new();
         let task = Task::new(NODE.to_owned(), clock, journal, ledger, effects, inbox);
