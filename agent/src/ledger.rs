@@ -167,6 +167,7 @@ impl Ledger {
             .entry(uid.clone())
             .or_insert_with(|| Box::new(Entry::new(now)));
         news::interactions(entry.record.as_ref(), &record, Source::Notice, out);
+        news::wishes(entry.record.as_ref(), &record, entry, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
         record

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     duration,
     interaction::{Command, Interaction, Kind},
-    record::{Counted, Known, MAX_KNOWN, PodId, Record},
+    record::{Counted, Known, MAX_BOUNDS, MAX_KNOWN, PodId, Record},
     terms::{Action, Terms},
     text::cut,
 };
@@ -38,7 +38,7 @@ pub const INTERACTIONS: &str = "curfew.dev/interactions";
 pub const LAST_INTERACTION: &str = "curfew.dev/last-interaction";
 /// The time to live after the interaction (Go duration); absent when no timer runs.
 pub const TTL: &str = "curfew.dev/ttl";
-/// The longest extension (Go duration); absent when no timer runs.
+/// The longest extension that all that was done to the pod allows (Go duration); absent when no timer runs.
 pub const MAX_EXTENSION: &str = "curfew.dev/max-extension";
 /// When the pod will be evicted, extension and hold included; absent when no timer runs.
 pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
@@ -102,7 +102,7 @@ pub struct Hold {
 /// What a pod's metadata tells of its interactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// The interaction that set the deadline, and the latest one when that is another.
+    /// The interaction that set the deadline, others that decide how far it can be moved, and the latest.
     pub known: Vec<Known>,
     /// Those before the latest that the agent may not know: they were recorded here while it was away.
     pub alone: Vec<Known>,
@@ -132,11 +132,14 @@ pub struct InvalidMark {
 #[serde(rename_all = "camelCase")]
 struct Last {
     uid: String,
-    /// The longest hold by the terms of the decisive interaction, which has no annotation of its own.
+    /// The longest hold, which has no annotation of its own.
     #[serde(with = "duration", default)]
     max_hold: Duration,
     #[serde(flatten)]
     known: Known,
+    /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bounds: Vec<Known>,
     /// What [`Marks::alone`] has; a pod whose agent is there has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alone: Vec<Known>,
@@ -148,8 +151,9 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
     let Known { interaction, terms } = record.decisive();
     let last = Last {
         uid: record.pod.uid.clone(),
-        max_hold: terms.max_hold,
+        max_hold: record.longest_hold(),
         known: record.last().clone(),
+        bounds: untold_bounds(record),
         alone: latest(alone.iter().filter(|known| *known != record.last())),
     };
     let mut marks = BTreeMap::from([
@@ -170,10 +174,29 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
     }
     if let Some(eviction_time) = record.eviction_time() {
         marks.insert(TTL, duration::format(terms.ttl));
-        marks.insert(MAX_EXTENSION, duration::format(terms.max_extension));
+        marks.insert(MAX_EXTENSION, duration::format(record.longest_extension()));
         marks.insert(EVICTION_TIME, eviction_time.to_string());
     }
     marks
+}
+
+/// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
+/// pods were touched on the same terms each time, and have none.
+fn untold_bounds(record: &Record) -> Vec<Known> {
+    let bounds = record.bounds();
+    if let [decisive] = bounds[..] {
+        let Terms {
+            max_extension,
+            max_hold,
+            ..
+        } = decisive.terms;
+        if (max_extension, max_hold) == (record.longest_extension(), record.longest_hold()) {
+            return Vec::new();
+        }
+    }
+    let last = record.last();
+    let untold = bounds.into_iter().filter(|known| *known != last);
+    untold.cloned().collect()
 }
 
 /// The latest [`MAX_ALONE`].
@@ -272,8 +295,15 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         until: last.known.interaction.time,
         interactions,
     };
+    let mut known = last.bounds;
+    known.truncate(MAX_BOUNDS);
+    known.push(last.known);
+    // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together.
+    let full = known.iter().position(|full| full.is_told_by(&decisive));
+    let decisive = full.map_or(decisive, |full| known[full].clone());
+    known.insert(0, decisive);
     Ok(Marks {
-        known: vec![decisive, last.known],
+        known,
         alone: latest(last.alone.iter()),
         counted: Some(counted),
         extension: extension(annotations),

@@ -5,6 +5,8 @@
 //! them has to know what the others already said. Everything that people see (deadline, first, last
 //! and number of interactions) is derived from the facts.
 
+mod deadline;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,10 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{
     interaction::Interaction,
     metadata::{Extension, Hold, Marks},
-    terms::{Action, Exemption, Terms},
+    terms::{Exemption, Terms},
 };
 
-/// How many interactions a record keeps: the one that set the deadline and the latest others.
+pub use deadline::MAX_BOUNDS;
+
+/// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
 
 /// Within this time the same deed of the same person is one interaction: kubectl tries again over
@@ -50,16 +54,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// When the pod's time ends by this interaction alone, without an extension.
-    fn expiry(&self) -> Option<Timestamp> {
-        match self.terms.action {
-            Action::Evict => Some(later(self.interaction.time, self.terms.ttl)),
-            Action::Record => None,
-        }
-    }
-
     /// Whether `other`, without its request, may be the same interaction.
-    fn is_told_by(&self, other: &Known) -> bool {
+    pub(crate) fn is_told_by(&self, other: &Known) -> bool {
         self.interaction.time == other.interaction.time
             && self.interaction.same_deed(&other.interaction)
             && self.expiry() == other.expiry()
@@ -216,20 +212,6 @@ impl Record {
         self.drop_idle_count();
     }
 
-    /// The interaction that sets the deadline: of those that start a timer the one that ends first;
-    /// where none does, the first of all.
-    pub fn decisive(&self) -> &Known {
-        let timed = self
-            .known
-            .iter()
-            .filter_map(|known| Some((known.expiry()?, known)))
-            .min();
-        match timed {
-            Some((_, known)) => known,
-            None => &self.known[0],
-        }
-    }
-
     /// The latest interaction.
     pub fn last(&self) -> &Known {
         &self.known[self.known.len() - 1]
@@ -300,37 +282,6 @@ impl Record {
         later.count() as u32
     }
 
-    /// By how much the deadline is extended: not at all beyond what the terms allow.
-    pub fn extension(&self) -> Duration {
-        match &self.extension {
-            Some(extension) if extension.by <= self.decisive().terms.max_extension => extension.by,
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Whether the extension that stands on the pod is as long as the terms allow.
-    pub fn is_extended_to_the_last(&self) -> bool {
-        let longest = self.decisive().terms.max_extension;
-        let extension = self.extension.as_ref();
-        extension.is_some_and(|extension| extension.by == longest)
-    }
-
-    /// When the pod's time ends: the time of the decisive interaction, its time to live and the
-    /// extension. None when nothing started a timer.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        Some(later(self.decisive().expiry()?, self.extension()))
-    }
-
-    /// When the pod is to be evicted: at its deadline, or when its hold ends. A hold ends at a time
-    /// that is fixed by the deadline, not by when somebody set it: setting it again gains nothing.
-    pub fn eviction_time(&self) -> Option<Timestamp> {
-        let deadline = self.deadline()?;
-        Some(match self.hold {
-            Some(_) => later(deadline, self.decisive().terms.max_hold),
-            None => deadline,
-        })
-    }
-
     /// Why nothing that was done to the pod starts a timer, where the latest that would have says so.
     pub fn exemption(&self) -> Option<Exemption> {
         match self.deadline() {
@@ -371,8 +322,10 @@ impl Record {
         let alone = kept.into_iter().zip(twins).filter(|(_, twin)| !twin);
         self.known.extend(alone.map(|(known, _)| known));
         while self.known.len() > MAX_KNOWN {
-            let decisive = self.decisive().clone();
-            let oldest = usize::from(self.known[0] == decisive);
+            // What decides stays, and so does the latest: there are far fewer of them than are kept.
+            let bounds = self.bounds();
+            let goes = |known: &Known| !bounds.contains(&known);
+            let oldest = self.known.iter().position(goes).unwrap_or_default();
             let kept = self.deeds().count() as u32;
             let counted = self.counted.map(|counted| self.count(counted));
             let told = self.told.map(|told| self.count(told));

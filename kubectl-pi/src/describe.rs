@@ -1,6 +1,10 @@
 //! `kubectl pi describe`: all that can be known of a pod, for people.
 
-use curfew_core::{Interaction, Record, duration::relative, metadata};
+use curfew_core::{
+    Interaction, Record,
+    duration::{self, relative},
+    metadata,
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -107,7 +111,9 @@ fn terms(page: &mut Page, meta: &ObjectMeta) {
     page.maybe("Time To Live", annotation(meta, metadata::TTL));
     if let Some(extension) = annotation(meta, metadata::EXTENSION) {
         let requester = by(metadata::EXTENSION_REQUESTER);
-        page.line("Extension", &format!("{extension}, by {requester}"));
+        let counts =
+            counts(meta).map_or_else(String::new, |most| format!(" (only {most} of it counts)"));
+        page.line("Extension", &format!("{extension}, by {requester}{counts}"));
     }
     page.maybe(
         "Longest Extension",
@@ -117,6 +123,14 @@ fn terms(page: &mut Page, meta: &ObjectMeta) {
         let requester = by(metadata::HOLD_REQUESTER);
         page.line("Hold", &format!("{hold}, by {requester}"));
     }
+}
+
+/// How much of the extension counts, where that is not all of it: another interaction may allow less than
+/// was allowed when it was set.
+fn counts(meta: &ObjectMeta) -> Option<&str> {
+    let most = annotation(meta, metadata::MAX_EXTENSION)?;
+    let by = metadata::extension(meta.annotations.as_ref()?)?.by;
+    (by > duration::parse(most).ok()?).then_some(most)
 }
 
 fn interactions(page: &mut Page, record: &Record, now: Timestamp) {
@@ -243,6 +257,16 @@ mod tests {
             told(&record.last().interaction, now),
             "alice, exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
         );
+    }
+
+    #[test]
+    fn an_extension_that_is_cut_says_so() {
+        let mut pod = marked("web-1", Kind::Exec, None);
+        for (extension, counted) in [("30m", None), ("1h", None), ("8h", Some("1h0m0s"))] {
+            let annotations = pod.annotations.get_or_insert_default();
+            annotations.insert(metadata::EXTENSION.into(), extension.into());
+            assert_eq!(counts(&pod), counted, "{extension}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The words: which Event tells what, as `kubectl describe pod` and `kubectl events` show it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use curfew_core::{Action, Kind, Known, PodId, duration, text::cut};
 use jiff::Timestamp;
@@ -228,8 +228,16 @@ fn interaction(known: &Known, eviction_time: Option<Timestamp>) -> String {
 fn follows(consequence: Consequence) -> String {
     match consequence {
         Consequence::EvictionAt(at) => format!("it will be evicted at {at}"),
-        Consequence::TooLong(longest) => format!(
-            "that is without effect: {} is the longest that is allowed",
+        Consequence::TooLong {
+            longest: Duration::ZERO,
+            at,
+        } => format!(
+            "that is without effect, because not every interaction with the pod allows an extension; it will \
+             be evicted at {at}"
+        ),
+        Consequence::TooLong { longest, at } => format!(
+            "only {} of that counts, the most that all interactions with the pod allow; it will be evicted \
+             at {at}",
             duration::format(longest)
         ),
         Consequence::TooLate => {
@@ -413,9 +421,18 @@ mod tests {
             "bob extended the pod's time by 30m; it will be evicted at 2027-01-15T08:40:00Z"
         );
         assert!(extended(Consequence::TooLate).contains("already on its way out"));
-        assert!(
-            extended(Consequence::TooLong(Duration::from_secs(60))).contains("1m0s is the longest")
+        let cut = |seconds| {
+            extended(Consequence::TooLong {
+                longest: Duration::from_secs(seconds),
+                at: at(660),
+            })
+        };
+        assert_eq!(
+            cut(60),
+            "bob extended the pod's time by 30m; only 1m0s of that counts, the most that all \
+             interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
         );
+        assert!(cut(0).contains("without effect"));
         let held = event(&Announcement::Held {
             pod: pod.clone(),
             id: "request-0".into(),

@@ -121,8 +121,13 @@ pub enum Announcement {
 pub enum Consequence {
     /// The pod is evicted then.
     EvictionAt(Timestamp),
-    /// Nothing: it is longer than this, the longest that is allowed.
-    TooLong(Duration),
+    /// It is longer than all that was done to the pod allows, and only so much of it counts.
+    TooLong {
+        /// The longest that is allowed.
+        longest: Duration,
+        /// When the pod is evicted.
+        at: Timestamp,
+    },
     /// Nothing: the pod is on its way out.
     TooLate,
     /// Nothing: no timer runs.

@@ -1,6 +1,6 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, Known, Record, record::later};
+use curfew_core::{Exemption, Known, Record, metadata::Extension, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -179,10 +179,13 @@ impl Entry {
 
     /// What follows from the extension that stands on the pod.
     pub(super) fn extended(&self, record: &Record) -> Consequence {
-        let longest = record.decisive().terms.max_extension;
-        match &record.extension {
-            Some(extension) if extension.by > longest => Consequence::TooLong(longest),
-            _ => self.consequence(record),
+        let longest = record.longest_extension();
+        let too_long = |extension: &Extension| extension.by > longest;
+        match self.consequence(record) {
+            Consequence::EvictionAt(at) if record.extension.as_ref().is_some_and(too_long) => {
+                Consequence::TooLong { longest, at }
+            }
+            other => other,
         }
     }
 

@@ -46,8 +46,9 @@ pub(super) fn interactions(
     }
 }
 
-/// Tells of an extension or a hold that came, changed or went. A record that was rebuilt from the pod
-/// has nothing to compare them with: they were told before.
+/// Tells of an extension or a hold that came, changed or went, and of an extension that counts for less since
+/// a stricter interaction. A record that was rebuilt from the pod has nothing to compare them with: they were
+/// told before.
 pub(super) fn wishes(
     before: Option<&Record>,
     record: &Record,
@@ -58,7 +59,8 @@ pub(super) fn wishes(
         return;
     };
     let (pod, id) = (&record.pod, &record.decisive().interaction.request);
-    if before.extension != record.extension {
+    let cut = record.extension.is_some() && record.extension() < before.extension();
+    if before.extension != record.extension || cut {
         out.push(Effect::Announce(Announcement::Extended {
             pod: pod.clone(),
             id: id.clone(),

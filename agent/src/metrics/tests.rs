@@ -212,7 +212,13 @@ fn what_people_set_is_counted_where_it_holds() {
         told(Consequence::EvictionAt(at(600)), false),
         told(Consequence::EvictionAt(at(600)), true),
         told(Consequence::EvictionAt(at(900)), true),
-        told(Consequence::TooLong(Duration::from_secs(30)), false),
+        told(
+            Consequence::TooLong {
+                longest: Duration::from_secs(30),
+                at: at(630),
+            },
+            false,
+        ),
         told(Consequence::TooLate, true),
         holds(Some(hold)),
         holds(None),

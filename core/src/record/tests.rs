@@ -2,9 +2,12 @@ use super::*;
 use crate::{
     interaction::{Command, Kind},
     metadata,
+    terms::Action,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+mod deadline;
 
 fn pod() -> PodId {
     PodId {
@@ -117,7 +120,8 @@ fn an_extension_counts_within_its_maximum_only() {
     record.extension = extended(1800);
     assert_eq!(record.deadline(), Some(at(2400)));
     record.extension = extended(3601);
-    assert_eq!(record.deadline(), Some(at(600)));
+    assert_eq!(record.deadline(), Some(at(4200)));
+    assert_eq!(record.extension(), Duration::from_secs(3600));
 }
 
 #[test]
@@ -262,11 +266,16 @@ prop_compose! {
         user in 0usize..3,
         evict: bool,
         ttl in 0u64..40,
+        longest in (0u64..60, 0u64..60),
         request in 0usize..12,
     ) -> Known {
         let action = if evict { Action::Evict } else { Action::Record };
         // One request is one deed of one user: the API server does not reuse its UIDs.
-        known(second, ["a", "b", "c"][(user + request) % 3], action, ttl, &format!("r{request}-{user}-{evict}-{ttl}"))
+        let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}");
+        let mut known = known(second, ["a", "b", "c"][(user + request.len()) % 3], action, ttl, &request);
+        known.terms.max_extension = Duration::from_secs(longest.0);
+        known.terms.max_hold = Duration::from_secs(longest.1);
+        known
     }
 }
 

@@ -37,7 +37,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
 }
 
 #[test]
-fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
+fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     let mut bench = Bench::new();
     bench.touched("u");
     let too_long = wish(3, &[(EXTENSION, "2h")]);
@@ -46,13 +46,13 @@ fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
         matches!(
             &told[..],
             [Announcement::Extended {
-                consequence: Consequence::TooLong(_),
+                consequence: Consequence::TooLong { at: then, .. },
                 ..
-            }]
+            }] if *then == at(4200)
         ),
         "{told:?}"
     );
-    assert_eq!(bench.tick_at(600), [evict("u")]);
+    assert_eq!(bench.tick_at(4200), [evict("u")]);
     bench.answer("u", Outcome::Accepted);
     let late = wish(4, &[(EXTENSION, "30m")]);
     let told = bench.told(|ledger, now, out| ledger.seen(late, now, out));
@@ -66,6 +66,33 @@ fn an_extension_has_no_effect_when_it_is_too_long_or_too_late() {
         ),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
+    bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+    let mut strict = shell(10);
+    strict.terms.max_extension = Duration::ZERO;
+    let told = bench.told(|ledger, now, out| {
+        ledger.learned(pod_id("u"), strict, now, out);
+    });
+    assert!(
+        matches!(
+            &told[..],
+            [
+                Announcement::Interaction { eviction_time: Some(end), .. },
+                Announcement::Extended {
+                    consequence: Consequence::TooLong { longest, at: then },
+                    ..
+                }
+            ] if (*end, *then, longest.as_secs()) == (at(610), at(610), 10)
+        ),
+        "{told:?}"
+    );
+    assert_eq!(bench.tick_at(610), [evict("u")]);
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! When the pod goes.
+//!
+//! Each interaction that starts a timer has a deadline of its own: its time, its time to live, and as much of
+//! the extension and of the hold on the pod as its own terms allow. The earliest of them counts, so that
+//! another interaction never moves it later, whatever its terms.
+//!
+//! For an extension of any length this earliest deadline is a straight line that ends in a plateau: without an
+//! extension one interaction ends first (the decisive one), and with the longest that there could be one does,
+//! perhaps another. An extension within the difference moves the deadline by exactly its length, and one
+//! beyond it by no more than the difference. The same holds for a pod that is held, so that four interactions
+//! at the most decide whatever people wish.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Known, Record, later};
+use crate::terms::Action;
+
+/// The most interactions that decide when the pod goes.
+pub const MAX_BOUNDS: usize = 4;
+
+/// What people may wish: no extension or the longest that there could be, without a hold and with one.
+const EXTREMES: [(Duration, bool); MAX_BOUNDS] = [
+    (Duration::ZERO, false),
+    (Duration::MAX, false),
+    (Duration::ZERO, true),
+    (Duration::MAX, true),
+];
+
+impl Known {
+    /// When the pod's time ends by this interaction alone, without an extension.
+    pub(super) fn expiry(&self) -> Option<Timestamp> {
+        self.end(Duration::ZERO, false)
+    }
+
+    /// When the pod goes by this interaction alone, with as much of the extension and of the hold as its terms
+    /// allow. None when it starts no timer.
+    fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
+        let terms = &self.terms;
+        let hold = if held { terms.max_hold } else { Duration::ZERO };
+        let extension = extension.min(terms.max_extension);
+        match terms.action {
+            Action::Evict => {
+                let after = terms.ttl.saturating_add(extension).saturating_add(hold);
+                Some(later(self.interaction.time, after))
+            }
+            Action::Record => None,
+        }
+    }
+}
+
+impl Record {
+    /// The interaction that sets the deadline: of those that start a timer the one that ends first without
+    /// an extension; where none does, the first of all.
+    pub fn decisive(&self) -> &Known {
+        self.first_to_end(Duration::ZERO, false)
+            .map_or(&self.known[0], |(_, known)| known)
+    }
+
+    /// The interactions that decide when the pod goes, whatever extension and hold will stand on it: the
+    /// decisive one first. None where no timer runs.
+    pub fn bounds(&self) -> Vec<&Known> {
+        let mut bounds: Vec<&Known> = Vec::with_capacity(MAX_BOUNDS);
+        for (extension, held) in EXTREMES {
+            let Some((end, known)) = self.first_to_end(extension, held) else {
+                break;
+            };
+            let decided = |known: &&Known| known.end(extension, held) == Some(end);
+            if !bounds.iter().any(decided) {
+                bounds.push(known);
+            }
+        }
+        bounds
+    }
+
+    fn first_to_end(&self, extension: Duration, held: bool) -> Option<(Timestamp, &Known)> {
+        self.known
+            .iter()
+            .filter_map(|known| Some((known.end(extension, held)?, known)))
+            .min()
+    }
+
+    fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
+        self.first_to_end(extension, held).map(|(end, _)| end)
+    }
+
+    /// The extension that stands on the pod, whether that much is allowed or not.
+    fn asked_for(&self) -> Duration {
+        self.extension
+            .as_ref()
+            .map_or(Duration::ZERO, |extension| extension.by)
+    }
+
+    /// When the pod's time ends, with as much of the extension as each interaction allows. None when nothing
+    /// started a timer.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.end(self.asked_for(), false)
+    }
+
+    /// When the pod is to be evicted: at its deadline, or when its hold ends. A hold ends at a time
+    /// that is fixed by the deadline, not by when somebody set it: setting it again gains nothing.
+    pub fn eviction_time(&self) -> Option<Timestamp> {
+        self.end(self.asked_for(), self.hold.is_some())
+    }
+
+    /// By how much the deadline is extended: by no more than every interaction allows.
+    pub fn extension(&self) -> Duration {
+        self.asked_for().min(self.longest_extension())
+    }
+
+    /// By how much the deadline can be extended at the most, in whole seconds: no extension outlives what any
+    /// one of the interactions allows. This much moves the deadline by all of it, and more has no more effect.
+    pub fn longest_extension(&self) -> Duration {
+        between(
+            self.end(Duration::ZERO, false),
+            self.end(Duration::MAX, false),
+        )
+    }
+
+    /// By how much a hold keeps a pod beyond a deadline that is not extended, in whole seconds.
+    pub fn longest_hold(&self) -> Duration {
+        between(
+            self.end(Duration::ZERO, false),
+            self.end(Duration::ZERO, true),
+        )
+    }
+
+    /// Whether the extension that stands on the pod uses up all that is allowed.
+    pub fn is_extended_to_the_last(&self) -> bool {
+        self.extension.is_some() && self.asked_for() == self.longest_extension()
+    }
+}
+
+fn between(one: Option<Timestamp>, other: Option<Timestamp>) -> Duration {
+    let seconds = one
+        .zip(other)
+        .map_or(0, |(one, other)| other.duration_since(one).as_secs());
+    Duration::from_secs(seconds.unsigned_abs())
+}
