@@ -34,6 +34,8 @@ pub(crate) fn shell(second: i64) -> Known {
             user: "alice".into(),
             container: Some("app".into()),
             command: Command::new(["sh", "-c", "id"]),
+            stdin: false,
+            tty: false,
             request: format!("request-{second}"),
         },
         terms: Terms {

@@ -133,6 +133,12 @@ pub struct Interaction {
     /// The command that was run, where there is one.
     #[serde(default, skip_serializing_if = "Command::is_empty")]
     pub command: Command,
+    /// Whether the user's standard input reaches it. Older releases do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// Whether it has a terminal. Older releases do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
     /// The UID of the admission request; the API server's retries repeat it. Empty when the
     /// interaction was read from the pod's metadata and only its other facts are known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -142,6 +148,11 @@ pub struct Interaction {
 impl Interaction {
     /// Whether both are the same deed of the same person: all but the time and the request are alike.
     pub fn same_deed(&self, other: &Interaction) -> bool {
+        self.looks_like(other) && (self.stdin, self.tty) == (other.stdin, other.tty)
+    }
+
+    /// Whether both are alike in all that the annotations of a pod tell of them.
+    pub(crate) fn looks_like(&self, other: &Interaction) -> bool {
         self.kind == other.kind
             && self.user == other.user
             && self.container == other.container

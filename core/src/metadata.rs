@@ -135,6 +135,11 @@ struct Last {
     /// The longest hold, which has no annotation of its own.
     #[serde(with = "duration", default)]
     max_hold: Duration,
+    /// The streams of the decisive interaction, which have no annotations of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stdin: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tty: bool,
     #[serde(flatten)]
     known: Known,
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
@@ -152,6 +157,8 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
     let last = Last {
         uid: record.pod.uid.clone(),
         max_hold: record.longest_hold(),
+        stdin: interaction.stdin,
+        tty: interaction.tty,
         known: record.last().clone(),
         bounds: untold_bounds(record),
         alone: latest(alone.iter().filter(|known| *known != record.last())),
@@ -274,6 +281,8 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
             user: required(INTERACTOR)?.to_owned(),
             container: get(CONTAINER).map(str::to_owned),
             command: Command::from_text(get(COMMAND).unwrap_or_default()),
+            stdin: last.stdin,
+            tty: last.tty,
             request: String::new(),
         },
         terms: match ttl {

@@ -23,7 +23,7 @@ pub use deadline::MAX_BOUNDS;
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
 
-/// Within this time the same deed of the same person is one interaction: kubectl tries again over
+/// Within this time the same deed of the same person on the same terms is one interaction: kubectl tries again over
 /// SPDY when a proxy refuses its WebSocket.
 pub const SAME_DEED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
 
@@ -54,10 +54,17 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether `other`, without its request, may be the same interaction.
-    pub(crate) fn is_told_by(&self, other: &Known) -> bool {
+    /// Whether both are the same deed of the same person, on the same terms: a command that is harmless
+    /// by itself is not the same with a terminal.
+    pub fn same_deed(&self, other: &Known) -> bool {
+        self.interaction.same_deed(&other.interaction) && self.terms == other.terms
+    }
+
+    /// Whether `other`, without its request, may be the same interaction. Annotations tell neither streams
+    /// nor all terms.
+    pub fn is_told_by(&self, other: &Known) -> bool {
         self.interaction.time == other.interaction.time
-            && self.interaction.same_deed(&other.interaction)
+            && self.interaction.looks_like(&other.interaction)
             && self.expiry() == other.expiry()
     }
 }
@@ -235,7 +242,7 @@ impl Record {
         let mut firsts: Vec<&Known> = Vec::with_capacity(self.known.len());
         for known in &self.known {
             let again = firsts.iter().rev().any(|first| {
-                known.interaction.same_deed(&first.interaction)
+                known.same_deed(first)
                     && known
                         .interaction
                         .time

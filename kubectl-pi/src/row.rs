@@ -263,6 +263,8 @@ pub(crate) mod tests {
                 user: "alice".into(),
                 container: Some("main".into()),
                 command: curfew_core::Command::new(["sh"]),
+                stdin: false,
+                tty: false,
                 request: "r-1".into(),
             },
             terms,

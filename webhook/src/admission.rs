@@ -181,6 +181,8 @@ impl Admission {
             user: user.clone(),
             container: None,
             command: Command::default(),
+            stdin: found.stdin,
+            tty: found.tty,
             request: uid.to_owned(),
         };
         let known = known(&found.deeds, &deed, terms, record_command);

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Interaction, Kind, Known, PodId, Record, metadata,
+    Kind, Known, PodId, Record, metadata,
     record::{Counted, SAME_DEED_WITHIN},
 };
 use kube::{
@@ -137,7 +137,7 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
             continue;
         };
         let (repeated, counted, deadline) = (
-            is_repeated(record, &known.interaction),
+            is_repeated(record, known),
             record.interactions(),
             record.deadline(),
         );
@@ -169,17 +169,18 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
 /// container can be added only once, so that the same one is the same deed whenever it is tried: an
 /// update that names the pod's version fails when the record is written in between, and has to pass
 /// the next time.
-fn is_repeated(record: &Record, interaction: &Interaction) -> bool {
-    [record.decisive(), record.last()]
-        .into_iter()
-        .map(|known| &known.interaction)
-        .any(|known| {
-            let apart = interaction.time.duration_since(known.time).abs();
-            let again = apart <= SAME_DEED_WITHIN
-                || known.kind == Kind::Debug
-                || known.request == interaction.request;
-            known.same_deed(interaction) && again
-        })
+fn is_repeated(record: &Record, known: &Known) -> bool {
+    let did = &known.interaction;
+    [record.decisive(), record.last()].into_iter().any(|told| {
+        let before = &told.interaction;
+        let apart = did.time.duration_since(before.time).abs();
+        let again = apart <= SAME_DEED_WITHIN || before.request == did.request;
+        match before.kind {
+            // Whatever a policy says meanwhile.
+            Kind::Debug => before.same_deed(did),
+            _ => told.same_deed(known) && again,
+        }
+    })
 }
 
 fn failed(text: String) -> Failure {
@@ -190,7 +191,7 @@ fn failed(text: String) -> Failure {
 mod tests {
     use super::*;
     use curfew_core::{
-        Command,
+        Command, Interaction,
         terms::{Action, Terms},
     };
     use jiff::Timestamp;
@@ -211,6 +212,8 @@ mod tests {
                 user: user.into(),
                 container: Some("debugger".into()),
                 command: Command::new(["sh"]),
+                stdin: false,
+                tty: false,
                 request: request.into(),
             },
             terms: Terms {
@@ -247,6 +250,28 @@ mod tests {
         assert!(both.news);
         assert_eq!(both.record.interactions(), 2);
         assert_eq!(both.record.deadline(), first.record.deadline());
+    }
+
+    #[test]
+    fn the_same_deed_on_other_terms_is_news() {
+        let exec = |second, request: &str| {
+            let mut known = known(second, request, "alice");
+            known.interaction.kind = Kind::Exec;
+            known
+        };
+        let mut harmless = exec(0, "r1");
+        harmless.terms.action = Action::Record;
+        let first = join(&id(), &BTreeMap::new(), &[harmless]).unwrap();
+        let strict = join(&id(), &marks(&first), &[exec(1, "r2")]).unwrap();
+        assert!(strict.news && strict.record.deadline().is_some());
+        assert_eq!(strict.record.interactions(), 2);
+        let mut typed = exec(1, "r3");
+        typed.interaction.tty = true;
+        let typed = join(&id(), &marks(&strict), &[typed]).unwrap();
+        assert!(typed.news);
+        assert_eq!(typed.record.interactions(), 3);
+        let again = join(&id(), &marks(&typed), &[exec(2, "r4")]).unwrap();
+        assert!(!again.news, "a fallback to SPDY");
     }
 
     #[test]

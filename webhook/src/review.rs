@@ -62,6 +62,10 @@ pub enum Deed {
     Attach {
         /// The container, if it was named.
         container: Option<String>,
+        /// Whether the user's standard input is to reach it.
+        stdin: bool,
+        /// Whether it is to have a terminal.
+        tty: bool,
     },
     /// `kubectl port-forward`.
     Portforward,
@@ -335,9 +339,14 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
                 tty: options.tty,
             }
         }
-        "attach" => Deed::Attach {
-            container: options()?.container,
-        },
+        "attach" => {
+            let options = options()?;
+            Deed::Attach {
+                container: options.container,
+                stdin: options.stdin,
+                tty: options.tty,
+            }
+        }
         "portforward" => Deed::Portforward,
         _ => {
             let old = fields

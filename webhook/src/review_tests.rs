@@ -97,7 +97,7 @@ fn reads_a_command_with_unicode_and_spaces() {
 
 #[test]
 fn reads_attach_and_port_forward() {
-    let Deed::Attach { container } = request(captured!("attach")).deed else {
+    let Deed::Attach { container, .. } = request(captured!("attach")).deed else {
         panic!()
     };
     assert_eq!(container.as_deref(), Some("app"));

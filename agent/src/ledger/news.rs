@@ -36,8 +36,10 @@ pub(super) fn interactions(
     for known in record.deeds() {
         let told = before.is_some_and(|before| {
             before.deeds().any(|old| {
-                old.interaction.time == known.interaction.time
-                    && old.interaction.same_deed(&known.interaction)
+                // A record that was rebuilt from the pod has it without its request.
+                let nameless = old.interaction.request.is_empty();
+                (nameless && known.is_told_by(old))
+                    || (old.interaction.time == known.interaction.time && old.same_deed(known))
             })
         });
         if !told {

@@ -260,6 +260,8 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 user: format!("user-{request}"),
                 container: Some("app".into()),
                 command: curfew_core::Command::new(["sh"]),
+                stdin: false,
+                tty: false,
                 request: request.into(),
             },
             terms: Terms {

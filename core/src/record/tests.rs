@@ -29,6 +29,8 @@ fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Kn
             user: user.into(),
             container: Some("app".into()),
             command: Command::new(["sh"]),
+            stdin: false,
+            tty: false,
             request: request.into(),
         },
         terms: Terms {
@@ -104,6 +106,35 @@ fn a_retried_request_and_a_fallback_are_one_interaction() {
     ]);
     assert_eq!(record.interactions(), 2);
     assert_eq!(record.deadline(), Some(at(600)));
+}
+
+#[test]
+fn the_same_command_on_other_terms_or_other_streams_is_another_interaction() {
+    let mut harmless = known(0, "alice", Action::Record, 600, "a");
+    harmless.terms.exemption = Some(Exemption::Harmless);
+    let strict = shell(1, "alice", "b");
+    let mut typed = shell(1, "alice", "c");
+    (typed.interaction.stdin, typed.interaction.tty) = (true, true);
+    let mut elsewhere = shell(2, "alice", "d");
+    elsewhere.interaction.container = Some("sidecar".into());
+    let record = record(&[harmless, strict, typed, elsewhere]);
+    assert_eq!((record.interactions(), record.deeds().count()), (4, 4));
+    let marks = metadata::read(&pod(), &marks_of(&record)).unwrap();
+    assert_eq!(Record::from_marks(pod(), marks).unwrap().interactions(), 4);
+}
+
+#[test]
+fn the_metadata_tell_the_streams() {
+    let mut typed = shell(0, "alice", "a");
+    (typed.interaction.stdin, typed.interaction.tty) = (true, true);
+    let told = record(&[typed, shell(9, "bob", "b")]);
+    let marks = metadata::read(&pod(), &marks_of(&told)).unwrap();
+    let rebuilt = Record::from_marks(pod(), marks).unwrap();
+    let did = &rebuilt.decisive().interaction;
+    assert_eq!(
+        (did.user.as_str(), did.stdin, did.tty),
+        ("alice", true, true)
+    );
 }
 
 #[test]

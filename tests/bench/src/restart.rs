@@ -119,6 +119,8 @@ pub(crate) fn notices(
                 container: Some("main".to_owned()),
                 command: Command::new(["sh", "-c", "echo debug=on >>/etc/app.conf; kill -HUP 1"]),
                 // As long as those that the API server gives.
+                stdin: false,
+                tty: false,
                 request: format!("bench-{}", pod.uid),
             },
             terms: Terms {

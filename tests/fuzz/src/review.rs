@@ -98,7 +98,7 @@ fn interaction(uid: &str, request: &Request) {
         let command = record_command.of(argv);
         assert!(command.as_str().len() <= Command::MAX);
         let container = match &request.deed {
-            Deed::Exec { container, .. } | Deed::Attach { container } => container.clone(),
+            Deed::Exec { container, .. } | Deed::Attach { container, .. } => container.clone(),
             Deed::Portforward => None,
             Deed::Debug { added, .. } => added.first().map(|added| added.name.clone()),
         };
@@ -124,6 +124,8 @@ fn interaction(uid: &str, request: &Request) {
                     user: request.user.clone(),
                     container,
                     command,
+                    stdin: false,
+                    tty: false,
                     request: uid.to_owned(),
                 },
                 terms: admitted.terms,

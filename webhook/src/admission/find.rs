@@ -62,7 +62,11 @@ impl Admission {
                 stdin,
                 tty,
             } => (Some(container), argv, stdin, tty),
-            Deed::Attach { container } => (Some(container), Vec::new(), false, false),
+            Deed::Attach {
+                container,
+                stdin,
+                tty,
+            } => (Some(container), Vec::new(), stdin, tty),
             Deed::Portforward => (None, Vec::new(), false, false),
         };
         if !placement::can_exist(&request.namespace, &request.name) {
