@@ -55,7 +55,10 @@ const NOTICE_LIMITS: http::Limits = http::Limits {
     // The webhook has given up long before.
     request: Duration::from_secs(5),
     concurrent: 256,
+    // What a handshake takes of the memory, an agent has less of than a webhook.
     crowd: Bounds {
+        connections: 512,
+        requests: 512,
         bodies: 8 * 1024 * 1024,
         ..Bounds::MANY
     },

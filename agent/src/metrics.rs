@@ -133,7 +133,7 @@ impl Metrics {
             )?,
             refused: all.counters(
                 "curfew_agent_connections_refused_total",
-                "Connections closed at once, because too many were open, by port.",
+                "Connections closed to make room for others, because too many were open, by port.",
                 &[("port", &["notices", "metrics", "debug"])],
             )?,
             events_dropped: all.counter(

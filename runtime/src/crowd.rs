@@ -1,59 +1,82 @@
 //! Who may be connected to a server, and how much of its memory their requests may fill.
 //!
-//! Clients are told apart by address. What is bound for all of them together is bound for each of them
-//! alone, too, and lower, so that one client that misbehaves leaves room for the others.
+//! Clients are told apart by address. A new connection always gets a place: when there is none left, the
+//! idlest connection of the address that has most is closed for it. So a few addresses that open many
+//! connections take places only from each other, and a kubelet, an API server or a Prometheus that
+//! shares an address with them still gets its place for as long as it takes to ask and to read the answer.
+
+mod book;
 
 use std::{
-    collections::HashMap,
     fmt,
-    future::{Ready, ready},
     io::{Error, ErrorKind, IoSlice, Result},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum_server::accept::Accept;
+use futures::{future::BoxFuture, task::AtomicWaker};
 use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, oneshot},
 };
+use tower_http::add_extension::AddExtension;
+
+use book::{Book, Id, Turn};
 
 /// The bounds of a crowd.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How many connections may be open; one more is closed at once.
+    /// How many connections may be open. An eighth of the places is for addresses that have none.
     pub connections: usize,
-    /// How many of them may come from one address.
-    pub connections_of_one: usize,
+    /// How many requests may be in hand; one address may have half of them. A further one is answered
+    /// with 503, unless another address has more of them than the one it comes from.
+    pub requests: usize,
     /// How many bytes the bodies of all requests in hand may hold; further requests wait. One address
     /// may take an eighth of it.
     pub bodies: usize,
     /// How long a client may take for its TLS handshake, and then again for the head of its first
-    /// request. Later it may idle for longer.
+    /// request.
     pub greeting: Duration,
+    /// How long a client that has sent a request may idle, and take for the head of the next.
+    pub idle: Duration,
 }
 
 impl Bounds {
-    /// For a port with few clients, each of which may have many requests open, one to a connection.
+    /// For a port with few clients, each of which may have many requests open, one to a connection, and
+    /// keeps its connections.
     pub const MANY: Self = Self {
         connections: 1024,
-        connections_of_one: 256,
+        requests: 1024,
         bodies: 24 * 1024 * 1024,
         greeting: Duration::from_secs(5),
+        idle: Duration::from_secs(120),
     };
 
-    /// For a port that is read from time to time.
+    /// For a port that is read from time to time, so that nobody needs to keep a connection to it.
     pub const FEW: Self = Self {
         connections: 128,
-        connections_of_one: 32,
+        requests: 128,
         bodies: 256 * 1024,
-        ..Self::MANY
+        greeting: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
     };
+
+    fn places_for_newcomers(&self) -> usize {
+        self.connections / 8
+    }
+
+    fn requests_of_one(&self) -> usize {
+        self.requests / 2
+    }
 
     fn bodies_of_one(&self) -> usize {
         self.bodies / 8
@@ -69,20 +92,10 @@ pub struct Crowd(Arc<Inner>);
 
 struct Inner {
     bounds: Bounds,
-    clients: Mutex<Clients>,
-    bodies: Arc<Semaphore>,
-    refused: IntCounter,
-}
-
-#[derive(Default)]
-struct Clients {
-    connections: usize,
-    by_address: HashMap<IpAddr, Client>,
-}
-
-struct Client {
-    connections: usize,
-    bodies: Arc<Semaphore>,
+    book: Mutex<Book<Leave>>,
+    /// Told whenever there is more room for bodies than before.
+    roomier: Notify,
+    closed: IntCounter,
 }
 
 impl fmt::Debug for Crowd {
@@ -94,113 +107,191 @@ impl fmt::Debug for Crowd {
 }
 
 impl Crowd {
-    /// Nobody yet. Each connection that is refused is counted.
-    pub fn new(bounds: Bounds, refused: IntCounter) -> Self {
+    /// Nobody yet. Each connection that is closed to make room is counted.
+    pub fn new(bounds: Bounds, closed: IntCounter) -> Self {
         Self(Arc::new(Inner {
             bounds,
-            clients: Mutex::default(),
-            bodies: Arc::new(Semaphore::new(bounds.bodies)),
-            refused,
+            book: Mutex::new(Book::new(bounds)),
+            roomier: Notify::new(),
+            closed,
         }))
     }
 
-    fn clients(&self) -> std::sync::MutexGuard<'_, Clients> {
+    fn book(&self) -> MutexGuard<'_, Book<Leave>> {
         // Nothing panics while it holds this lock, and numbers stay numbers.
-        let clients = self.0.clients.lock();
-        clients.unwrap_or_else(PoisonError::into_inner)
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more connection from there, if there is one.
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
-        let bounds = &self.0.bounds;
-        let mut clients = self.clients();
-        let from_there = clients.by_address.get(&address);
-        let from_there = from_there.map_or(0, |client| client.connections);
-        if clients.connections >= bounds.connections || from_there >= bounds.connections_of_one {
-            self.0.refused.inc();
-            return None;
+    /// A place for a new connection, and what tells that the one that was closed for it is gone.
+    fn enter(&self, stream: TcpStream) -> Result<(Placed, Option<oneshot::Receiver<()>>)> {
+        let address = stream.peer_addr()?.ip().to_canonical();
+        let exit = Arc::new(Exit::default());
+        let (alive, gone) = oneshot::channel();
+        let leave = Leave {
+            exit: exit.clone(),
+            gone,
+        };
+        let (id, closed) = self.book().enter(address, leave);
+        let placed = Placed {
+            stream,
+            exit,
+            place: Place(Visit {
+                crowd: self.clone(),
+                address,
+                id,
+            }),
+            _alive: alive,
+        };
+        Ok((placed, closed.map(|closed| self.close(closed))))
+    }
+
+    fn close(&self, connection: Leave) -> oneshot::Receiver<()> {
+        self.0.closed.inc();
+        connection.exit.open();
+        connection.gone
+    }
+}
+
+/// How to close a connection, and to know when it is.
+struct Leave {
+    exit: Arc<Exit>,
+    gone: oneshot::Receiver<()>,
+}
+
+/// Ends a connection whatever its task waits for.
+#[derive(Debug, Default)]
+struct Exit {
+    is_open: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Exit {
+    fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Fails once it is open; until then the task is woken when it opens.
+    fn pass(&self, cx: &mut Context<'_>) -> Result<()> {
+        self.task.register(cx.waker());
+        if self.is_open.load(Ordering::Acquire) {
+            let why = "closed to make room for others";
+            return Err(Error::new(ErrorKind::ConnectionAborted, why));
         }
-        clients.connections += 1;
-        let client = clients.by_address.entry(address).or_insert_with(|| Client {
-            connections: 0,
-            bodies: Arc::new(Semaphore::new(bounds.bodies_of_one())),
-        });
-        client.connections += 1;
-        Some(Place {
-            crowd: self.clone(),
-            address,
-        })
+        Ok(())
     }
+}
 
-    /// Room for a body of so many bytes at most from there, as soon as there is some.
-    pub(crate) async fn room(&self, address: Option<SocketAddr>, bytes: usize) -> Room {
-        let bytes = bytes.max(LEAST_BODY);
-        let own = address.and_then(|address| {
-            let clients = self.clients();
-            let client = clients.by_address.get(&address.ip().to_canonical())?;
-            Some(client.bodies.clone())
-        });
-        // Its own first: whoever has used that up stands in nobody else's way.
+/// Whose connection it is. Each request has it in its extensions.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    crowd: Crowd,
+    address: IpAddr,
+    id: Id,
+}
+
+impl Visit {
+    /// A request in hand, if there may be one more.
+    pub(crate) fn begin(&self) -> Option<InHand<'_>> {
+        let (begun, closed) = self.crowd.book().begin(self.address, self.id);
+        if let Some(closed) = closed {
+            self.crowd.close(closed);
+        }
+        begun.then_some(InHand(self))
+    }
+}
+
+/// A request in hand; it has ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct InHand<'a>(&'a Visit);
+
+impl InHand<'_> {
+    /// Room for its body of so many bytes at most, as soon as there is some.
+    pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
+        let Visit { crowd, address, id } = self.0;
+        let most = crowd.0.bounds.bodies_of_one();
+        let bytes = bytes.max(LEAST_BODY).min(most);
+        loop {
+            let mut roomier = std::pin::pin!(crowd.0.roomier.notified());
+            // From here on nothing is missed.
+            roomier.as_mut().enable();
+            let turn = crowd.book().room(*address, *id, bytes);
+            match turn {
+                Turn::Granted => break,
+                Turn::Wait => roomier.await,
+                Turn::Close(connection) => {
+                    crowd.close(connection);
+                    roomier.await;
+                }
+            }
+        }
         Room {
-            _own: match own {
-                Some(own) => acquire(own, bytes.min(self.0.bounds.bodies_of_one())).await,
-                None => None,
-            },
-            _shared: acquire(self.0.bodies.clone(), bytes.min(self.0.bounds.bodies)).await,
+            visit: self.0,
+            bytes,
+            is_reading: true,
         }
     }
 }
 
-async fn acquire(semaphore: Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    // Nobody closes it.
-    semaphore.acquire_many_owned(bytes).await.ok()
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.crowd.book().end(self.0.address, self.0.id);
+    }
 }
 
 /// The room of a body; it is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Room {
-    _own: Option<OwnedSemaphorePermit>,
-    _shared: Option<OwnedSemaphorePermit>,
+pub(crate) struct Room<'a> {
+    visit: &'a Visit,
+    bytes: usize,
+    is_reading: bool,
 }
 
-/// The place of a connection in the crowd; it is free again when this is dropped.
-#[derive(Debug)]
-struct Place {
-    crowd: Crowd,
-    address: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut clients = self.crowd.clients();
-        clients.connections -= 1;
-        if let Some(client) = clients.by_address.get_mut(&self.address) {
-            client.connections -= 1;
-            if client.connections == 0 {
-                clients.by_address.remove(&self.address);
-            }
+impl Room<'_> {
+    /// The body is complete.
+    pub(crate) fn read(&mut self) {
+        if std::mem::take(&mut self.is_reading) {
+            let Visit { crowd, address, id } = self.visit;
+            crowd.book().read(*address, *id, self.bytes);
         }
     }
 }
 
-impl<S> Accept<TcpStream, S> for Crowd {
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.read();
+        let Visit { crowd, address, .. } = self.visit;
+        crowd.book().release(*address, self.bytes);
+        crowd.0.roomier.notify_waiters();
+    }
+}
+
+/// The place of a connection in the crowd; it is free again when this is dropped.
+#[derive(Debug)]
+struct Place(Visit);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.crowd.book().leave(self.0.address, self.0.id);
+    }
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Crowd {
     type Stream = Placed;
-    type Service = S;
-    type Future = Ready<Result<(Placed, S)>>;
+    type Service = AddExtension<S, Visit>;
+    type Future = BoxFuture<'static, Result<(Placed, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let accepted = stream
-            .peer_addr()
-            .and_then(|peer| match self.enter(peer.ip()) {
-                Some(place) => Ok(Placed {
-                    stream,
-                    _place: place,
-                }),
-                None => Err(Error::new(ErrorKind::QuotaExceeded, "too many connections")),
-            });
-        ready(accepted.map(|stream| (stream, service)))
+        let entered = self.enter(stream);
+        Box::pin(async move {
+            let (placed, closed) = entered?;
+            if let Some(gone) = closed {
+                // So that no more of them have buffers than there are places. Its end is an error here.
+                drop(gone.await);
+            }
+            let visit = placed.place.0.clone();
+            Ok((placed, AddExtension::new(service, visit)))
+        })
     }
 }
 
@@ -208,7 +299,10 @@ impl<S> Accept<TcpStream, S> for Crowd {
 #[derive(Debug)]
 pub struct Placed {
     stream: TcpStream,
-    _place: Place,
+    exit: Arc<Exit>,
+    place: Place,
+    /// The last to be dropped: whoever waits for it finds the place free.
+    _alive: oneshot::Sender<()>,
 }
 
 impl AsyncRead for Placed {
@@ -217,6 +311,7 @@ impl AsyncRead for Placed {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
+        self.exit.pass(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -227,6 +322,7 @@ impl AsyncWrite for Placed {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
+        self.exit.pass(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -243,6 +339,7 @@ impl AsyncWrite for Placed {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.exit.pass(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{StatusCode, header::CONTENT_LENGTH},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -20,7 +20,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    crowd::{Bounds, Crowd},
+    crowd::{Bounds, Crowd, Visit},
     tls::{Acceptor, Refusals},
 };
 
@@ -54,16 +54,15 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How much of a body that is too large is read and thrown away.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
-/// How long a client that has sent a request may idle, and take for the head of the next: API servers,
-/// webhooks and Prometheus keep their connections.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How much of what a client of HTTP/2 sends is buffered before anybody reads it. The protocol lets no
+/// server promise less for a whole connection.
+const WINDOW: u32 = 64 * 1024 - 1;
 
 /// The router within these bounds.
-pub fn bounded(router: Router, limits: Limits, crowd: Crowd) -> Router {
-    let reading = (limits.body, crowd);
+pub fn bounded(router: Router, limits: Limits) -> Router {
     router
         .layer(GlobalConcurrencyLimitLayer::new(limits.concurrent))
-        .layer(middleware::from_fn_with_state(reading, read_body))
+        .layer(middleware::from_fn_with_state(limits.body, read_body))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             limits.request,
@@ -71,20 +70,38 @@ pub fn bounded(router: Router, limits: Limits, crowd: Crowd) -> Router {
 }
 
 /// Reads the body before others are asked, so that a client that sends slowly holds up nobody.
+async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> Response {
+    // Nobody is connected where a router is asked without a server.
+    let visit = request.extensions().get::<Visit>().cloned();
+    let Some(visit) = &visit else {
+        return match collect(limit, request).await {
+            Ok(request) => next.run(request).await,
+            Err(refusal) => refusal,
+        };
+    };
+    let Some(in_hand) = visit.begin() else {
+        let why = "there are too many requests\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    // Until the answer: what is parsed from a body holds no less memory.
+    let mut room = in_hand.room(length.unwrap_or(limit).min(limit)).await;
+    match collect(limit, request).await {
+        Ok(request) => {
+            room.read();
+            next.run(request).await
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// The request with its whole body, or what is answered to one that has none that can be taken.
 ///
 /// A body that is too large is read on for a while and thrown away: a client that is still sending when
 /// the connection closes would see that it broke, and not the answer.
-async fn read_body(
-    State((limit, crowd)): State<(usize, Crowd)>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn collect(limit: usize, request: Request) -> Result<Request, Response> {
     let (head, mut body) = request.into_parts();
-    let client = head.extensions.get().map(|ConnectInfo(client)| *client);
-    let length = head.headers.get(CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    // Until the answer: what is parsed from a body holds no less memory.
-    let _room = crowd.room(client, length.unwrap_or(limit).min(limit)).await;
     let mut read = BytesMut::new();
     let mut length = 0;
     while length <= limit.saturating_add(MAX_DISCARDED) {
@@ -101,20 +118,19 @@ async fn read_body(
             }
             Some(Err(error)) => {
                 let why = format!("the body broke off: {error}\n");
-                return (StatusCode::BAD_REQUEST, why).into_response();
+                return Err((StatusCode::BAD_REQUEST, why).into_response());
             }
         }
     }
     if length > limit {
         let why = format!("the body is larger than {limit} bytes\n");
-        return (StatusCode::PAYLOAD_TOO_LARGE, why).into_response();
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, why).into_response());
     }
-    next.run(Request::from_parts(head, read.freeze().into()))
-        .await
+    Ok(Request::from_parts(head, read.freeze().into()))
 }
 
-/// Serves the router until `stop`, then finishes the requests in hand. Connections that there is no
-/// place for are closed at once, and counted.
+/// Serves the router until `stop`, then finishes the requests in hand. Connections that are closed to make
+/// room for others are counted.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -123,10 +139,10 @@ pub async fn serve(
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
-    refused: IntCounter,
+    closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_with(Handle::new(), address, tls, router, limits, refused, stop).await
+    serve_with(Handle::new(), address, tls, router, limits, closed, stop).await
 }
 
 async fn serve_with(
@@ -135,7 +151,7 @@ async fn serve_with(
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
-    refused: IntCounter,
+    closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let drain = {
@@ -146,10 +162,9 @@ async fn serve_with(
             std::future::pending::<std::io::Result<()>>().await
         }
     };
-    let greeting = limits.crowd.greeting;
-    let crowd = Crowd::new(limits.crowd, refused);
-    let service =
-        bounded(router, limits, crowd.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let Bounds { greeting, idle, .. } = limits.crowd;
+    let crowd = Crowd::new(limits.crowd, closed);
+    let service = bounded(router, limits).into_make_service();
     let cannot = || format!("cannot serve on {address}");
     let serving = async {
         match tls {
@@ -161,7 +176,7 @@ async fn serve_with(
                     })
                     .first_request_timeout(greeting)
                     .handle(handle);
-                bound_head(server.http_builder());
+                bound(server.http_builder(), idle);
                 server.serve(service).await
             }
             None => {
@@ -171,7 +186,7 @@ async fn serve_with(
                     .first_request_timeout(greeting)
                     .http1_only()
                     .handle(handle);
-                bound_head(server.http_builder());
+                bound(server.http_builder(), idle);
                 server.serve(service).await
             }
         }
@@ -182,19 +197,23 @@ async fn serve_with(
     }
 }
 
-fn bound_head(
+fn bound(
     builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
+    idle: Duration,
 ) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(idle)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_interval(idle)
         .max_header_list_size(MAX_HEAD as u32)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(WINDOW as usize)
         .max_concurrent_streams(256);
 }
 

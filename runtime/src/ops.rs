@@ -11,6 +11,7 @@ use axum::{
 };
 use prometheus::{Encoder, IntCounter, TextEncoder, proto::MetricFamily};
 use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
     crowd::Bounds,
@@ -33,31 +34,35 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 const LIMITS: Limits = Limits {
     body: 0,
     request: Duration::from_secs(5),
-    concurrent: 8,
+    concurrent: Bounds::FEW.connections,
     crowd: Bounds::FEW,
     drain: Duration::from_millis(500),
 };
 
+/// How many scrapes are worked on at once. They cost far more than probes, which do not wait for them.
+const SCRAPES: usize = 2;
+
 /// The port's routes.
 pub fn router(ops: Arc<dyn Ops>) -> Router {
+    let scrapes = GlobalConcurrencyLimitLayer::new(SCRAPES);
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics).layer(scrapes))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(ops)
 }
 
-/// Serves the port until `stop`. Connections that there is no place for are counted.
+/// Serves the port until `stop`. Connections that are closed to make room for others are counted.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub async fn run(
     address: SocketAddr,
     ops: Arc<dyn Ops>,
-    refused: IntCounter,
+    closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve(address, None, router(ops), LIMITS, refused, stop).await
+    serve(address, None, router(ops), LIMITS, closed, stop).await
 }
 
 async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {

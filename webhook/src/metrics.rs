@@ -154,7 +154,7 @@ impl Metrics {
             )?,
             refused: all.counters(
                 "curfew_webhook_connections_refused_total",
-                "Connections closed at once, because too many were open, by port.",
+                "Connections closed to make room for others, because too many were open, by port.",
                 &[("port", &["admission", "metrics"])],
             )?,
             catalog: all,

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use axum::routing::{get, post};
+use prometheus::IntGauge;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -33,7 +34,8 @@ fn limits() -> Limits {
 
 struct Server {
     address: SocketAddr,
-    refused: IntCounter,
+    closed: IntCounter,
+    in_hand: IntGauge,
     stop: CancellationToken,
 }
 
@@ -45,12 +47,14 @@ impl Drop for Server {
 
 impl Server {
     async fn start(limits: Limits, tls: Option<RustlsConfig>) -> Self {
+        let in_hand = IntGauge::new("in_hand", "Requests").unwrap();
         let router = Router::new()
             .route("/", get(async || "here"))
             .route("/", post(async |body: String| body))
-            .route("/never", get(std::future::pending::<()>));
+            .route("/never", get(never))
+            .with_state(in_hand.clone());
         let handle = Handle::new();
-        let refused = IntCounter::new("refused", "Refused connections").unwrap();
+        let closed = IntCounter::new("closed", "Closed connections").unwrap();
         let stop = CancellationToken::new();
         let tls = tls.map(|config| Tls {
             config,
@@ -62,12 +66,13 @@ impl Server {
             tls,
             router,
             limits,
-            refused.clone(),
+            closed.clone(),
             stop.clone(),
         ));
         Self {
             address: handle.listening().await.unwrap(),
-            refused,
+            closed,
+            in_hand,
             stop,
         }
     }
@@ -82,6 +87,19 @@ impl Server {
     async fn answers(&self, from: Ipv4Addr) -> bool {
         says(&mut self.connect(from).await, GET, "here").await
     }
+}
+
+/// Counts itself for as long as it is not given up.
+async fn never(State(in_hand): State<IntGauge>) {
+    struct Counted(IntGauge);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.dec();
+        }
+    }
+    in_hand.inc();
+    let _counted = Counted(in_hand);
+    std::future::pending().await
 }
 
 /// Whether what is sent is answered so, on a connection that stays open.
@@ -119,6 +137,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn a_thousand_that_drip_their_heads_stop_nobody() {
     let mut limits = limits();
+    limits.crowd.connections = 256;
     // Longer than it takes to connect them all.
     limits.crowd.greeting = Duration::from_secs(2);
     let server = Server::start(limits, None).await;
@@ -126,7 +145,7 @@ async fn a_thousand_that_drip_their_heads_stop_nobody() {
     for _ in 0..1000 {
         let mut connection = server.connect(ONE).await;
         dripping.spawn(async move {
-            // One that is refused or given up sees it when it writes.
+            // One that is closed sees it when it writes.
             for byte in GET.iter().chain(std::iter::repeat(&b'x')) {
                 if connection.write_all(&[*byte]).await.is_err() {
                     return;
@@ -136,53 +155,72 @@ async fn a_thousand_that_drip_their_heads_stop_nobody() {
         });
         if dripping.len() % 200 == 0 {
             assert!(server.answers(OTHER).await);
+            // The same address, too, gets a place for as long as it takes to ask.
+            assert!(server.answers(ONE).await);
         }
     }
-    let refused = server.refused.get();
-    assert!(refused >= 1000 - 2 * 256, "refused {refused}");
+    until(async || server.closed.get() >= 1000 - 256).await;
     assert!(server.answers(OTHER).await);
     // None of them may go on for ever.
     let given_up = timeout(PATIENCE, dripping.join_all());
     given_up.await.expect("all to be closed in time");
-    until(async || server.answers(ONE).await).await;
 }
 
 #[tokio::test]
-async fn a_flood_from_one_address_leaves_places_for_others() {
+async fn many_from_one_address_give_their_places_to_others() {
     let mut limits = limits();
     limits.crowd.connections = 8;
-    limits.crowd.connections_of_one = 4;
     let server = Server::start(limits, None).await;
-    let mut places = Vec::new();
-    for _ in 0..4 {
+    let mut many = Vec::new();
+    for _ in 0..7 {
         let mut connection = server.connect(ONE).await;
         assert!(says(&mut connection, GET, "here").await);
-        places.push(connection);
+        many.push(connection);
     }
-    assert!(!server.answers(ONE).await);
-    assert_eq!(server.refused.get(), 1);
-
-    let mut others = Vec::new();
-    for _ in 0..4 {
+    assert_eq!(server.closed.get(), 0);
+    // The last place is for those who have none.
+    let mut other = server.connect(OTHER).await;
+    assert!(says(&mut other, GET, "here").await);
+    assert_eq!(server.closed.get(), 0);
+    // The second and those after it are from the one that has most, idlest first.
+    let mut others = vec![other];
+    for closes in 1..=3 {
         let mut connection = server.connect(OTHER).await;
         assert!(says(&mut connection, GET, "here").await);
         others.push(connection);
+        assert_eq!(server.closed.get(), closes);
+        assert!(!says(&mut many.remove(0), GET, "here").await);
     }
-    assert!(!server.answers(THIRD).await, "all places are taken");
-    assert_eq!(server.refused.get(), 2);
+    for connection in many.iter_mut().chain(&mut others) {
+        assert!(says(connection, GET, "here").await);
+    }
+    assert!(server.answers(THIRD).await);
+}
 
-    // Each that leaves makes room for one, and no more.
-    places.pop();
-    let mut third = server.connect(THIRD).await;
-    until(async || {
-        let answered = says(&mut third, GET, "here").await;
-        if !answered {
-            third = server.connect(THIRD).await;
-        }
-        answered
-    })
-    .await;
-    assert!(!server.answers(THIRD).await);
+#[tokio::test]
+async fn a_request_in_hand_is_given_up_for_others_only_when_all_are_in_hand() {
+    let mut limits = limits();
+    limits.crowd.connections = 3;
+    limits.request = PATIENCE;
+    let server = Server::start(limits, None).await;
+    let never = b"GET /never HTTP/1.1\r\nhost: curfew\r\n\r\n";
+    let mut working = Vec::new();
+    for _ in 0..2 {
+        let mut connection = server.connect(ONE).await;
+        connection.write_all(never).await.unwrap();
+        until(async || server.in_hand.get() == working.len() as i64 + 1).await;
+        working.push(connection);
+    }
+    let mut idle = server.connect(ONE).await;
+    assert!(says(&mut idle, GET, "here").await);
+    assert!(server.answers(OTHER).await);
+    assert!(!says(&mut idle, GET, "here").await);
+    assert_eq!(server.in_hand.get(), 2);
+    let mut third = server.connect(ONE).await;
+    third.write_all(never).await.unwrap();
+    until(async || server.in_hand.get() == 3).await;
+    assert!(server.answers(OTHER).await);
+    until(async || server.in_hand.get() == 2).await;
 }
 
 #[tokio::test]
@@ -246,6 +284,14 @@ async fn those_who_wait_for_their_turn_are_told_in_the_end() {
     assert!(says(&mut sending, b"cd", "abcd").await);
 }
 
+/// The head of a request with a body that the server asks for once there is room for it.
+fn promise(bytes: usize) -> Vec<u8> {
+    let head = "POST / HTTP/1.1\r\nhost: curfew\r\nexpect: 100-continue\r\n";
+    format!("{head}content-length: {bytes}\r\n\r\n").into_bytes()
+}
+
+const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
 #[tokio::test]
 async fn bodies_that_are_promised_take_no_more_than_their_client_s_share() {
     let mut limits = limits();
@@ -253,14 +299,9 @@ async fn bodies_that_are_promised_take_no_more_than_their_client_s_share() {
     // Eight bodies in all, one from an address.
     limits.crowd.bodies = 8 * limits.body;
     let server = Server::start(limits, None).await;
-    let promise = format!(
-        "POST / HTTP/1.1\r\nhost: curfew\r\ncontent-length: {}\r\n\r\n",
-        limits.body
-    );
     let mut first = server.connect(ONE).await;
-    first.write_all(promise.as_bytes()).await.unwrap();
+    assert!(says(&mut first, &promise(limits.body), GO_ON).await);
     let mut second = server.connect(ONE).await;
-    sleep(Duration::from_millis(200)).await;
     second.write_all(GET).await.unwrap();
     assert!(server.answers(OTHER).await);
     let mut answer = [0; 1];
@@ -268,4 +309,24 @@ async fn bodies_that_are_promised_take_no_more_than_their_client_s_share() {
     assert!(early.is_err(), "it should have waited for the first");
     drop(first);
     assert!(says(&mut second, b"", "here").await);
+}
+
+#[tokio::test]
+async fn bodies_that_drip_give_their_room_to_others() {
+    let mut limits = limits();
+    limits.request = PATIENCE;
+    limits.crowd.bodies = 8 * limits.body;
+    let server = Server::start(limits, None).await;
+    let mut dripping = Vec::new();
+    for last in 11..19 {
+        let mut connection = server.connect(Ipv4Addr::new(127, 0, 0, last)).await;
+        assert!(says(&mut connection, &promise(limits.body), GO_ON).await);
+        dripping.push(connection);
+    }
+    // All room is taken. One of those who do not use it has to give it, and no more.
+    let body = "x".repeat(limits.body);
+    let mut other = server.connect(OTHER).await;
+    assert!(says(&mut other, &promise(limits.body), GO_ON).await);
+    assert!(says(&mut other, body.as_bytes(), &body).await);
+    assert_eq!(server.closed.get(), 1);
 }

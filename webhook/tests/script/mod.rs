@@ -24,7 +24,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
 use curfew_runtime::{
-    crowd::{Bounds, Crowd},
+    crowd::Bounds,
     http::{Limits, bounded},
     tls::{Leaf, Trust},
 };
@@ -197,12 +197,11 @@ impl Script {
             crowd: Bounds::MANY,
             drain: Duration::ZERO,
         };
-        let crowd = Crowd::new(limits.crowd, self.metrics.refused("admission"));
         let request = Request::post(path)
             .header("content-type", "application/json")
             .body(axum::body::Body::from(body))
             .unwrap();
-        let router = bounded(admission::router(self.admission.clone()), limits, crowd);
+        let router = bounded(admission::router(self.admission.clone()), limits);
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
