@@ -22,8 +22,8 @@ pub struct Args {
     #[arg(long, env = "CURFEW_POD_NAME", default_value = "curfew-agent")]
     pub pod_name: String,
 
-    /// The namespace that Curfew runs in
-    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew")]
+    /// The namespace that Curfew runs in. No flag: the admission policies name the accounts in it.
+    #[arg(skip = curfew_core::namespaces::OWN)]
     pub namespace: String,
 
     /// The folder of the store; on a local file system that outlives the pod

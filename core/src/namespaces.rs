@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The namespace that Curfew runs in, where nobody says otherwise.
+/// The namespace that Curfew runs in. It cannot be chosen: the admission policies trust the accounts in it by
+/// name, and a copy of Curfew elsewhere would be one that they do not know.
 pub const OWN: &str = "curfew";
 /// The namespace of Kubernetes itself.
 pub const SYSTEM: &str = "kube-system";

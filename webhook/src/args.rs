@@ -21,8 +21,8 @@ pub struct Args {
     /// Where /metrics, /healthz and /readyz are served (plain)
     #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
     pub metrics_listen: SocketAddr,
-    /// The namespace that Curfew runs in
-    #[arg(long, env = "CURFEW_NAMESPACE", default_value = namespaces::OWN)]
+    /// The namespace that Curfew runs in. No flag: the admission policies name the accounts in it.
+    #[arg(skip = namespaces::OWN)]
     pub namespace: String,
     /// How long a pod may live on after an interaction
     #[arg(long, env = "CURFEW_DEFAULT_TTL", default_value = "10m", value_parser = whole_seconds)]
@@ -190,6 +190,7 @@ mod tests {
     fn the_defaults_fit_together() {
         let args = parse(&[]).unwrap();
         assert_eq!(args.namespace, "curfew");
+        parse(&["--namespace=elsewhere"]).unwrap_err();
         assert_eq!(args.default_ttl, Duration::from_secs(600));
         assert_eq!(args.default_max_extension, Duration::from_secs(8 * 3600));
         assert_eq!(args.unrecorded, Unrecorded::Deny);
