@@ -125,6 +125,12 @@ pub struct ScheduledPod {
     pub pending: bool,
     /// When it is to be evicted; null when no timer runs.
     pub eviction_time: Option<Timestamp>,
+    /// When it was asked to end, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminating_since: Option<Timestamp>,
+    /// When its grace period is over, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_ends: Option<Timestamp>,
     /// The extension that stands on the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
@@ -155,6 +161,7 @@ impl NodeSchedule {
                      record,
                      state,
                      blocker,
+                     termination,
                  }| ScheduledPod {
                     namespace: record.pod.namespace.clone(),
                     name: record.pod.name.clone(),
@@ -163,6 +170,8 @@ impl NodeSchedule {
                     reason: state.reason().map(str::to_owned),
                     budget: blocker.map(|budget| budget.name),
                     pending: state.is_pending(),
+                    terminating_since: termination.map(|end| end.since),
+                    grace_ends: termination.map(|end| end.grace_ends),
                     eviction_time: record.eviction_time(),
                     extension: record.extension.clone(),
                     hold: record.hold.clone(),

@@ -532,6 +532,7 @@ impl Ledger {
                 record: entry.record.as_ref()?,
                 state: entry.state(now, self.settings.blocked_after),
                 blocker: entry.blocker(),
+                termination: entry.pod.as_ref().and_then(|pod| pod.termination),
             })
         })
     }

@@ -16,6 +16,7 @@ use curfew_core::{
 };
 use curfew_runtime::explain;
 use futures::TryStreamExt;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource,
@@ -54,12 +55,36 @@ pub struct PodState {
     pub ready: bool,
     /// Whether it is on its way out already.
     pub terminating: bool,
+    /// For how long it has been, and may be; none where the API server does not tell.
+    pub termination: Option<Termination>,
     /// Whether the API server has carried out an eviction of it, which its conditions tell.
     pub evicted: bool,
     /// Whether all its containers have ended for good.
     pub finished: bool,
     /// Whether it stands for a static pod, which cannot usefully be evicted.
     pub mirror: bool,
+}
+
+/// The end of a pod that was deleted or evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Termination {
+    /// When it was asked to end.
+    pub since: Timestamp,
+    /// When its grace period is over.
+    pub grace_ends: Timestamp,
+}
+
+impl Termination {
+    /// Of a pod with these metadata.
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        let grace_ends = meta.deletion_timestamp.as_ref()?.0;
+        let grace = meta.deletion_grace_period_seconds.unwrap_or_default();
+        let since = grace_ends.checked_sub(SignedDuration::from_secs(grace));
+        Some(Self {
+            since: since.ok()?,
+            grace_ends,
+        })
+    }
 }
 
 impl PodState {
@@ -113,6 +138,7 @@ struct WatchedCondition {
 impl From<WatchedPod> for PodView {
     fn from(pod: WatchedPod) -> Self {
         let meta = pod.metadata;
+        let termination = Termination::of(&meta);
         let annotations = meta.annotations.unwrap_or_default();
         let id = PodId {
             namespace: meta.namespace.unwrap_or_default(),
@@ -136,6 +162,7 @@ impl From<WatchedPod> for PodView {
                 .iter()
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             terminating: meta.deletion_timestamp.is_some(),
+            termination,
             evicted: pod.status.conditions.iter().any(|condition| {
                 condition.type_ == "DisruptionTarget"
                     && condition.reason.as_deref() == Some("EvictionByEvictionAPI")

@@ -26,6 +26,10 @@ pub struct Summary {
     pub next: Option<Timestamp>,
     /// How long ago that was; nothing when it lies ahead.
     pub longest_overdue: Duration,
+    /// How many pods that are terminating had a timer, and are beyond their grace period.
+    pub beyond_grace: i64,
+    /// How long ago the first of those that had a timer was asked to end.
+    pub longest_terminating: Duration,
     /// How many pods each budget keeps from being evicted.
     pub blocked_by: BTreeMap<BudgetId, i64>,
 }
@@ -41,8 +45,11 @@ impl Summary {
             namespaces: BTreeMap::new(),
             next: None,
             longest_overdue: Duration::ZERO,
+            beyond_grace: 0,
+            longest_terminating: Duration::ZERO,
             blocked_by: BTreeMap::new(),
         };
+        let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
         for line in ledger.lines(now) {
             *summary.states.entry(line.state.as_str()).or_default() += 1;
             if line.state.is_pending() {
@@ -51,14 +58,18 @@ impl Summary {
                 let namespace = line.record.pod.namespace.clone();
                 *summary.namespaces.entry(namespace).or_default() += 1;
             }
+            // A pod that nobody changed may take its time.
+            if let Some(end) = line.termination
+                && line.record.eviction_time().is_some()
+            {
+                summary.beyond_grace += i64::from(now > end.grace_ends);
+                summary.longest_terminating = summary.longest_terminating.max(since(end.since));
+            }
             if let Some(budget) = line.blocker {
                 *summary.blocked_by.entry(budget).or_default() += 1;
             }
         }
-        let overdue = summary.next.map(|next| now.duration_since(next));
-        summary.longest_overdue = overdue
-            .and_then(|overdue| overdue.try_into().ok())
-            .unwrap_or_default();
+        summary.longest_overdue = summary.next.map(since).unwrap_or_default();
         summary
     }
 

@@ -90,6 +90,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
             priority: 0,
             ready: true,
             terminating: false,
+            termination: None,
             evicted: false,
             finished: false,
             mirror: false,

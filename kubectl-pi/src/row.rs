@@ -1,7 +1,13 @@
 //! What the marks on one pod say, as a line of the table.
 
-use curfew_core::{Exemption, PodId, Record, duration::relative, metadata};
-use jiff::Timestamp;
+use std::time::Duration;
+
+use curfew_core::{
+    Exemption, PodId, Record,
+    duration::{self, relative},
+    metadata,
+};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::blocks::{Block, Blocks};
@@ -106,6 +112,8 @@ pub(crate) struct Row {
     no_time: Option<String>,
     /// The budget that stands in the way, while one does.
     budget: Option<String>,
+    /// When it was asked to end.
+    terminating_since: Option<Timestamp>,
     /// It is no more.
     gone: bool,
 }
@@ -147,6 +155,7 @@ impl Row {
                 None => get(metadata::EVICTION_TIME),
             },
             budget: block.and_then(|Block { budget, .. }| budget.clone()),
+            terminating_since: terminating_since(pod.meta),
             gone: false,
         }
     }
@@ -165,12 +174,24 @@ impl Row {
         let block = match (&self.budget, self.state) {
             (Some(budget), _) => Some(format!("blocked by PDB {budget}")),
             (None, State::Blocked) => Some("blocked".to_owned()),
+            (None, State::Terminating) => Some(self.terminating(now)),
             _ => None,
         };
         let remarks: Vec<_> = relative.into_iter().chain(block).collect();
         match self.eviction_time {
             Some(at) => Some(format!("{at} ({})", remarks.join(", "))),
+            None if self.state == State::Terminating => Some(self.terminating(now)),
             None => self.no_time.clone(),
+        }
+    }
+
+    /// That it was asked to end, and how long ago.
+    fn terminating(&self, now: Timestamp) -> String {
+        let since = self.terminating_since;
+        let age = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+        match age {
+            Some(age) => format!("terminating for {}", duration::format(age)),
+            None => "terminating".to_owned(),
         }
     }
 
@@ -202,6 +223,15 @@ pub(crate) fn eviction_time(pod: &ObjectMeta) -> Option<Timestamp> {
     annotation(pod, metadata::EVICTION_TIME)?.parse().ok()
 }
 
+/// When the pod was asked to end: what stands there is the end of its grace period.
+fn terminating_since(pod: &ObjectMeta) -> Option<Timestamp> {
+    let grace_ends = pod.deletion_timestamp.as_ref()?.0;
+    let grace = pod.deletion_grace_period_seconds.unwrap_or_default();
+    grace_ends
+        .checked_sub(SignedDuration::from_secs(grace))
+        .ok()
+}
+
 /// The record that the pod's metadata tell, where they can be read.
 pub(crate) fn record(pod: &ObjectMeta) -> Option<Record> {
     let id = PodId {
@@ -222,7 +252,6 @@ pub(crate) mod tests {
     use super::*;
     use curfew_core::{Interaction, Kind, record::Known, terms::DefaultTerms};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use std::time::Duration;
 
     pub(crate) fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -303,6 +332,30 @@ pub(crate) mod tests {
             assert_eq!(row.eviction_time(at(now)), Some(shown), "{now}");
             assert_eq!(row.state, state, "{now}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_is_terminating_says_for_how_long() {
+        let mut pod = pod("web-1", &[(metadata::EVICTION_TIME, AFTER)]);
+        // A year of grace, from half a minute after the eviction time.
+        pod.deletion_timestamp = Some(Time(at("2027-03-01T12:10:30Z")));
+        pod.deletion_grace_period_seconds = Some(365 * 24 * 3600);
+        let now = at("2026-03-01T12:13:00Z");
+        let shown = |pod: &ObjectMeta| {
+            let row = Row::new(Sighting::of(pod), &Blocks::default(), now);
+            assert_eq!(row.state, State::Terminating);
+            row.eviction_time(now).unwrap()
+        };
+        assert_eq!(
+            shown(&pod),
+            "2026-03-01T12:10:00Z (3m0s ago, terminating for 2m30s)"
+        );
+        // Another's clock.
+        pod.deletion_timestamp = Some(Time(at("2027-03-01T12:13:01Z")));
+        assert_eq!(shown(&pod), "2026-03-01T12:10:00Z (3m0s ago, terminating)");
+        pod.annotations = None;
+        pod.deletion_grace_period_seconds = Some(365 * 24 * 3600 + 60);
+        assert_eq!(shown(&pod), "terminating for 59s");
     }
 
     #[test]

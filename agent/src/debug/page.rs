@@ -141,6 +141,8 @@ trait Told {
     fn clock(&self) -> String;
     /// How far away it is.
     fn away(&self, now: impl Borrow<Timestamp>) -> String;
+    /// Whether it is no longer ahead.
+    fn is_over(&self, now: impl Borrow<Timestamp>) -> bool;
 }
 
 impl Told for Timestamp {
@@ -150,6 +152,10 @@ impl Told for Timestamp {
 
     fn away(&self, now: impl Borrow<Timestamp>) -> String {
         duration::relative(*self, *now.borrow())
+    }
+
+    fn is_over(&self, now: impl Borrow<Timestamp>) -> bool {
+        self <= now.borrow()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     budgets::{BudgetId, BudgetView},
     evict::answer::Outcome,
-    pods::PodState,
+    pods::{PodState, Termination},
 };
 
 /// The order of evictions: lowest priority first, then the earliest eviction time.
@@ -252,6 +252,8 @@ pub struct Line<'a> {
     pub state: State<'a>,
     /// The budget that stands in the way.
     pub blocker: Option<BudgetId>,
+    /// Its end, once it was asked to end.
+    pub termination: Option<Termination>,
 }
 
 /// Where a pod stands, in the words of `/v1/schedule` and of the metrics.

@@ -12,6 +12,9 @@ pub(super) struct Standing {
     by_namespace: IntGaugeVec,
     blocked_by: IntGaugeVec,
     overdue: Gauge,
+    terminating: IntGauge,
+    beyond_grace: IntGauge,
+    longest_terminating: Gauge,
     next: Gauge,
     records: IntGauge,
     store_open: IntGauge,
@@ -46,6 +49,19 @@ impl Standing {
             overdue: all.seconds(
                 "curfew_agent_longest_overdue_seconds",
                 "How long ago the pod that waits the longest should have been evicted; 0 when none is overdue.",
+            )?,
+            terminating: all.gauge(
+                "curfew_agent_terminating_pods",
+                "Pods of this node that were interacted with, and that were asked to end and still exist.",
+            )?,
+            beyond_grace: all.gauge(
+                "curfew_agent_terminating_beyond_grace_pods",
+                "Pods of this node that a timer ran for, and that exist beyond their termination grace period.",
+            )?,
+            longest_terminating: all.seconds(
+                "curfew_agent_longest_terminating_seconds",
+                "How long ago the first of those pods was asked to end that a timer ran for and that still exist; 0 \
+                 when none was.",
             )?,
             next: all.seconds(
                 "curfew_agent_next_eviction_timestamp_seconds",
@@ -91,6 +107,11 @@ impl Standing {
             self.blocked_by.with_label_values(&labels).add(others);
         }
         self.overdue.set(summary.longest_overdue.as_secs_f64());
+        let terminating = summary.in_state(State::Terminating.as_str());
+        self.terminating.set(terminating);
+        self.beyond_grace.set(summary.beyond_grace);
+        let longest = summary.longest_terminating.as_secs_f64();
+        self.longest_terminating.set(longest);
         let next = summary.next.map_or(0.0, |at| at.as_second() as f64);
         self.next.set(next);
         self.records.set(summary.states.values().sum());

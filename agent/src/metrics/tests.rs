@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     journal::Health,
     ledger::{Effect, Ledger, Settings},
+    pods::Termination,
     testing::{at, pod, record, shell},
 };
 
@@ -228,4 +229,45 @@ fn what_people_set_is_counted_where_it_holds() {
     let extensions = |maximum| metrics.extensions.with_label_values(&[maximum]).get();
     assert_eq!((extensions("true"), extensions("false")), (2, 1));
     assert_eq!(metrics.holds.get(), 1);
+}
+
+#[test]
+fn how_long_pods_take_to_end_is_seen() {
+    let mut ledger = Ledger::new(Settings {
+        max_evictions: 1,
+        blocked_after: Duration::from_secs(3600),
+    });
+    let (mut out, now) = (Vec::new(), at(1000));
+    // One within its grace period of a year, one beyond its own, one without a timer, one untouched.
+    for (uid, since, grace) in [
+        ("a", 700, 31_536_000),
+        ("b", 800, 30),
+        ("c", 100, 30),
+        ("d", 50, 1),
+    ] {
+        let mut view = pod(uid, 1);
+        view.state.terminating = true;
+        view.state.termination = Some(Termination {
+            since: at(since),
+            grace_ends: at(since + grace),
+        });
+        ledger.seen(view.clone(), now, &mut out);
+        if uid != "d" {
+            let mut known = shell(0);
+            known.interaction.request = format!("request-{uid}");
+            if uid == "c" {
+                known.terms.action = curfew_core::Action::Record;
+            }
+            ledger.learned(view.id, known, now, &mut out);
+        }
+    }
+    let metrics = Metrics::new().unwrap();
+    let families = metrics.gather(&Summary::of(&ledger, Health::default(), true, now));
+    for (name, value) in [
+        ("curfew_agent_terminating_pods", 3.0),
+        ("curfew_agent_terminating_beyond_grace_pods", 1.0),
+        ("curfew_agent_longest_terminating_seconds", 300.0),
+    ] {
+        assert_eq!(values(&families, name), [(String::new(), value)], "{name}");
+    }
 }
