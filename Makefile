@@ -6,7 +6,7 @@ CLUSTER := cargo run --package curfew-cluster --
 SLOTS := 6
 RULE := manifests/components/monitoring/rules.yaml
 
-.PHONY: help cluster bare demo test torture bench fuzz status down crd metrics rules cargo
+.PHONY: help cluster bare demo test torture disasters bench fuzz status down crd metrics rules cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: cargo ## Unit tests, then the end-to-end tests on the cluster
 
 torture: cluster ## Kill everything on the cluster at random, and reckon up; ARGS="--seed 7 --kills 50 --execs 200"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
+
+disasters: cluster ## Take parts away, spoil them, and judge what comes of it; ARGS="--only outage,store-deleted", --list
+	cargo run --package curfew-e2e --bin curfew-disasters -- $(ARGS)
 
 bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape
 	cargo run --package curfew-bench -- $(ARGS)

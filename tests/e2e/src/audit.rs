@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// A place in the audit log, to read on from.
@@ -33,6 +34,9 @@ pub struct Request {
     /// How it was answered; not yet, where it goes on.
     #[serde(default)]
     pub response_status: Status,
+    /// When the API server got it.
+    #[serde(default, rename = "requestReceivedTimestamp")]
+    pub received: Option<Timestamp>,
 }
 
 /// What a request is about.

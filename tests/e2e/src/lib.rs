@@ -9,6 +9,7 @@ pub mod agents;
 pub mod audit;
 pub mod budgets;
 pub mod cluster;
+pub mod disasters;
 pub mod disrupt;
 pub mod evictions;
 pub mod figures;

@@ -185,7 +185,7 @@ impl Namespace {
     }
 
     /// Writes down what can be known of a failure, and returns where.
-    async fn dump(&self) -> PathBuf {
+    pub(crate) async fn dump(&self) -> PathBuf {
         let place = self.cluster.results().join("failed").join(&self.name);
         let mut found = Vec::new();
         for (file, args) in [

@@ -1,0 +1,84 @@
+//! The API server has no room for the agents and answers 429.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::super::{
+    Scenario, boxed,
+    scene::Scene,
+    senses::Sign::{Any, Fell, Rose},
+    tools::FLOOD,
+};
+
+const FOR: Duration = Duration::from_secs(60);
+
+/// The agents' requests are rejected.
+pub(super) const ALL: &[Scenario] = &[Scenario {
+    name: "throttled",
+    what: "the agents' requests rejected (429) by a FlowSchema for 60 s",
+    later: 75,
+    told: &[Any(&[
+        Rose("agent", "curfew_agent_longest_overdue_seconds"),
+        Rose("agent", "curfew_agent_events_dropped_total"),
+        Fell("agent", "curfew_agent_watch_synced"),
+    ])],
+    strike: |scene| boxed(throttle(scene)),
+    renews: true,
+}];
+
+async fn throttle(scene: &Scene) -> Result<()> {
+    let kubectl = scene.namespace.cluster.kubectl();
+    let (schema, level) = objects();
+    let apply = async |object: &serde_json::Value| -> Result<()> {
+        let said = kubectl
+            .feed(&["apply", "-f", "-"], &object.to_string())
+            .await?;
+        said.success().map(drop)
+    };
+    apply(&level).await?;
+    scene.touch().await?;
+    apply(&schema).await?;
+    sleep(FOR).await;
+    kubectl.ok(&["delete", "flowschema", FLOOD]).await?;
+    scene.returned();
+    Ok(())
+}
+
+fn objects() -> (serde_json::Value, serde_json::Value) {
+    let object = |kind: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": FLOOD},
+            "spec": spec,
+        })
+    };
+    let schema = object(
+        "FlowSchema",
+        json!({
+            "matchingPrecedence": 2,
+            "priorityLevelConfiguration": {"name": FLOOD},
+            "rules": [{
+                "subjects": [{
+                    "kind": "ServiceAccount",
+                    "serviceAccount": {"name": "curfew-agent", "namespace": "curfew"},
+                }],
+                "resourceRules": [{
+                    "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
+                    "namespaces": ["*"], "clusterScope": true,
+                }],
+            }],
+        }),
+    );
+    let level = object(
+        "PriorityLevelConfiguration",
+        json!({"type": "Limited", "limited": {
+            "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0,
+            "limitResponse": {"type": "Reject"},
+        }}),
+    );
+    (schema, level)
+}
