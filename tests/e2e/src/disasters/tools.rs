@@ -57,7 +57,7 @@ pub fn node(name: &str) -> Result<Node> {
 
 /// The files of a node's store, as the machine sees them.
 pub fn store(name: &str) -> Result<PathBuf> {
-    let place = node(name)?.var_lib().join("curfew");
+    let place = node(name)?.var_lib().join("curfew/records");
     ensure!(
         place.join("db").is_file(),
         "{} holds no store",

@@ -1,5 +1,7 @@
 //! etcd is restored from a copy: its revisions go backwards, and what was written since is gone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use curfew_cluster::layout;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,14 +18,15 @@ use super::super::{
     senses::Sign::{Any, Fell, Rose},
     tools::{self, Stopped},
 };
-use crate::{disrupt, policies::Policies};
+use crate::{disrupt, eventually, policies::Policies};
 
 const SIGNS: &[super::super::senses::Sign] = &[Any(&[
     Rose("agent", "curfew_agent_watch_errors_total"),
     Fell("agent", "curfew_agent_watch_synced"),
 ])];
 /// How many writes are open at once.
-const OPEN: usize = 16;
+const OPEN: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What makes revisions.
 const WRITTEN: &str = "revisions";
 
@@ -111,8 +114,12 @@ async fn write(maps: &Api<ConfigMap>, revisions: usize) -> Result<()> {
     stream::iter(0..revisions)
         .map(|at| async move {
             let patch = Patch::Merge(json!({"data": {"at": at.to_string()}}));
-            maps.patch(WRITTEN, &PatchParams::default(), &patch).await?;
-            anyhow::Ok(())
+            // It may take longer than the API server waits where the machine has too much to do.
+            eventually(PATIENCE, "a revision is written", async || {
+                maps.patch(WRITTEN, &PatchParams::default(), &patch).await?;
+                Ok(Some(()))
+            })
+            .await
         })
         .buffer_unordered(OPEN)
         .try_collect()

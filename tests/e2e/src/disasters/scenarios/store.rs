@@ -100,7 +100,7 @@ async fn kill_agent(scene: &Scene, node: &str) -> Result<()> {
 async fn deleted(scene: &Scene) -> Result<()> {
     let store = tools::store(NODE)?;
     scene.touch().await?;
-    empty(&store)?;
+    fs::remove_dir_all(&store)?;
     sleep(FOR).await;
     kill_agent(scene, NODE).await?;
     scene.returned();
