@@ -1,4 +1,4 @@
-//! What comes after the return: a policy that has to be in force, and pods that it is about.
+//! What comes after the policy was made: a policy that has to be in force, and pods that it is about.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl Scene {
         if let Some(first) = first.filter(|first| *first > IN_FORCE + Duration::from_secs(3)) {
             let first = first.as_secs_f64();
             self.figure(format!(
-                "all execs admitted only {first:.1} s after the return"
+                "all execs admitted only {first:.1} s after the policy was made"
             ));
         }
         Ok((
