@@ -477,7 +477,11 @@ impl Ledger {
 
     /// When to look again: never before, and not at all when nothing is to come.
     pub fn next_tick(&self) -> Option<Timestamp> {
-        let gate = self.gate.opens().filter(|_| !self.due.is_empty());
+        // Once it is open, the answer to the one request that tries the server says what is next.
+        let gate = self
+            .gate
+            .opens()
+            .filter(|opens| *opens > self.latest && !self.due.is_empty());
         let agenda = self.agenda.first().map(|(at, _)| *at);
         gate.into_iter().chain(agenda).min()
     }

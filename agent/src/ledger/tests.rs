@@ -84,7 +84,11 @@ impl Bench {
 
     fn tick_at(&mut self, second: i64) -> Vec<Effect> {
         self.now = at(second);
-        self.effects(|ledger, now, out| ledger.tick(now, out))
+        let effects = self.effects(|ledger, now, out| ledger.tick(now, out));
+        // Otherwise the task would not rest until something happens.
+        let next = self.ledger.next_tick();
+        assert!(next.is_none_or(|next| next > self.now), "{next:?}");
+        effects
     }
 
     /// A pod that was touched at second 0 and shows it.
@@ -474,4 +478,21 @@ fn a_pod_that_cannot_usefully_be_evicted_is_left() {
         assert_eq!(bench.tick_at(600), [], "{state}");
         assert_eq!(bench.state("u"), state);
     }
+}
+
+#[test]
+fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
+    let mut bench = Bench::new();
+    for uid in ["a", "b", "c"] {
+        bench.touched(uid);
+    }
+    assert_eq!(bench.tick_at(600).len(), 3);
+    for uid in ["a", "b", "c"] {
+        bench.answer(uid, Outcome::away("broken".into()));
+    }
+    // They wait for their turn, then for the gate, which opens for one of them.
+    assert_eq!(bench.tick_at(660).len(), 1);
+    assert_eq!(bench.ledger.next_tick(), None);
+    bench.answer("a", Outcome::away("broken".into()));
+    assert!(bench.ledger.next_tick().is_some());
 }
