@@ -34,23 +34,21 @@ const WINDOW: usize = 4 * 1024;
 /// Scripts within scripts are read as such to this depth, and as any other text below.
 const DEPTH: u8 = 3;
 
+/// How often a word is masked until nothing changes any more. One that still changes then is masked as a whole.
+const PASSES: u32 = 8;
+
 /// The words of an argv with their secrets masked. Words that have none are as they were, unless they
-/// are too long to be looked at: those are cut.
+/// are too long to be looked at: those are cut. What this returns stays as it is when it is masked again.
 pub fn masked<'a, S: AsRef<str> + 'a>(
     argv: impl IntoIterator<Item = &'a S>,
 ) -> impl Iterator<Item = Cow<'a, str>> {
     let mut words = Words::new(DEPTH);
-    argv.into_iter().map(move |word| {
-        let word = cut(word.as_ref(), WINDOW);
-        match words.mask(&word) {
-            Some(masked) => Cow::Owned(masked),
-            None => word,
-        }
-    })
+    argv.into_iter()
+        .map(move |word| words.settle(word.as_ref()))
 }
 
 /// The words of one command, read from first to last.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Words {
     depth: u8,
     /// The program whose options are read.
@@ -78,6 +76,27 @@ impl Words {
             shell: false,
             next: Next::Anything,
         }
+    }
+
+    /// The next word, cut and masked until nothing changes: where two rules meet in one word, a mask of the
+    /// first can make room for the second. The words behind it are read as what became of this one says.
+    fn settle<'a>(&mut self, word: &'a str) -> Cow<'a, str> {
+        let before = *self;
+        let mut settled = cut(word, WINDOW);
+        for _ in 0..PASSES {
+            *self = before;
+            let Some(masked) = self.mask(&settled) else {
+                return settled;
+            };
+            let masked = cut(&masked, WINDOW).into_owned();
+            if masked == *settled {
+                return settled;
+            }
+            settled = Cow::Owned(masked);
+        }
+        *self = before;
+        self.mask(MASK);
+        Cow::Borrowed(MASK)
     }
 
     /// The next word with its secrets masked; none where it has none.

@@ -208,6 +208,25 @@ fn what_is_long_takes_no_longer_than_it_has_to() {
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
+/// What a search of the properties below found, masked once and masked again.
+fn settles(argv: &[&str], wanted: &[&str]) {
+    assert_eq!(mask(argv), wanted);
+    assert_eq!(mask(wanted), wanted);
+}
+
+#[test]
+fn a_name_within_a_bearer_token_is_masked_with_it() {
+    settles(&["Bearer PASSWORD:A"], &["Bearer xxxxx"]);
+    settles(&["app", "basic TOKEN=Abc; ls"], &["app", "basic xxxxx ls"]);
+}
+
+#[test]
+fn what_is_masked_is_masked_no_more() {
+    settles(&["xxxxx", "--token", "xxxxx"], &["xxxxx", "--token", "xxxxx"]);
+    settles(&["sh", "-c", "xxxxx"], &["sh", "-c", "xxxxx"]);
+    settles(&["curl", "-u", "xxxxx"], &["curl", "-u", "xxxxx"]);
+}
+
 /// Words made of what means something to the masking.
 fn words() -> impl Strategy<Value = Vec<String>> {
     let part = prop_oneof![
@@ -240,6 +259,14 @@ fn words() -> impl Strategy<Value = Vec<String>> {
             "&",
             "Authorization",
             "Bearer ",
+            "basic ",
+            "redis-cli",
+            "-a",
+            "DB_PASS=",
+            "by",
+            "<",
+            "\t",
+            "A1b2C3d4",
             "a",
             "7",
             "xxxxx",
@@ -258,7 +285,10 @@ fn words() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config({
+        let default = ProptestConfig::default();
+        ProptestConfig { cases: default.cases.max(4096), ..default }
+    })]
 
     #[test]
     fn masked_again_nothing_changes(argv in words()) {
