@@ -85,48 +85,68 @@ pub fn run(bare: bool) -> Result<()> {
 /// The record to go on with: the one of an interrupted run of ours, or a new one when there is none or nothing of it
 /// runs any more.
 fn take_over(checkout: &Checkout) -> Result<State> {
-    if let Some(state) = State::load()? {
-        let mine = state.owner == checkout.root();
-        let running = any_alive();
-        if !mine && running && !state.outlived()? {
-            bail!(
-                "the cluster of {} is running on this machine: run `make down`, here or there, to end it first",
-                state.owner.display()
-            );
+    let Some(state) = State::load()? else {
+        if teardown::is_needed() {
+            teardown::run(&State::default())?;
         }
-        if mine && !state.outlived()? {
-            if let Some(dead) = components()
-                .iter()
-                .find(|name| Process::fate(name) == Fate::Dead)
-            {
-                bail!(
-                    "{}\nrun `make down` and start again",
-                    process::obituary(dead)
-                );
-            }
-            return Ok(state);
+        return State::new(checkout.root());
+    };
+    let components = components();
+    let fates: Vec<_> = components.iter().map(|name| Process::fate(name)).collect();
+    let mine = state.owner == checkout.root();
+    let owner = state.owner.display();
+    match course(mine, state.outlived()?, &fates) {
+        Course::GoOn => return Ok(state),
+        Course::Occupied => bail!(
+            "the cluster of {owner} is running on this machine: run `make down`, here or there, to end it first"
+        ),
+        Course::Broken(part) => bail!(
+            "{}\nrun `make down` and start again",
+            process::obituary(components.get(part).map_or("a part", |name| name))
+        ),
+        Course::StartAnew if mine => {
+            progress::step("Nothing of the cluster runs any more; it is started anew");
         }
-        progress::step(&format!(
-            "Cleaning up what is left of the cluster of {}",
-            state.owner.display()
-        ));
-        teardown::run(&state)?;
-    } else if teardown::is_needed() {
-        teardown::run(&State::default())?;
+        Course::StartAnew => {
+            progress::step(&format!(
+                "Cleaning up what is left of the cluster of {owner}"
+            ));
+        }
     }
+    teardown::run(&state)?;
     State::new(checkout.root())
+}
+
+/// What follows from a cluster that is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It is ours; what is missing of it is started.
+    GoOn,
+    /// It is another checkout's, and runs.
+    Occupied,
+    /// It is ours, and one of its parts has died beside others that run: people should see why.
+    Broken(usize),
+    /// Nothing of it runs: the machine was restarted, or everything was killed.
+    StartAnew,
+}
+
+fn course(mine: bool, outlived: bool, fates: &[Fate]) -> Course {
+    let dead = fates.iter().position(|fate| *fate == Fate::Dead);
+    let alive = fates.contains(&Fate::Alive);
+    match (mine, dead) {
+        _ if outlived => Course::StartAnew,
+        (false, _) if alive => Course::Occupied,
+        (false, _) => Course::StartAnew,
+        (true, Some(part)) if alive => Course::Broken(part),
+        (true, Some(_)) => Course::StartAnew,
+        (true, None) => Course::GoOn,
+    }
 }
 
 fn any_started() -> bool {
     components()
         .iter()
         .any(|name| Process::fate(name) != Fate::Absent)
-}
-
-fn any_alive() -> bool {
-    components()
-        .iter()
-        .any(|name| Process::fate(name) == Fate::Alive)
 }
 
 fn all_alive() -> bool {
@@ -181,5 +201,52 @@ fn greet(checkout: &Checkout, began: Instant) {
         format!("logs: {}/logs    end it: make down", cluster.display()),
     ] {
         progress::note(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Course::{Broken, GoOn, Occupied, StartAnew},
+        Fate::{Absent, Alive, Dead},
+        course,
+    };
+
+    #[test]
+    fn a_cluster_of_ours_is_gone_on_with_while_nothing_of_it_died() {
+        for fates in [[Alive, Alive], [Alive, Absent], [Absent, Absent]] {
+            assert_eq!(course(true, false, &fates), GoOn, "{fates:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_of_which_nothing_runs_is_started_anew() {
+        for fates in [[Dead, Dead], [Dead, Absent]] {
+            assert_eq!(course(true, false, &fates), StartAnew, "{fates:?}");
+            assert_eq!(course(false, false, &fates), StartAnew, "{fates:?}");
+        }
+        assert_eq!(course(false, false, &[Absent, Absent]), StartAnew);
+    }
+
+    #[test]
+    fn after_a_restart_of_the_machine_all_of_it_is_gone() {
+        for mine in [true, false] {
+            // A process of now may have the pid of one of then.
+            for fates in [[Dead, Dead], [Alive, Dead], [Alive, Alive]] {
+                assert_eq!(course(mine, true, &fates), StartAnew, "{fates:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_that_died_beside_others_is_told() {
+        assert_eq!(course(true, false, &[Alive, Dead, Dead]), Broken(1));
+    }
+
+    #[test]
+    fn a_cluster_of_others_that_runs_is_left_alone() {
+        for fates in [[Alive, Alive], [Dead, Alive]] {
+            assert_eq!(course(false, false, &fates), Occupied, "{fates:?}");
+        }
     }
 }
