@@ -181,8 +181,7 @@ fn a_url_that_was_cut_hides_what_may_be_a_password() {
 }
 
 #[test]
-fn what_is_long_takes_no_longer_than_it_has_to() {
-    let begun = std::time::Instant::now();
+fn what_is_long_is_looked_at_as_far_as_the_window_reaches() {
     for part in [
         "://",
         "://a:b/",
@@ -202,10 +201,12 @@ fn what_is_long_takes_no_longer_than_it_has_to() {
             vec!["app", &long],
             vec!["--token", &long],
         ] {
+            let cut: Vec<_> = argv.iter().map(|word| cut(word, WINDOW)).collect();
+            let cut: Vec<_> = cut.iter().map(|word| &**word).collect();
+            assert_eq!(mask(&argv), mask(&cut));
             assert!(mask(&argv).iter().all(|word| word.len() <= 6 * WINDOW));
         }
     }
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
 /// What a search of the properties below found, masked once and masked again.
@@ -222,7 +223,10 @@ fn a_name_within_a_bearer_token_is_masked_with_it() {
 
 #[test]
 fn what_is_masked_is_masked_no_more() {
-    settles(&["xxxxx", "--token", "xxxxx"], &["xxxxx", "--token", "xxxxx"]);
+    settles(
+        &["xxxxx", "--token", "xxxxx"],
+        &["xxxxx", "--token", "xxxxx"],
+    );
     settles(&["sh", "-c", "xxxxx"], &["sh", "-c", "xxxxx"]);
     settles(&["curl", "-u", "xxxxx"], &["curl", "-u", "xxxxx"]);
 }
