@@ -41,10 +41,16 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{net::TcpSocket, sync::watch};
 use tower::ServiceExt;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Long for a machine that is busy: only what never answers is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For what never answers.
+const SHORT: Duration = Duration::from_millis(300);
 
 /// What the node's agent does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,7 @@ pub(crate) enum Agent {
     None,
     /// Its address is known, but nobody listens there.
     Down,
-    /// Answers too late.
+    /// Never answers.
     Slow,
     /// Says that it could not store.
     Fails,
@@ -118,6 +124,7 @@ impl Script {
     pub(crate) async fn start(agent: Agent, api: Api) -> Self {
         let notices = Notices::default();
         let patches = Arc::new(Mutex::new(Vec::new()));
+        let late = api.late;
         let authorities = Arc::new(Authorities::new(DAY).unwrap());
         let identity = Identity::new(authorities.clone(), None, "curfew", DAY).unwrap();
         let (_, identities) = watch::channel(Some(identity));
@@ -129,9 +136,13 @@ impl Script {
         let client = api_server(api, patches.clone());
         let metrics = Metrics::new().unwrap();
         let budgets = Budgets {
-            pod: Duration::from_secs(1),
-            agent: Duration::from_millis(300),
-            fallback: Duration::from_secs(1),
+            pod: if late { SHORT } else { PATIENCE },
+            agent: if agent == Agent::Slow {
+                SHORT
+            } else {
+                PATIENCE
+            },
+            fallback: if late { SHORT } else { PATIENCE },
         };
         let (rules, keeper) = policies::rules(DefaultTerms {
             ttl: Duration::from_secs(600),
@@ -192,7 +203,7 @@ impl Script {
     pub(crate) async fn post_to(&self, path: &str, body: String) -> (StatusCode, String) {
         let limits = Limits {
             body: admission::MAX_BODY,
-            request: Duration::from_secs(5),
+            request: 3 * PATIENCE,
             concurrent: 16,
             crowd: Bounds::MANY,
             drain: Duration::ZERO,
@@ -257,12 +268,15 @@ fn start_agent(agent: Agent, notices: Notices, authorities: &Authorities) -> Opt
     if agent == Agent::None {
         return None;
     }
+    if agent == Agent::Down {
+        // Nobody else gets the port while the test runs: it is never closed.
+        let socket = Box::leak(Box::new(TcpSocket::new_v4().unwrap()));
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        return Some(socket.local_addr().unwrap());
+    }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    if agent == Agent::Down {
-        return Some(address);
-    }
     let node = match agent {
         Agent::Elsewhere => "node-2",
         _ => "node-1",
@@ -291,7 +305,7 @@ async fn take(
     Json(notice): Json<Notice>,
 ) -> axum::response::Response {
     match agent {
-        Agent::Slow => tokio::time::sleep(Duration::from_secs(3)).await,
+        Agent::Slow => std::future::pending().await,
         Agent::Fails => return (StatusCode::SERVICE_UNAVAILABLE, "disk full").into_response(),
         Agent::Babbles => return "hello".into_response(),
         _ => {}
