@@ -6,7 +6,10 @@ CLUSTER := cargo run --package curfew-cluster --
 SLOTS := 6
 RULE := manifests/components/monitoring/rules.yaml
 
-.PHONY: help cluster bare demo test torture disasters bench fuzz status down crd metrics rules cargo
+# Properties try the same cases in every run, unless the environment names another seed (.cargo/config.toml).
+SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
+
+.PHONY: help cluster bare demo test flaky torture disasters bench fuzz status down crd metrics rules cargo
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -22,9 +25,13 @@ demo: cluster ## Curfew at work, from an exec to the eviction
 
 test: cargo ## Unit tests, then the end-to-end tests on the cluster
 	$(CLUSTER) tools
+	@echo "properties run with PROPTEST_RNG_SEED=$(SEED)"
 	cargo test --workspace --exclude curfew-e2e
 	$(MAKE) cluster
 	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)
+
+flaky: cargo ## Run all unit tests again and again beside a load, and name those that fail by chance; ARGS="--rounds 50 curfew-agent"
+	cargo run --quiet --package curfew-flaky -- $(ARGS)
 
 torture: cluster ## Kill everything on the cluster at random, and reckon up; ARGS="--seed 7 --kills 50 --execs 200"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
@@ -35,7 +42,7 @@ disasters: cluster ## Take parts away, spoil them, and judge what comes of it; A
 bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape
 	cargo run --package curfew-bench -- $(ARGS)
 
-fuzz: cargo ## Read what nobody thought of, at random (needs nightly and cargo-fuzz); ARGS="--seconds 600 review"
+fuzz: cargo ## Search for counterexamples at random: ARGS="--cases 1000000 properties", or "--seconds 600 review" (needs nightly and cargo-fuzz)
 	cargo run --quiet --package curfew-fuzz-targets -- $(ARGS)
 
 status: cargo ## What of the cluster runs

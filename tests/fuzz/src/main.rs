@@ -1,6 +1,10 @@
-//! Runs the fuzz targets, one after the other: `make fuzz ARGS="--seconds 600"`.
+//! Searches for counterexamples at random: first the properties of the unit tests with a new seed, then the fuzz
+//! targets, one after the other: `make fuzz ARGS="--seconds 600"`. A named test is to keep what is found.
+
+#![allow(clippy::print_stderr, reason = "this is what people read of it")]
 
 use std::{
+    hash::{BuildHasher, RandomState},
     path::Path,
     process::{Command, ExitCode, Stdio},
 };
@@ -9,38 +13,81 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use curfew_fuzz_targets::{TARGETS, Target};
 
-/// Tries the fuzz targets with inputs that libFuzzer thinks of
+/// What runs the properties, beside the fuzz targets.
+const PROPERTIES: &str = "properties";
+
+/// The packages that have properties.
+const PACKAGES: [&str; 2] = ["curfew-core", "kubectl-pi"];
+
+/// Tries the properties with a new seed, and the fuzz targets with inputs that libFuzzer thinks of
 #[derive(Debug, Parser)]
 #[command(name = "make fuzz")]
 struct Args {
     /// How long each target is tried
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Only these targets
+    /// How many cases of each property are tried
+    #[arg(long, default_value_t = 100_000)]
+    cases: u32,
+    /// The seed of the properties; without it, another one each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only the properties whose tests have this in their names
+    #[arg(long, default_value = "")]
+    test: String,
+    /// Only these: `properties`, or fuzz targets
     targets: Vec<String>,
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let known = |name: &String| TARGETS.iter().any(|target| target.name == name);
-    if let Some(unknown) = args.targets.iter().find(|name| !known(name)) {
-        let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    let mut names = vec![PROPERTIES];
+    names.extend(TARGETS.iter().map(|target| target.name));
+    if let Some(unknown) = args
+        .targets
+        .iter()
+        .find(|name| !names.contains(&name.as_str()))
+    {
         bail!(
             "there is no target {unknown}; there are {}",
             names.join(", ")
         );
     }
-    ready()?;
+    let wanted = |name: &str| args.targets.is_empty() || args.targets.iter().any(|one| one == name);
     let mut found = false;
-    for target in &TARGETS {
-        if args.targets.is_empty() || args.targets.iter().any(|name| name == target.name) {
-            found |= !run(target, args.seconds)?;
-        }
+    if wanted(PROPERTIES) {
+        found |= !search(&args)?;
+    }
+    let targets: Vec<_> = TARGETS
+        .iter()
+        .filter(|target| wanted(target.name))
+        .collect();
+    if !targets.is_empty() {
+        ready()?;
+    }
+    for target in targets {
+        found |= !run(target, args.seconds)?;
     }
     Ok(match found {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Whether all properties held. Other unit tests of their packages run with them, which takes no time.
+fn search(args: &Args) -> Result<bool> {
+    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    eprintln!("properties run with PROPTEST_RNG_SEED={seed}");
+    let status = Command::new("cargo")
+        .args(["test", "--profile", "search"])
+        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+        .args(["--", &args.test])
+        .env("PROPTEST_RNG_SEED", seed.to_string())
+        .env("PROPTEST_CASES", args.cases.to_string())
+        .env("PROPTEST_MAX_GLOBAL_REJECTS", args.cases.to_string())
+        .status()
+        .context("cargo cannot be started")?;
+    Ok(status.success())
 }
 
 /// Looks whether there is what the fuzzer needs.
