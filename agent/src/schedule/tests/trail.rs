@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use serde_json::Value;
-use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use crate::testing::{
     answer::Answer,
@@ -28,8 +28,13 @@ impl Write for Log {
     }
 }
 
+/// While there is only one subscriber, tracing asks that of whichever thread comes first whether anybody wants a
+/// line, and remembers the answer for all: on the threads of other tests there is none. So there are two.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Log {
     fn kept(&self) -> DefaultGuard {
+        LazyLock::force(&SECOND);
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
