@@ -102,7 +102,7 @@ impl Effects {
                     let Ok(_permit) = open.acquire().await else {
                         return;
                     };
-                    let found = look_up(client, &pod).await;
+                    let found = look_up(client, &node, &pod).await;
                     let _ = schedule.looked_up(pod, found).await;
                 });
             }
@@ -117,12 +117,13 @@ impl Effects {
     }
 }
 
-/// What the API server has under the pod's name.
-async fn look_up(client: Client, pod: &PodId) -> LookUp {
+/// What the API server has under the pod's name. A pod never changes its node: one of another node is
+/// none of ours.
+async fn look_up(client: Client, node: &str, pod: &PodId) -> LookUp {
     let pods: Api<WatchedPod> = Api::namespaced(client, &pod.namespace);
     match api::call(pods.get_opt(&pod.name)).await {
-        Ok(Some(found)) => LookUp::Found(Box::new(found.into())),
-        Ok(None) => LookUp::Gone,
+        Ok(Some(found)) if found.is_on(node) => LookUp::Found(Box::new(found.into())),
+        Ok(Some(_) | None) => LookUp::Gone,
         // The ledger asks again after a while.
         Err(_) => LookUp::Unknown,
     }

@@ -4,6 +4,7 @@
 //! schedule once its batch is written, or told that it was not.
 
 use std::{
+    collections::BTreeSet,
     future::pending,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -17,17 +18,22 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     keeper::{Keeper, Opened},
     ledger::Ledger,
+    schedule::NotRecorded,
     store::{Batch, StoreError},
 };
 
 /// How long a store that failed is left alone, unless a new interaction asks for it.
 const REST: Duration = Duration::from_secs(1);
 
+/// How many pods that the watch has not shown may get a record. A notice may outrun the watch, but not those
+/// of this many pods: whoever tells of more tells of pods that do not exist.
+pub(crate) const MAX_UNSEEN: usize = 128;
+
 /// An interaction that waits for the disk.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) notice: Box<Notice>,
-    pub(crate) answer: oneshot::Sender<Result<Receipt, StoreError>>,
+    pub(crate) answer: oneshot::Sender<Result<Receipt, NotRecorded>>,
 }
 
 /// A batch that was written, or was not.
@@ -140,6 +146,20 @@ impl Journal {
     /// Takes an interaction for the next batch.
     pub(crate) fn add(&mut self, waiting: Waiting) {
         self.waiting.push(waiting);
+    }
+
+    /// Whether it takes an interaction with the pod of this UID: when the watch has shown the pod, or few
+    /// others are unseen.
+    pub(crate) fn takes(&self, uid: &str, ledger: &Ledger) -> bool {
+        if ledger.knows(uid) {
+            return true;
+        }
+        let writing = self.writing.iter().flat_map(|writing| &writing.waiting);
+        let waiting = writing.chain(&self.waiting);
+        let uids = waiting.map(|waiting| waiting.notice.pod.uid.as_str());
+        let unknown = uids.filter(|uid| !ledger.knows(uid));
+        let unseen: BTreeSet<_> = ledger.unseen().chain(unknown).collect();
+        unseen.contains(uid) || unseen.len() < MAX_UNSEEN
     }
 
     /// Starts to write what has gathered, unless a batch is being written or nothing has.

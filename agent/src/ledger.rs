@@ -131,6 +131,21 @@ impl Ledger {
         }
     }
 
+    /// Whether anything is known of the pod of that UID.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.entries.contains_key(uid)
+    }
+
+    /// The pods of which a notice told and that the watch has not shown. Those whose record is from the store
+    /// were shown once.
+    pub fn unseen(&self) -> impl Iterator<Item = &str> {
+        let unseen = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.record.is_some() && entry.pod.is_none() && !entry.restored);
+        unseen.map(|(uid, _)| uid.as_str())
+    }
+
     /// Whether the first list of the node's pods is complete.
     pub fn synced(&self) -> bool {
         self.synced

@@ -12,7 +12,7 @@ use curfew_core::{Notice, notice};
 
 use crate::{
     metrics::Metrics,
-    schedule::{Clock, NotRecorded, Schedule},
+    schedule::{Clock, Schedule},
 };
 
 #[derive(Clone)]
@@ -56,9 +56,7 @@ async fn take(State(door): State<Door>, body: Bytes) -> Response {
             }
             Json(receipt).into_response()
         }
-        Err(error @ (NotRecorded::Store(_) | NotRecorded::Ended(_))) => {
-            refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
-        }
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) struct WatchedPod {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WatchedSpec {
+    node_name: Option<String>,
     priority: Option<i32>,
 }
 
@@ -133,6 +134,13 @@ struct WatchedCondition {
     type_: String,
     status: String,
     reason: Option<String>,
+}
+
+impl WatchedPod {
+    /// Whether it is on this node.
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        self.spec.node_name.as_deref() == Some(node)
+    }
 }
 
 impl From<WatchedPod> for PodView {

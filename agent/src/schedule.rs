@@ -23,7 +23,7 @@ use crate::{
     evict::answer::Outcome,
     history::History,
     inspect::Holdings,
-    journal::{Journal, Waiting, Written},
+    journal::{Journal, MAX_UNSEEN, Waiting, Written},
     keeper::Opened,
     ledger::{Announcement, Effect, Ledger},
     mark,
@@ -51,7 +51,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// What the task is told or asked.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Notice(Box<Notice>, oneshot::Sender<Result<Receipt, StoreError>>),
+    Notice(Box<Notice>, oneshot::Sender<Result<Receipt, NotRecorded>>),
     PodSeen(PodView),
     PodGone(String),
     PodsListed(BTreeSet<String>),
@@ -94,6 +94,11 @@ pub enum NotRecorded {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many pods have a record that the watch has not shown.
+    #[error(
+        "the watch has shown none of {MAX_UNSEEN} pods that have a record, and not this one either"
+    )]
+    Unseen,
     /// The agent is stopping.
     #[error(transparent)]
     Ended(#[from] Ended),
@@ -117,7 +122,7 @@ impl Schedule {
     pub async fn record(&self, notice: Notice) -> Result<Receipt, NotRecorded> {
         let (answer, answered) = oneshot::channel();
         self.tell(Message::Notice(Box::new(notice), answer)).await?;
-        Ok(answered.await.map_err(|_| Ended)??)
+        answered.await.map_err(|_| Ended)?
     }
 
     /// The watch saw a pod.
@@ -323,7 +328,12 @@ impl Task {
             self.watch.showed();
         }
         match message {
-            Message::Notice(notice, answer) => self.journal.add(Waiting { notice, answer }),
+            Message::Notice(notice, answer)
+                if self.journal.takes(&notice.pod.uid, &self.ledger) =>
+            {
+                self.journal.add(Waiting { notice, answer });
+            }
+            Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
             Message::PodGone(uid) => self.ledger.gone(&uid, out),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
@@ -453,7 +463,7 @@ impl Task {
                     );
                 }
                 for Waiting { answer, .. } in written.waiting {
-                    let _ = answer.send(Err(StoreError::Write(error.to_string())));
+                    let _ = answer.send(Err(StoreError::Write(error.to_string()).into()));
                 }
                 self.ledger.not_written(written.batch);
             }

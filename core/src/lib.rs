@@ -12,6 +12,7 @@ pub mod identity;
 pub mod interaction;
 pub mod masking;
 pub mod metadata;
+pub mod names;
 pub mod namespaces;
 pub mod notice;
 pub mod policy;

@@ -27,8 +27,10 @@ pub const MAX_KNOWN: usize = 16;
 /// SPDY when a proxy refuses its WebSocket.
 pub const SAME_DEED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
 
-/// A pod, told apart from all others that ever had its name.
+/// A pod, told apart from all others that ever had its name. What is read from a notice or from the store
+/// has names that the API server accepts, because they become parts of paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "crate::names::UncheckedPodId")]
 pub struct PodId {
     /// The namespace.
     pub namespace: String,

@@ -8,6 +8,7 @@ mod crowd;
 mod gate;
 mod stop;
 mod trail;
+mod unseen;
 
 use serde_json::Value;
 
