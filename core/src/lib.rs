@@ -19,6 +19,7 @@ pub mod policy;
 pub mod record;
 pub mod terms;
 pub mod text;
+pub mod wrapper;
 
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};

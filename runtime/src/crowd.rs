@@ -191,6 +191,11 @@ pub struct Visit {
 }
 
 impl Visit {
+    /// Where it comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// A request in hand, if there may be one more.
     pub(crate) fn begin(&self) -> Option<InHand<'_>> {
         let (begun, closed) = self.crowd.book().begin(self.address, self.id);

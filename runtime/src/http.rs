@@ -1,6 +1,6 @@
 //! Servers whose every request has a bound and a time limit.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -57,6 +57,22 @@ const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 /// How much of what a client of HTTP/2 sends is buffered before anybody reads it. The protocol lets no
 /// server promise less for a whole connection.
 const WINDOW: u32 = 64 * 1024 - 1;
+
+/// Says whether a request is let in, by its head.
+pub type Gate = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
+
+/// The router behind a gate. Nothing of a request that is not let in is read but its head: it takes none of
+/// the room that others need.
+pub fn gated(router: Router, gate: Gate) -> Router {
+    router.layer(middleware::from_fn_with_state(gate, pass))
+}
+
+async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    match gate(&request) {
+        true => next.run(request).await,
+        false => (StatusCode::NOT_FOUND, "nobody is served under this path\n").into_response(),
+    }
+}
 
 /// The router within these bounds.
 pub fn bounded(router: Router, limits: Limits) -> Router {
@@ -123,7 +139,9 @@ async fn collect(limit: usize, request: Request) -> Result<Request, Response> {
         }
     }
     if length > limit {
-        let why = format!("the body is larger than {limit} bytes\n");
+        let why = format!(
+            "the body of the request is larger than {limit} bytes, the most that is read here\n"
+        );
         return Err((StatusCode::PAYLOAD_TOO_LARGE, why).into_response());
     }
     Ok(Request::from_parts(head, read.freeze().into()))
@@ -142,14 +160,31 @@ pub async fn serve(
     closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_with(Handle::new(), address, tls, router, limits, closed, stop).await
+    let served = (router, None);
+    serve_with(Handle::new(), address, tls, served, limits, closed, stop).await
+}
+
+/// The same, for requests alone that the gate lets in.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve_gated(
+    address: SocketAddr,
+    tls: Option<Tls>,
+    (router, gate): (Router, Gate),
+    limits: Limits,
+    closed: IntCounter,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let served = (router, Some(gate));
+    serve_with(Handle::new(), address, tls, served, limits, closed, stop).await
 }
 
 async fn serve_with(
     handle: Handle<SocketAddr>,
     address: SocketAddr,
     tls: Option<Tls>,
-    router: Router,
+    (router, gate): (Router, Option<Gate>),
     limits: Limits,
     closed: IntCounter,
     stop: CancellationToken,
@@ -164,7 +199,12 @@ async fn serve_with(
     };
     let Bounds { greeting, idle, .. } = limits.crowd;
     let crowd = Crowd::new(limits.crowd, closed);
-    let service = bounded(router, limits).into_make_service();
+    let router = bounded(router, limits);
+    let router = match gate {
+        Some(gate) => gated(router, gate),
+        None => router,
+    };
+    let service = router.into_make_service();
     let cannot = || format!("cannot serve on {address}");
     let serving = async {
         match tls {

@@ -91,16 +91,24 @@ impl Trust {
         self.authorities == other.authorities
     }
 
+    /// Verifies that a client's certificate is good, whatever its name.
+    ///
+    /// # Errors
+    /// When no verifier can be made of it.
+    pub fn any_client(&self) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(verifier)
+    }
+
     /// Verifies that a client's certificate is good and has this name.
     ///
     /// # Errors
     /// When the name is no DNS name.
     pub fn clients(&self, name: &str) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
         Ok(Arc::new(Named {
-            verifier,
+            verifier: self.any_client()?,
             name: dns_name(name)?,
         }))
     }
@@ -186,6 +194,25 @@ impl Leaf {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// How a server uses it for API servers that have to show one, too. They may speak TLS 1.2.
+    ///
+    /// # Errors
+    /// When certificate and key do not belong together.
+    pub fn serve_verified(
+        &self,
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Result<ServerConfig, Unusable> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+        // A session that is resumed would not verify anew what was verified once.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

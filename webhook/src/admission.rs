@@ -6,7 +6,7 @@
 mod find;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,10 @@ use curfew_core::{
     Command, Exemption, Interaction, Kind, Known, Terms, policy::RecordCommand, text::cut,
 };
 use curfew_crd::Attempt;
+use curfew_runtime::{
+    crowd::{Bounds, Visit},
+    http::Gate,
+};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -29,6 +33,7 @@ use crate::{
     answer::{self, Answer},
     args::Unrecorded,
     guard,
+    identity::Identities,
     metrics::{Home, Metrics, Outcome},
     placement,
     policies::{Rules, Ruling},
@@ -36,9 +41,21 @@ use crate::{
     review::{self, Deed, Request},
 };
 
-/// The largest review that is read.
-pub const MAX_BODY: usize = 3 * 1024 * 1024;
-/// Where interactions are admitted.
+/// The largest object that an API server lets into its store, and so into a review, by default.
+const MAX_OBJECT: usize = 3 * 1024 * 1024 / 2;
+/// The most bytes that one byte of an object becomes in JSON: `<` is written as `\u003c`.
+const ESCAPED: usize = 6;
+/// The largest review that is read. That of an update of a pod holds the pod twice, as it is and as it is to
+/// be; who asks and what else there is has room in the rest.
+pub const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
+/// Who may ask, and how much at a time: of the largest reviews one from each API server.
+pub const CROWD: Bounds = Bounds {
+    bodies: 8 * MAX_BODY,
+    ..Bounds::MANY
+};
+/// How often it is logged that somebody asks under a path that no API server was told.
+const TELL_OF_STRANGERS: Duration = Duration::from_secs(10);
+/// Where interactions are admitted. What API servers are told ends in a token, see [`crate::identity::paths`].
 pub const INTERACTION_PATH: &str = "/admit/interaction";
 /// Where the evictions of the agents are admitted.
 pub const EVICTION_PATH: &str = "/admit/eviction";
@@ -53,6 +70,8 @@ pub const PROBE_PATH: &str = "/admit/probe";
 pub struct Admission {
     /// To read pods.
     pub client: Client,
+    /// The namespace of Curfew, which it leaves alone.
+    pub namespace: String,
     /// To record.
     pub recorder: Recorder,
     /// What follows from an interaction.
@@ -65,12 +84,47 @@ pub struct Admission {
     pub metrics: Metrics,
 }
 
-/// The routes. The bound on bodies is for the server, see [`MAX_BODY`].
+/// Lets in requests under the paths that API servers were told, or will be, and nobody else's.
+pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
+    let told = Mutex::new(None::<Instant>);
+    Arc::new(move |request| {
+        let path = request.uri().path();
+        let bases = [INTERACTION_PATH, EVICTION_PATH, PROBE_PATH];
+        let known = identities.borrow().as_ref().is_some_and(|identity| {
+            let paths = &identity.authorities.paths;
+            bases
+                .iter()
+                .fold(false, |known, base| known | paths.accept(base, path))
+        });
+        if !known {
+            metrics.strange();
+            let client = request.extensions().get().map(Visit::address);
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever tries many would else fill the log.
+            if told.is_none_or(|told| told.elapsed() >= TELL_OF_STRANGERS) {
+                *told = Some(Instant::now());
+                tracing::warn!(
+                    event = "unknown-path",
+                    client = client.map(|client| client.to_string()),
+                    "somebody asked under a path that no API server was told"
+                );
+            }
+        }
+        known
+    })
+}
+
+/// The routes. Which paths are let in is for the [`gate`], and the bound on bodies for the server, see
+/// [`MAX_BODY`].
 pub fn router(admission: Arc<Admission>) -> Router {
+    let token = |base: &str| format!("{base}/{{token}}");
     Router::new()
         .route(INTERACTION_PATH, post(interaction))
+        .route(&token(INTERACTION_PATH), post(interaction))
         .route(EVICTION_PATH, post(guard::eviction))
+        .route(&token(EVICTION_PATH), post(guard::eviction))
         .route(PROBE_PATH, post(probe))
+        .route(&token(PROBE_PATH), post(probe))
         // Axum's own limit is below ours.
         .layer(DefaultBodyLimit::disable())
         .with_state(admission)
@@ -206,6 +260,7 @@ impl Admission {
                         without_agent = trace.without_agent,
                         policy,
                         exemption = terms.exemption.map(Exemption::as_str),
+                        spo_request = found.spo_request,
                         deadline = trace.deadline.map(|deadline| deadline.to_string()),
                     );
                 }

@@ -3,7 +3,7 @@
 //! Owns what they are called and which values make sense; what they mean is for the modules that are
 //! handed their values.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use curfew_core::{duration, namespaces, terms::DefaultTerms};
@@ -57,6 +57,13 @@ pub struct Args {
     /// How long a new CA is trusted everywhere before certificates are issued by it
     #[arg(long, env = "CURFEW_CA_OVERLAP", default_value = "5m", value_parser = whole_seconds)]
     pub ca_overlap: Duration,
+    /// How long API servers are told a path to ask under before another takes its place
+    #[arg(long, env = "CURFEW_PATH_LIFETIME", default_value = "12h", value_parser = lasting)]
+    pub path_lifetime: Duration,
+    /// The CA (PEM) of the client certificates that API servers show, where they are configured to; nobody
+    /// without one is answered then
+    #[arg(long, env = "CURFEW_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
     /// The log
     #[command(flatten)]
     pub log: LogArgs,
@@ -135,6 +142,7 @@ impl Args {
             certificate: self.certificate_lifetime,
             authority: self.ca_lifetime,
             overlap: self.ca_overlap,
+            path: self.path_lifetime,
         };
         // The last third of its life is what the exchange has: it is trusted for as long as it takes until
         // the next one issues, and then until its last certificate has ended.

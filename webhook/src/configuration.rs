@@ -3,8 +3,14 @@
 //! Owns what the API server sends here and when. Writing it to the API server is for
 //! [`crate::registration`]. Nothing here does any I/O.
 
+mod fit;
+
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::{
+    admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH},
+    identity::paths::Paths,
+};
 use curfew_core::{identity::AGENT_ACCOUNT, namespaces};
 use k8s_openapi::{
     ByteString,
@@ -16,9 +22,8 @@ use k8s_openapi::{
         LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
     },
 };
-use serde_json::Value;
 
-use crate::admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH};
+pub use fit::{Fit, fit};
 
 /// The name of the configuration, and of the Service and the account of this webhook.
 pub const NAME: &str = "curfew-webhook";
@@ -46,7 +51,8 @@ pub fn labels() -> BTreeMap<String, String> {
 }
 
 /// What the configuration depends on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it holds secrets")]
 pub struct Installation {
     /// The namespace of Curfew.
     pub namespace: String,
@@ -54,6 +60,8 @@ pub struct Installation {
     pub namespace_uid: String,
     /// The CAs of the webhook's certificate (PEM).
     pub ca: String,
+    /// Under which paths it is asked.
+    pub paths: Paths,
 }
 
 impl Installation {
@@ -79,6 +87,8 @@ impl Installation {
 
     fn configuration(&self, webhooks: Vec<ValidatingWebhook>) -> ValidatingWebhookConfiguration {
         let mut labels = labels();
+        // On AKS, an enforcer adds to the selectors of configurations without it.
+        labels.insert("admissions.enforcer/disabled".to_owned(), "true".to_owned());
         labels.insert(VERSION_LABEL.to_owned(), VERSION.to_owned());
         ValidatingWebhookConfiguration {
             metadata: ObjectMeta {
@@ -190,7 +200,7 @@ impl Installation {
                 service: Some(ServiceReference {
                     name: NAME.to_owned(),
                     namespace: self.namespace.clone(),
-                    path: Some(path.to_owned()),
+                    path: Some(self.paths.told(path)),
                     port: Some(443),
                 }),
                 url: None,
@@ -247,6 +257,21 @@ fn webhook<'a>(
         .find(|webhook| webhook.name == name)
 }
 
+/// Whether API servers are told these paths by this configuration, and no others.
+pub fn tells(configuration: &ValidatingWebhookConfiguration, paths: &Paths) -> bool {
+    [
+        (INTERACTION, INTERACTION_PATH),
+        (EVICTION, EVICTION_PATH),
+        (PROBE, PROBE_PATH),
+    ]
+    .iter()
+    .filter_map(|(name, base)| Some((webhook(configuration, name)?, base)))
+    .all(|(webhook, base)| {
+        let service = webhook.client_config.service.as_ref();
+        service.and_then(|service| service.path.as_ref()) == Some(&paths.told(base))
+    })
+}
+
 /// Whom the API server trusts by this configuration (PEM).
 pub fn trusted(configuration: &ValidatingWebhookConfiguration) -> Option<String> {
     let first = configuration.webhooks.as_ref()?.first()?;
@@ -264,61 +289,16 @@ pub fn is_of_another_release(actual: &ValidatingWebhookConfiguration) -> bool {
     version.is_some_and(|version| version != VERSION)
 }
 
-/// Whether everything that is wanted stands there. What else stands there is somebody else's.
-pub fn is_there(
-    wanted: &ValidatingWebhookConfiguration,
-    actual: &ValidatingWebhookConfiguration,
-) -> bool {
-    let labels = wanted.metadata.labels.iter().flatten().all(|(key, value)| {
-        let actual = actual.metadata.labels.as_ref();
-        actual.and_then(|labels| labels.get(key)) == Some(value)
-    });
-    let owners = wanted
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .all(|wanted| {
-            let actual = actual.metadata.owner_references.iter().flatten();
-            actual.into_iter().any(|actual| actual.uid == wanted.uid)
-        });
-    let webhooks = wanted.webhooks.iter().flatten().all(|wanted| {
-        webhook(actual, &wanted.name).is_some_and(|actual| {
-            match (serde_json::to_value(wanted), serde_json::to_value(actual)) {
-                (Ok(wanted), Ok(actual)) => covers(&actual, &wanted),
-                _ => false,
-            }
-        })
-    });
-    labels && owners && webhooks
-}
-
-/// Whether a value has all that is wanted of it; objects may have more.
-fn covers(actual: &Value, wanted: &Value) -> bool {
-    match (actual, wanted) {
-        (Value::Object(actual), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| actual.get(key).is_some_and(|actual| covers(actual, wanted))),
-        (Value::Array(actual), Value::Array(wanted)) => {
-            actual.len() == wanted.len()
-                && actual
-                    .iter()
-                    .zip(wanted)
-                    .all(|(actual, wanted)| covers(actual, wanted))
-        }
-        _ => actual == wanted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn installation() -> Installation {
+    pub(super) fn installation() -> Installation {
         Installation {
             namespace: "curfew".into(),
             namespace_uid: "u-1".into(),
             ca: "PEM".into(),
+            paths: Paths::new(std::time::SystemTime::now()).unwrap(),
         }
     }
 
@@ -332,6 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn every_path_ends_in_the_token() {
+        let installation = installation();
+        let full = installation.full();
+        assert!(tells(&full, &installation.paths));
+        assert!(!tells(
+            &full,
+            &Paths::new(std::time::SystemTime::now()).unwrap()
+        ));
+        for webhook in full.webhooks.iter().flatten() {
+            let path = webhook.client_config.service.as_ref().unwrap().path.clone();
+            assert_eq!(path.unwrap().split('/').count(), 4);
+        }
+        let labels = full.metadata.labels.unwrap();
+        assert_eq!(labels["admissions.enforcer/disabled"], "true");
+    }
+
+    #[test]
     fn what_stood_before_stays_while_it_is_probed() {
         let mut before = installation();
         before.ca = "an older one".into();
@@ -341,7 +338,11 @@ mod tests {
             assert!(webhook(&probing, name).is_some());
             assert_eq!(webhook(&probing, name), webhook(&before, name));
         }
-        assert_eq!(webhook(&probing, PROBE), Some(&installation().probe()));
+        let probe = webhook(&probing, PROBE).unwrap();
+        assert!(
+            probe.client_config.ca_bundle
+                != webhook(&before, PROBE).unwrap().client_config.ca_bundle
+        );
     }
 
     #[test]
@@ -359,33 +360,6 @@ mod tests {
             "request.userInfo.username == 'system:serviceaccount:curfew:curfew-agent'"
         );
         assert_eq!(eviction.failure_policy.as_deref(), Some("Fail"));
-    }
-
-    #[test]
-    fn what_differs_is_seen_and_what_others_added_is_not_ours() {
-        let wanted = installation().full();
-        let mut actual = wanted.clone();
-        actual.metadata.resource_version = Some("7".into());
-        actual.webhooks.as_mut().unwrap().push(ValidatingWebhook {
-            name: "else.example".into(),
-            ..ValidatingWebhook::default()
-        });
-        assert!(is_there(&wanted, &actual));
-
-        let mut other = actual.clone();
-        other.webhooks.as_mut().unwrap()[0].failure_policy = Some("Ignore".into());
-        assert!(!is_there(&wanted, &other));
-        let mut other = actual.clone();
-        other.webhooks.as_mut().unwrap()[0]
-            .rules
-            .as_mut()
-            .unwrap()
-            .pop();
-        assert!(!is_there(&wanted, &other));
-        let mut other = actual.clone();
-        other.webhooks.as_mut().unwrap().remove(0);
-        assert!(!is_there(&wanted, &other));
-        assert!(!is_there(&wanted, &installation().probing(None)));
     }
 
     #[test]

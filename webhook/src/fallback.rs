@@ -16,7 +16,7 @@ use kube::{
 
 use curfew_runtime::explain;
 
-use crate::placement::{self, Pod};
+use crate::placement::{self, Pod, PodName};
 
 /// The field manager of everything that the webhook writes.
 pub const MANAGER: &str = "curfew-webhook";
@@ -64,6 +64,7 @@ async fn attempt(
     };
     loop {
         let id = pod.id();
+        let name = PodName::new(&id.namespace, &id.name).ok_or(Failure::Gone)?;
         let api: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
         let Some(joined) = join(&id, &pod.annotations(), known) else {
             return Err(failed("there is nothing to record".to_owned()));
@@ -88,12 +89,12 @@ async fn attempt(
             // Either the webhook may do nothing any more, which the next read tells, or somebody's
             // admission policy forbids this patch.
             Some(401 | 403) => {
-                placement::find(client, &id.namespace, &id.name, within).await?;
+                placement::find(client, name, within).await?;
                 return Err(failed(explain::short(&error)));
             }
             _ => return Err(failed(explain::short(&error))),
         }
-        pod = placement::find(client, &id.namespace, &id.name, within)
+        pod = placement::find(client, name, within)
             .await?
             .ok_or(Failure::Gone)?;
     }

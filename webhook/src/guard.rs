@@ -20,7 +20,7 @@ use crate::{
     admission::Admission,
     answer::{self, Answer},
     metrics::Guarded,
-    placement::{self, Failure, Pod},
+    placement::{self, Failure, Pod, PodName},
     review::eviction::{self, Eviction},
 };
 
@@ -206,10 +206,10 @@ async fn decide(admission: &Admission, eviction: &Eviction, id: &str) -> Answer 
 
 async fn find(admission: &Admission, eviction: &Eviction) -> Result<Option<Pod>, Failure> {
     let (namespace, name) = (&eviction.namespace, &eviction.name);
-    if !placement::can_exist(namespace, name) {
-        return Ok(None);
+    match PodName::new(namespace, name) {
+        Some(pod) => placement::find(&admission.client, pod, admission.pod_timeout).await,
+        None => Ok(None),
     }
-    placement::find(&admission.client, namespace, name, admission.pod_timeout).await
 }
 
 fn named(eviction: &Eviction) -> String {

@@ -3,7 +3,7 @@
 //! All replicas share a CA, which stands in a Secret. With it each replica issues its own certificates: one
 //! to serve the API server, one to call the agents; keys of both never leave the process. It signs those
 //! of the agents, too. [`authority`] issues, [`secret`] says what stands in the Secret and when it has to
-//! change, [`keeper`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
+//! change, [`paths`] does so of the paths under which API servers ask, [`keeper`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
 //! answers their requests. Telling the API server whom to trust is for [`crate::registration`].
 //!
 //! The CA is exchanged in three steps, so that nobody is ever shown a certificate that he does not trust
@@ -12,18 +12,20 @@
 
 pub mod authority;
 pub mod keeper;
+pub mod paths;
 pub mod publication;
 pub mod secret;
 pub mod signer;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::identity::WEBHOOK;
 use curfew_runtime::tls::{self, Leaf, Trust, Unusable};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, server::danger::ClientCertVerifier};
 use tokio::sync::watch;
 
+use paths::Paths;
 use secret::Authorities;
 
 /// How long things last.
@@ -33,8 +35,10 @@ pub struct Lifetimes {
     pub certificate: Duration,
     /// The CA; it is exchanged after two thirds of it.
     pub authority: Duration,
-    /// How long a CA is trusted before it issues.
+    /// How long a CA is trusted before it issues, and a path accepted before and after it is told.
     pub overlap: Duration,
+    /// How long API servers are told a path before it is exchanged.
+    pub path: Duration,
 }
 
 /// Who this replica is at the moment.
@@ -53,6 +57,14 @@ pub struct Identity {
 
 /// The identity, for those who use it; none before the first.
 pub type Identities = watch::Receiver<Option<Identity>>;
+
+/// Under which paths API servers may ask at the moment.
+pub fn paths(identities: &Identities) -> Option<Paths> {
+    let identity = identities.borrow();
+    identity
+        .as_ref()
+        .map(|identity| identity.authorities.paths.clone())
+}
 
 /// Whom everybody is to trust at the moment, in PEM.
 pub fn bundle(identities: &Identities) -> Option<String> {
@@ -86,6 +98,12 @@ pub enum Failure {
     /// A certificate could not be used.
     #[error("cannot use a certificate: {0}")]
     Using(#[from] Unusable),
+    /// The system gives no random bytes.
+    #[error("cannot get random bytes")]
+    Random,
+    /// The CA of the API servers' client certificates could not be read.
+    #[error("--client-ca: {0}: {1}")]
+    ClientCa(PathBuf, String),
 }
 
 impl Identity {
@@ -99,8 +117,25 @@ impl Identity {
         namespace: &str,
         life: Duration,
     ) -> Result<Self, Failure> {
+        Self::for_clients(None, authorities, before, namespace, life)
+    }
+
+    /// The same, for clients that have to show a certificate, where it is said which.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn for_clients(
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+        authorities: Arc<Authorities>,
+        before: Option<&Self>,
+        namespace: &str,
+        life: Duration,
+    ) -> Result<Self, Failure> {
         let leaf = authorities.current.serving(namespace, life)?;
-        let config = Arc::new(leaf.serve()?);
+        let config = Arc::new(match clients {
+            Some(clients) => leaf.serve_verified(clients)?,
+            None => leaf.serve()?,
+        });
         let serving = tls::reload(before.map(|before| before.serving.clone()), config);
         let trust = Trust::from_pem(&authorities.bundle())?;
         let calling = authorities.current.calling(WEBHOOK, life)?.call(&trust)?;

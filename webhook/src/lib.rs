@@ -32,7 +32,6 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use curfew_runtime::{
     client,
-    crowd::Bounds,
     http::{self, Limits, Tls},
     ops,
     tasks::Tasks,
@@ -83,6 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let admission = Arc::new(Admission {
         recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
         client: client.clone(),
+        namespace: args.namespace.clone(),
         rules: rules.clone(),
         unrecorded: args.unrecorded,
         pod_timeout: budgets.pod,
@@ -126,6 +126,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             client: client.clone(),
             namespace: args.namespace.clone(),
             lifetimes,
+            client_ca: args.client_ca,
             metrics: metrics.clone(),
         };
         keeper.run(new_identities, drained.clone())
@@ -158,6 +159,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn("admission", {
         let (identities, drained, listen) = (identities.clone(), drained.clone(), args.listen);
         let (refusals, refused) = (metrics.refusals.clone(), metrics.refused("admission"));
+        let (gate, metrics_of_gate) = (identities.clone(), metrics.clone());
         async move {
             let Some(identity) = first(identities, &drained).await else {
                 return Ok(());
@@ -166,15 +168,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 body: admission::MAX_BODY,
                 request: configuration::TIMEOUT,
                 concurrent: 256,
-                crowd: Bounds::MANY,
+                crowd: admission::CROWD,
                 drain: FINISH,
             };
+            let gate = admission::gate(gate, metrics_of_gate);
             let router = admission::router(admission);
             let tls = Tls {
                 config: identity.serving,
                 refusals,
             };
-            http::serve(listen, Some(tls), router, limits, refused, drained).await
+            http::serve_gated(listen, Some(tls), (router, gate), limits, refused, drained).await
         }
     });
     tasks.spawn("registration", {

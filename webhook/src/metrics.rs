@@ -53,6 +53,7 @@ pub struct Metrics {
     /// not let in.
     pub refusals: Refusals,
     refused: IntCounterVec,
+    strangers: IntCounter,
 }
 
 /// What gauges show.
@@ -157,6 +158,10 @@ impl Metrics {
                 "Connections closed to make room for others, because too many were open, by port.",
                 &[("port", &["admission", "metrics"])],
             )?,
+            strangers: all.counter(
+                "curfew_webhook_unknown_paths_total",
+                "Requests to the admission port under paths that no API server was told; they are refused.",
+            )?,
             catalog: all,
         })
     }
@@ -201,6 +206,11 @@ impl Metrics {
     /// Counts the connections that this port refuses.
     pub fn refused(&self, port: &str) -> IntCounter {
         self.refused.with_label_values(&[port])
+    }
+
+    /// Somebody asked under a path that no API server was told.
+    pub fn strange(&self) {
+        self.strangers.inc();
     }
 
     /// The time of the forwarding that ends when this is dropped.

@@ -113,6 +113,15 @@ impl Rules {
         }
     }
 
+    /// Whether the namespace was seen with the label of those that Curfew leaves alone.
+    pub fn is_exempt(&self, namespace: &str) -> bool {
+        let labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
+        labels
+            .get(curfew_core::namespaces::LABEL)
+            .map(String::as_str)
+            == Some(curfew_core::namespaces::EXEMPT)
+    }
+
     /// What follows from this attempt on this pod.
     pub fn judge(&self, attempt: Attempt<'_>, pod: &Pod) -> Ruling {
         let known = self.policies().unwrap_or_default();

@@ -26,9 +26,9 @@ use curfew_runtime::{api, explain, time::until};
 
 use crate::{
     answer,
-    configuration::{self, Installation, NAME, PROBE_LABEL},
+    configuration::{self, Fit, Installation, NAME, PROBE_LABEL},
     fallback::MANAGER,
-    identity::{Identities, bundle},
+    identity::{Identities, bundle, paths},
     metrics::Metrics,
     watching::watched,
 };
@@ -37,6 +37,8 @@ use crate::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Between two repairs: somebody who insists on something else is not fought faster than that.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(10);
+/// The longest pause before what others add again and again is taken off.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// How long a change has to last before it is mended.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -91,6 +93,7 @@ impl Registration {
         let mut identities = self.identities.clone();
         let mut repair_not_before = Instant::now();
         let mut repair_due: Option<Instant> = Some(repair_not_before);
+        let mut narrowing = Narrowing::default();
         let mut wanted = None;
         loop {
             tokio::select! {
@@ -104,19 +107,32 @@ impl Registration {
                 }
                 Some(actual) = configurations.next() => {
                     let Some(wanted) = &wanted else { continue };
-                    let right = actual.as_ref().is_some_and(|actual| {
-                        configuration::is_of_another_release(actual)
-                            || configuration::is_there(wanted, actual)
-                    });
-                    self.metrics.registered(right);
+                    let fit = match &actual {
+                        Some(actual) if configuration::is_of_another_release(actual) => Fit::Same,
+                        Some(actual) => configuration::fit(wanted, actual),
+                        None => Fit::Other,
+                    };
+                    self.metrics.registered(fit == Fit::Same);
                     // What comes first may be older than what this replica has just written: it is
                     // looked at once more before anything is done.
-                    repair_due = (!right).then(|| repair_not_before.max(Instant::now() + SETTLE));
+                    let soon = repair_not_before.max(Instant::now() + SETTLE);
+                    repair_due = match fit {
+                        Fit::Same => None,
+                        Fit::Other => Some(soon),
+                        Fit::Narrowed(added) => {
+                            tracing::warn!(
+                                event = "registration-narrowed",
+                                added,
+                                "others have added conditions to the webhook configuration, by which \
+                                 interactions are admitted that nobody records"
+                            );
+                            Some(soon.max(narrowing.next()))
+                        }
+                    };
                 }
                 Ok(()) = identities.changed() => {
-                    let trusted = wanted.as_ref().and_then(configuration::trusted);
                     // Most changes are of certificates alone.
-                    if trusted.is_some() && trusted != bundle(&self.identities) {
+                    if wanted.as_ref().is_some_and(|wanted| !self.is_told(wanted)) {
                         repair_due = Some(Instant::now());
                     }
                 }
@@ -160,17 +176,20 @@ impl Registration {
             .filter(|namespace| !is_going(namespace))
             .ok_or(Obstacle::Removal)?;
         let ca = bundle(&self.identities);
-        let ca = ca.ok_or_else(|| Obstacle::Passing("there is no CA yet".to_owned()))?;
+        let (Some(ca), Some(paths)) = (ca, paths(&self.identities)) else {
+            return Err(Obstacle::Passing("there is no CA yet".to_owned()));
+        };
         let installation = Installation {
             namespace: self.namespace.clone(),
             namespace_uid: namespace.metadata.uid.unwrap_or_default(),
             ca,
+            paths,
         };
         let full = installation.full();
         let before = call(self.configurations().get_opt(NAME)).await?;
         if before
             .as_ref()
-            .is_some_and(|before| configuration::is_there(&full, before))
+            .is_some_and(|before| configuration::fit(&full, before) == Fit::Same)
         {
             return Ok(full);
         }
@@ -184,6 +203,13 @@ impl Registration {
             "the API server asks for every interaction from now on"
         );
         Ok(full)
+    }
+
+    /// Whether a configuration tells the CA and the paths of the moment.
+    fn is_told(&self, configuration: &ValidatingWebhookConfiguration) -> bool {
+        configuration::trusted(configuration) == bundle(&self.identities)
+            && paths(&self.identities)
+                .is_none_or(|paths| configuration::tells(configuration, &paths))
     }
 
     async fn apply(&self, wanted: &ValidatingWebhookConfiguration) -> Result<(), Obstacle> {
@@ -258,6 +284,32 @@ impl Registration {
     }
 }
 
+/// When what others add is taken off again: at once, and ever later when they add it ever again. Who insists,
+/// such as an enforcer of a managed cluster, is not fought: that it stands there is told.
+#[derive(Debug, Default)]
+struct Narrowing {
+    /// When the last was to be taken off, and the pause before.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Narrowing {
+    /// When to take off what was seen now.
+    fn next(&mut self) -> Instant {
+        let now = Instant::now();
+        let (at, pause) = match self.last {
+            // What is still to be taken off is seen once more.
+            Some((at, pause)) if now <= at => (at, pause),
+            Some((at, pause)) if now < at + LONGEST_PAUSE => {
+                let pause = (pause * 4).clamp(BETWEEN_REPAIRS, LONGEST_PAUSE);
+                (now + pause, pause)
+            }
+            _ => (now, Duration::ZERO),
+        };
+        self.last = Some((at, pause));
+        at
+    }
+}
+
 fn is_going(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
 }
@@ -265,4 +317,24 @@ fn is_going(namespace: &Namespace) -> bool {
 async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Obstacle> {
     let called = api::call(call).await;
     called.map_err(|error| Obstacle::Passing(explain::short(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_insists_is_fought_ever_more_slowly() {
+        let mut narrowing = Narrowing::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let at = narrowing.next();
+            assert_eq!(narrowing.next(), at, "seen twice before anything was done");
+            pauses.push(at.duration_since(Instant::now()).as_secs());
+            tokio::time::sleep_until(at + Duration::from_secs(1)).await;
+        }
+        assert_eq!(pauses, [0, 10, 40, 160, 640, 2560, 3600, 3600]);
+        tokio::time::sleep(LONGEST_PAUSE).await;
+        assert_eq!(narrowing.next(), Instant::now());
+    }
 }

@@ -7,8 +7,6 @@ use curfew_core::{interaction::MAX_USER, text::cut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::placement::Pod;
-
 pub mod eviction;
 
 /// The longest problem that is told, in bytes.
@@ -71,16 +69,15 @@ pub enum Deed {
     Portforward,
     /// `kubectl debug`.
     Debug {
-        /// The pod as it is; boxed, because it is far larger than the rest.
-        pod: Box<Pod>,
-        /// The containers that it does not have yet.
-        added: Vec<Added>,
+        /// The ephemeral containers that the pod is to have. Which of them are new is for the pod itself to
+        /// tell: nothing else of a pod is believed from a review.
+        containers: Vec<Ephemeral>,
     },
 }
 
-/// An ephemeral container that is to be added.
+/// An ephemeral container that a pod is to have.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Added {
+pub struct Ephemeral {
     /// Its name.
     pub name: String,
     /// What is to run in it; empty where that is up to its image.
@@ -182,8 +179,6 @@ struct Fields<'a> {
     dry_run: Option<bool>,
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    old_object: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -348,15 +343,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
             }
         }
         "portforward" => Deed::Portforward,
-        _ => {
-            let old = fields
-                .old_object
-                .ok_or(Unfit::Missing("request.oldObject"))?;
-            debug(
-                part("request.oldObject", old)?,
-                part("request.object", object()?)?,
-            )?
-        }
+        _ => debug(part("request.object", object()?)?),
     };
     Ok(Request {
         namespace: fields.namespace,
@@ -393,28 +380,20 @@ fn value(field: &'static str, value: &str, expected: &'static str) -> Unfit {
     }
 }
 
-/// What an update of a pod's ephemeral containers adds. They can only be added, never changed.
-fn debug(pod: Pod, new: NewPod) -> Result<Deed, Unfit> {
-    if pod.metadata.uid.as_deref().unwrap_or_default().is_empty() {
-        return Err(Unfit::Missing("request.oldObject.metadata.uid"));
-    }
+/// What an update of a pod's ephemeral containers wants it to have.
+fn debug(new: NewPod) -> Deed {
     let containers = new.spec.ephemeral_containers.unwrap_or_default();
-    let added = containers
-        .into_iter()
-        .filter(|container| !pod.has_container(&container.name))
-        .map(|container| Added {
-            name: container.name,
-            argv: [container.command, container.args]
-                .into_iter()
-                .flatten()
-                .flatten()
-                .collect(),
-        })
-        .collect();
-    Ok(Deed::Debug {
-        pod: Box::new(pod),
-        added,
-    })
+    let containers = containers.into_iter().map(|container| Ephemeral {
+        name: container.name,
+        argv: [container.command, container.args]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect(),
+    });
+    Deed::Debug {
+        containers: containers.collect(),
+    }
 }
 
 fn part<'a, T: Deserialize<'a>>(part: &'static str, raw: &'a RawValue) -> Result<T, Unfit> {

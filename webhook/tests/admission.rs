@@ -3,13 +3,15 @@
 
 #[path = "admission/evictions.rs"]
 mod evictions;
+#[path = "admission/forged.rs"]
+mod forged;
 #[path = "admission/policies.rs"]
 mod policies;
 mod script;
 
 use axum::http::StatusCode;
 use curfew_core::{Kind, terms::Action};
-use curfew_webhook::args::Unrecorded;
+use curfew_webhook::{admission, args::Unrecorded};
 use jiff::Timestamp;
 use script::{Agent, Api, Script, changed, exec, review};
 use serde_json::{Value, json};
@@ -294,34 +296,11 @@ async fn what_the_api_server_will_refuse_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn debug_needs_no_read_of_the_pod() {
-    let script = Script::start(
-        Agent::Stores,
-        Api {
-            get: 500,
-            ..Api::default()
-        },
-    )
-    .await;
-    let answer = script
-        .admit(changed(
-            review("debug"),
-            "\"nodeName\":\"node-2\"",
-            "\"nodeName\":\"node-1\"",
-        ))
-        .await;
-    assert_eq!(answer["response"]["allowed"], true);
-    let notices = script.notices();
-    assert_eq!(notices[0].known.interaction.kind, Kind::Debug);
-    assert_eq!(
-        notices[0].known.interaction.container.as_deref(),
-        Some("dbg")
-    );
-}
-
-#[tokio::test]
 async fn debug_of_a_pod_that_is_on_no_node_yet_is_recorded_on_the_pod() {
-    let script = Script::start(Agent::Stores, Api::default()).await;
+    let mut api = Api::default();
+    api.pod["spec"]["nodeName"] = Value::Null;
+    api.pod["metadata"]["name"] = json!("pending");
+    let script = Script::start(Agent::Stores, api).await;
     let answer = script.admit(review("debug-no-node")).await;
     assert_eq!(answer["response"]["allowed"], true);
     assert!(script.notices().is_empty());
@@ -330,13 +309,15 @@ async fn debug_of_a_pod_that_is_on_no_node_yet_is_recorded_on_the_pod() {
 
 #[tokio::test]
 async fn several_new_containers_are_several_interactions() {
-    let script = Script::start(Agent::Stores, Api::default()).await;
     let body = changed(
         review("debug-two-dry-run"),
         r#""dryRun":true"#,
         r#""dryRun":false"#,
     );
-    let body = changed(body, "\"nodeName\":\"node-2\"", "\"nodeName\":\"node-1\"");
+    // One of the three is in the pod already.
+    let mut api = Api::default();
+    api.pod["spec"]["ephemeralContainers"] = json!([{"name": "dbg"}]);
+    let script = Script::start(Agent::Stores, api).await;
     script.admit(body).await;
     let notices = script.notices();
     let told: Vec<_> = notices
@@ -406,13 +387,27 @@ async fn malformed_bodies_are_answered_clearly() {
 }
 
 #[tokio::test]
-async fn a_body_of_three_mebibytes_is_read_and_a_larger_one_is_not() {
+async fn the_review_of_the_largest_pod_is_read_and_a_larger_one_is_refused_in_words() {
     let script = Script::start(Agent::Stores, Api::default()).await;
-    let mut body = exec();
-    body.push_str(&" ".repeat(3 * 1024 * 1024 - body.len()));
+    let mut body: Value = serde_json::from_str(&review("debug")).unwrap();
+    for object in ["object", "oldObject"] {
+        let environment: Vec<_> = (0..200)
+            .map(|n| json!({"name": format!("E{n}"), "value": "<&".repeat(3750)}))
+            .collect();
+        body["request"][object]["spec"]["containers"][0]["env"] = json!(environment);
+    }
+    // As the API server escapes them.
+    let mut body = body
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('&', "\\u0026");
+    assert!(body.len() > 17 * 1024 * 1024, "{}", body.len());
     assert_eq!(script.post(body.clone()).await.0, StatusCode::OK);
-    body.push(' ');
-    assert_eq!(script.post(body).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(script.notices().len(), 1);
+    body.push_str(&" ".repeat(admission::MAX_BODY + 1 - body.len()));
+    let (status, text) = script.post(body).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.contains("larger than 19922944 bytes"), "{text}");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Server {
             handle.clone(),
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tls,
-            router,
+            (router, None),
             limits,
             closed.clone(),
             stop.clone(),

@@ -221,6 +221,30 @@ async fn only_a_good_certificate_of_the_right_name_is_let_in() {
     assert_eq!(server.counts(Refusal::Protocol).await, 1);
 }
 
+/// As the webhook does with `--client-ca`.
+#[tokio::test]
+async fn any_certificate_of_the_ca_is_let_in_where_no_name_is_asked_for() {
+    let (ca, foreign) = (Ca::new(), Ca::new());
+    let (trust, leaf) = (ca.trust(), ca.server());
+    let server = Server::start(&leaf, &trust);
+    let anyone = trust.any_client().unwrap();
+    let config = leaf.serve_verified(anyone.clone()).unwrap();
+    server.config.reload_from_config(Arc::new(config));
+    server.clients.send_replace(anyone);
+    let http1 = |mut config: ClientConfig| {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config
+    };
+    let api_server = ca.leaf("api-server", ExtendedKeyUsagePurpose::ClientAuth, -60, 60);
+    let said = server.call(http1(api_server.call(&trust).unwrap())).await;
+    assert_eq!(said.unwrap(), "hello");
+    let stranger = http1(foreign.client().call(&trust).unwrap());
+    assert!(server.call(stranger).await.is_err());
+    assert_eq!(server.counts(Refusal::Untrusted).await, 1);
+    assert!(server.call(http1(anonymous(&trust))).await.is_err());
+    assert_eq!(server.counts(Refusal::Missing).await, 1);
+}
+
 #[tokio::test]
 async fn only_the_server_that_is_meant_is_talked_to() {
     let (ca, foreign) = (Ca::new(), Ca::new());

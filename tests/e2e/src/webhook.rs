@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
 use hyper::{Request, header::CONTENT_TYPE};
-use kube::{Client, Config, client::Body};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{Api, Client, Config, client::Body};
 use tokio::time::timeout;
 
 use crate::TestCluster;
@@ -18,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Replica {
     client: Client,
+    /// Where the API server asks about interactions.
+    path: String,
 }
 
 impl std::fmt::Debug for Replica {
@@ -52,13 +55,24 @@ impl Replica {
         config.connect_timeout = Some(LIMIT);
         Ok(Self {
             client: Client::try_from(config)?,
+            path: path(cluster, "interaction").await?,
         })
     }
 
-    /// Posts a body to the endpoint for interactions.
+    /// Posts a body as the API server posts reviews of interactions.
     pub async fn post(&self, content_type: &str, body: impl Into<Vec<u8>>) -> Result<Answer> {
+        self.post_under(&self.path, content_type, body).await
+    }
+
+    /// Posts a body under this path.
+    pub async fn post_under(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer> {
         let began = Instant::now();
-        let request = Request::post("/admit/interaction")
+        let request = Request::post(path)
             .header(CONTENT_TYPE, content_type)
             .body(Body::from(body.into()))?;
         let answered = async {
@@ -76,4 +90,18 @@ impl Replica {
             took: began.elapsed(),
         })
     }
+}
+
+/// The path under which the API server asks this webhook of Curfew's: `interaction`, `eviction` or `probe`.
+pub async fn path(cluster: &TestCluster, webhook: &str) -> Result<String> {
+    let all: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
+    let configuration = all.get("curfew-webhook").await?;
+    let name = format!("{webhook}.curfew.dev");
+    let mut webhooks = configuration.webhooks.into_iter().flatten();
+    let service = webhooks
+        .find(|webhook| webhook.name == name)
+        .and_then(|webhook| webhook.client_config.service);
+    service
+        .and_then(|service| service.path)
+        .with_context(|| format!("{name} is registered without a path"))
 }

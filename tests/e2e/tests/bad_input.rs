@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The largest body that the webhook reads.
-const LIMIT: usize = 3 * 1024 * 1024;
+const LIMIT: usize = 19 * 1024 * 1024;
 /// An answer to nonsense takes no longer, and neither does anybody's exec meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(2);
 

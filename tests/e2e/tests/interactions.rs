@@ -12,8 +12,8 @@ use curfew_e2e::{
     within_namespace,
     workload::{CONTAINER, IMAGE},
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::AttachParams;
+use k8s_openapi::api::core::v1::{EnvVar, Pod};
+use kube::api::{AttachParams, PostParams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -95,6 +95,46 @@ async fn a_debug_container() {
             .unwrap_or_default();
         ensure!(added.len() == 1 && added[0].target_container_name.as_deref() == Some("main"));
         lives_out(namespace, &agents, &pod, &deed).await
+    })
+    .await;
+}
+
+/// Its review is more than 5 MB: JSON escapes each sign sixfold, and the pod is in it twice.
+#[tokio::test]
+async fn a_debug_container_in_a_big_pod() {
+    within_namespace("debug-big", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let mut pod = Workload::new("pod").on(NODE).pod()?;
+        let spec = pod.spec.as_mut().context("a pod without a spec")?;
+        spec.containers[0].env = Some(
+            (0..60)
+                .map(|number| EnvVar {
+                    name: format!("BIG_{number}"),
+                    value: Some("<&".repeat(3750)),
+                    ..EnvVar::default()
+                })
+                .collect(),
+        );
+        namespace
+            .pods()
+            .create(&PostParams::default(), &pod)
+            .await?;
+        let pod = namespace.ready("pod").await?;
+        let image = format!("--image={IMAGE}");
+        let args = [
+            "debug",
+            "pod",
+            &image,
+            "--container=lens",
+            "--",
+            "sleep",
+            "300",
+        ];
+        let said = namespace.kubectl.run(&args).await?;
+        ensure!(said.code == Some(0), "{said:?}");
+        let record = agents.record_only_on(NODE, &uid(&pod)?).await?;
+        ensure!(record.last.kind == Kind::Debug, "{record:?}");
+        Ok(())
     })
     .await;
 }

@@ -8,6 +8,7 @@
 
 mod metadata;
 mod notice;
+mod path;
 mod policy;
 mod record;
 mod review;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use metadata::metadata;
 pub use notice::notice;
+pub use path::path;
 pub use policy::policy;
 pub use record::record;
 pub use review::review;
@@ -34,7 +36,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "review",
         run: review,
@@ -63,6 +65,12 @@ pub const TARGETS: [Target; 5] = [
         name: "policy",
         run: policy,
         max_len: 8 * 1024,
+        also: None,
+    },
+    Target {
+        name: "path",
+        run: path,
+        max_len: 1024,
         also: None,
     },
 ];

@@ -6,12 +6,12 @@ use curfew_core::{
     Command, Interaction, Kind, Known, Notice, PodId,
     interaction::MAX_USER,
     masking::masked,
-    notice,
+    names, notice,
     policy::{Policies, RecordCommand, Subject, Verdict},
     terms::DefaultTerms,
 };
 use curfew_webhook::{
-    placement,
+    placement::PodName,
     review::{self, Deed, Request, eviction},
 };
 use jiff::Timestamp;
@@ -49,6 +49,20 @@ pub fn review(body: &[u8]) {
 }
 
 fn interaction(uid: &str, request: &Request) {
+    // Whatever a name says, no pod is looked for but one of that name.
+    if PodName::new(&request.namespace, &request.name).is_some() {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}",
+            request.namespace, request.name
+        );
+        let parts: Vec<_> = path.split('/').collect();
+        assert_eq!(parts.len(), 7, "{path}");
+        assert!(
+            !path.contains(['?', '#', '%', ' ']) && !parts[1..].contains(&""),
+            "{path}"
+        );
+        assert!(!parts.contains(&"..") && !parts.contains(&"."), "{path}");
+    }
     assert!(!request.user.is_empty() && request.user.len() <= MAX_USER);
     let no_labels = BTreeMap::new();
     let (kind, argv, stdin, tty) = match &request.deed {
@@ -57,10 +71,10 @@ fn interaction(uid: &str, request: &Request) {
         } => (Kind::Exec, argv.as_slice(), *stdin, *tty),
         Deed::Attach { .. } => (Kind::Attach, &[][..], true, true),
         Deed::Portforward => (Kind::Portforward, &[][..], false, false),
-        Deed::Debug { pod, added } => {
-            assert!(!pod.id().uid.is_empty());
-            assert!(added.iter().all(|added| !pod.has_container(&added.name)));
-            let argv = added.first().map_or(&[][..], |added| added.argv.as_slice());
+        Deed::Debug { containers } => {
+            let argv = containers
+                .first()
+                .map_or(&[][..], |new| new.argv.as_slice());
             (Kind::Debug, argv, false, false)
         }
     };
@@ -100,12 +114,12 @@ fn interaction(uid: &str, request: &Request) {
         let container = match &request.deed {
             Deed::Exec { container, .. } | Deed::Attach { container, .. } => container.clone(),
             Deed::Portforward => None,
-            Deed::Debug { added, .. } => added.first().map(|added| added.name.clone()),
+            Deed::Debug { containers } => containers.first().map(|new| new.name.clone()),
         };
         // One that no pod can have is admitted without a trace.
         if container
             .as_deref()
-            .is_some_and(|name| !placement::can_be_container(name))
+            .is_some_and(|name| !names::is_label(name))
         {
             return;
         }

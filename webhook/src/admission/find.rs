@@ -1,8 +1,13 @@
 //! What of which pod a request is about, or why it leaves no trace.
 
+use curfew_core::{names, namespaces, wrapper};
+use curfew_runtime::api;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt, api::ListParams};
+
 use super::Admission;
 use crate::{
-    placement::{self, Pod},
+    placement::{self, Pod, PodName},
     review::{Deed, Request},
 };
 
@@ -10,6 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nothing {
     DryRun,
+    Exempt,
     NoPod,
     NoNode,
     NoContainer,
@@ -22,6 +28,8 @@ pub(super) struct Found {
     pub(super) deeds: Vec<(Option<String>, Vec<String>)>,
     pub(super) stdin: bool,
     pub(super) tty: bool,
+    /// The UID that the Security Profiles Operator has put before the command.
+    pub(super) spo_request: Option<String>,
 }
 
 /// Why nothing is to be recorded, or cannot be.
@@ -37,23 +45,33 @@ impl Admission {
         if request.dry_run {
             return nothing(Nothing::DryRun);
         }
+        let Some(name) = PodName::new(&request.namespace, &request.name) else {
+            return nothing(Nothing::NoPod);
+        };
+        if self.is_exempt(&request.namespace).await {
+            return nothing(Nothing::Exempt);
+        }
+        let pod = placement::find(&self.client, name, self.pod_timeout)
+            .await
+            .map_err(Unfound::Failure)?
+            .ok_or(Unfound::Nothing(Nothing::NoPod))?;
         let (asked, argv, stdin, tty) = match request.deed {
-            Deed::Debug { pod, added } => {
-                // An update carries the pod as it is, so that it need not be read. It may be on no
-                // node yet: the container will run as soon as it is on one.
-                let deeds: Vec<_> = added
+            Deed::Debug { containers } => {
+                // They can only be added, never changed. The pod may be on no node yet: the container will
+                // run as soon as it is on one.
+                let added = containers
                     .into_iter()
-                    .filter(|added| placement::can_be_container(&added.name))
-                    .map(|added| (Some(added.name), added.argv))
-                    .collect();
+                    .filter(|new| names::is_label(&new.name) && !pod.has_container(&new.name));
+                let deeds: Vec<_> = added.map(|new| (Some(new.name), new.argv)).collect();
                 if deeds.is_empty() {
                     return nothing(Nothing::NoContainer);
                 }
                 return Ok(Found {
-                    pod: *pod,
+                    pod,
                     deeds,
                     stdin: false,
                     tty: false,
+                    spo_request: None,
                 });
             }
             Deed::Exec {
@@ -69,18 +87,6 @@ impl Admission {
             } => (Some(container), Vec::new(), stdin, tty),
             Deed::Portforward => (None, Vec::new(), false, false),
         };
-        if !placement::can_exist(&request.namespace, &request.name) {
-            return nothing(Nothing::NoPod);
-        }
-        let pod = placement::find(
-            &self.client,
-            &request.namespace,
-            &request.name,
-            self.pod_timeout,
-        )
-        .await
-        .map_err(Unfound::Failure)?
-        .ok_or(Unfound::Nothing(Nothing::NoPod))?;
         if pod.node().is_none() {
             return nothing(Nothing::NoNode);
         }
@@ -91,11 +97,35 @@ impl Admission {
             },
             None => None,
         };
+        let (spo_request, command) = wrapper::split(&argv);
         Ok(Found {
             pod,
-            deeds: vec![(container, argv)],
+            spo_request: spo_request.map(str::to_owned),
+            deeds: vec![(container, command.to_vec())],
             stdin,
             tty,
         })
+    }
+
+    /// Whether Curfew leaves this namespace alone. An API server does not ask about such a one, unless it
+    /// knows of the label later, or of its removal earlier, than this replica does. An interaction that it
+    /// asks about must not be lost, so a label that the watch showed is read once more.
+    async fn is_exempt(&self, namespace: &str) -> bool {
+        if namespace == self.namespace || namespace == namespaces::SYSTEM {
+            return true;
+        }
+        if !self.rules.is_exempt(namespace) {
+            return false;
+        }
+        let all: Api<Namespace> = Api::all(self.client.clone());
+        // Read by name with the right to list: this replica may get no namespace but its own.
+        let this = ListParams::default().fields(&format!("metadata.name={namespace}"));
+        match api::within(self.pod_timeout, all.list_metadata(&this)).await {
+            Ok(found) => found.iter().any(|found| {
+                let label = found.labels().get(namespaces::LABEL);
+                label.is_some_and(|value| value == namespaces::EXEMPT)
+            }),
+            Err(_) => false,
+        }
     }
 }

@@ -2,18 +2,20 @@
 //! time, and renews certificates.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, explain, tls::Trust};
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{ConfigMap, Secret},
 };
 use kube::{Api, Client, api::PostParams};
+use rustls::server::danger::ClientCertVerifier;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -21,8 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Identity, Lifetimes,
-    secret::{self, Authorities, NAME, ROTATE, Step},
+    Failure, Identity, Lifetimes, paths,
+    secret::{self, Authorities, NAME, ROTATE, ROTATE_PATH, Step},
 };
 use crate::{configuration, metrics::Metrics, watching::watched};
 
@@ -43,6 +45,8 @@ pub struct Keeper {
     pub namespace: String,
     /// How long things last.
     pub lifetimes: Lifetimes,
+    /// Who issues the certificates of API servers, if they are to show one.
+    pub client_ca: Option<PathBuf>,
     /// To tell when certificates end.
     pub metrics: Metrics,
 }
@@ -51,6 +55,7 @@ pub struct Keeper {
 struct Known {
     authorities: Arc<Authorities>,
     asked: bool,
+    asked_path: bool,
 }
 
 impl Keeper {
@@ -94,8 +99,11 @@ impl Keeper {
                     adopted
                 }
                 () = sleep_until(step_due) => {
+                    // While something is exchanged, no replica may miss a step for long because its watch
+                    // has broken.
+                    let adopted = known.authorities.is_in_exchange() && self.look(&mut known).await;
                     step_due = Instant::now() + self.advance(&known).await;
-                    false
+                    adopted
                 }
                 () = sleep_until(renewal_due) => true,
             };
@@ -125,7 +133,8 @@ impl Keeper {
     fn read(&self, secret: &Secret) -> Result<Known, Failure> {
         Ok(Known {
             authorities: Arc::new(Authorities::read(secret, &self.namespace)?),
-            asked: secret::is_asked_for(secret),
+            asked: secret::is_asked_for(secret, ROTATE),
+            asked_path: secret::is_asked_for(secret, ROTATE_PATH),
         })
     }
 
@@ -155,11 +164,7 @@ impl Keeper {
             }
         };
         match found {
-            Ok(found) => {
-                let news = !found.authorities.is_same(&known.authorities);
-                *known = found;
-                news
-            }
+            Ok(found) => take_over(known, found),
             Err(error) => {
                 tracing::error!(event = "ca-unfit", %error, "going on with the CA that is known");
                 false
@@ -167,22 +172,89 @@ impl Keeper {
         }
     }
 
+    /// Reads what the Secret holds now. Returns whether certificates have to be made anew.
+    async fn look(&self, known: &mut Known) -> bool {
+        match self.stored().await {
+            Ok(Some(found)) => take_over(known, found),
+            // The watch tells.
+            Ok(None) | Err(_) => false,
+        }
+    }
+
     /// Does what it is time for. Returns when to look again.
     async fn advance(&self, known: &Known) -> Duration {
         let authorities = &known.authorities;
-        let step = authorities.step(&self.lifetimes, known.asked, SystemTime::now());
-        if let Step::Wait(until) = step {
-            let left = until.duration_since(SystemTime::now());
+        let now = SystemTime::now();
+        let step = authorities.step(&self.lifetimes, known.asked, now);
+        let path_step = authorities.path_step(&self.lifetimes, known.asked_path, now);
+        if let (Step::Wait(one), paths::Step::Wait(other)) = (step, path_step)
+            && authorities.has_stored_paths
+        {
+            let left = one.min(other).duration_since(now);
             return left.unwrap_or_default().min(LONGEST_SLEEP);
         }
-        match self.carry_out(authorities, step).await {
-            // The watch tells what comes of it.
-            Ok(()) => tracing::info!(event = "ca-exchange", step = ?step),
-            Err(error) => {
-                tracing::info!(event = "ca-exchange-waits", step = ?step, %error, "trying again");
+        // The watch tells what comes of it.
+        if !matches!(step, Step::Wait(_)) {
+            match self.carry_out(authorities, step).await {
+                Ok(()) => tracing::info!(event = "ca-exchange", step = ?step),
+                Err(error) => {
+                    tracing::info!(event = "ca-exchange-waits", step = ?step, %error, "trying again");
+                }
+            }
+        }
+        if !matches!(path_step, paths::Step::Wait(_)) || !authorities.has_stored_paths {
+            match self.carry_out_of_paths(authorities, path_step).await {
+                Ok(()) => tracing::info!(event = "path-exchange", step = ?path_step),
+                Err(error) => {
+                    tracing::info!(event = "path-exchange-waits", step = ?path_step, %error, "trying again");
+                }
             }
         }
         RETRY
+    }
+
+    /// Takes a step of the paths, or stores those that the Secret does not have.
+    async fn carry_out_of_paths(
+        &self,
+        authorities: &Authorities,
+        step: paths::Step,
+    ) -> Result<(), Failure> {
+        if step == paths::Step::Retire {
+            self.check_told(authorities).await?;
+        }
+        let task = "write the CA's Secret";
+        let secret = call(task, self.secrets().get(NAME)).await?;
+        let found = Authorities::read(&secret, &self.namespace)?;
+        let same = !found.has_stored_paths || found.paths == authorities.paths;
+        if !same || !found.is_same(authorities) {
+            return Err(problem(task, "another replica was faster"));
+        }
+        let mut wanted = authorities.clone();
+        wanted.paths = authorities.paths.after(step, SystemTime::now())?;
+        let mut wanted = wanted.write(Some(secret));
+        if step == paths::Step::Prepare
+            && let Some(annotations) = &mut wanted.metadata.annotations
+        {
+            annotations.remove(ROTATE_PATH);
+        }
+        let (secrets, params) = (self.secrets(), PostParams::default());
+        call(task, secrets.replace(NAME, &params, &wanted))
+            .await
+            .map(drop)
+    }
+
+    /// Checks that API servers are told the present path: before that the former must be accepted.
+    async fn check_told(&self, authorities: &Authorities) -> Result<(), Failure> {
+        let task = "see whether API servers are told the path";
+        let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let configuration = call(task, all.get_opt(configuration::NAME)).await?;
+        match configuration.is_none_or(|found| configuration::tells(&found, &authorities.paths)) {
+            true => Ok(()),
+            false => Err(problem(
+                task,
+                "the ValidatingWebhookConfiguration does not say so yet",
+            )),
+        }
     }
 
     async fn carry_out(&self, authorities: &Authorities, step: Step) -> Result<(), Failure> {
@@ -191,7 +263,9 @@ impl Keeper {
         }
         let task = "write the CA's Secret";
         let secret = call(task, self.secrets().get(NAME)).await?;
-        if !Authorities::read(&secret, &self.namespace)?.is_same(authorities) {
+        let found = Authorities::read(&secret, &self.namespace)?;
+        let other_paths = found.has_stored_paths && found.paths != authorities.paths;
+        if other_paths || !found.is_same(authorities) {
             return Err(problem(task, "another replica was faster"));
         }
         let mut wanted = authorities
@@ -242,7 +316,8 @@ impl Keeper {
         identities: &watch::Sender<Option<Identity>>,
         known: &Known,
     ) -> Result<(), Failure> {
-        let identity = Identity::new(
+        let identity = Identity::for_clients(
+            self.clients()?,
             known.authorities.clone(),
             identities.borrow().as_ref(),
             &self.namespace,
@@ -258,9 +333,35 @@ impl Keeper {
         Ok(())
     }
 
+    /// Who may ask, where that is known. The file is read each time: what issues changes, too.
+    fn clients(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, Failure> {
+        let Some(path) = &self.client_ca else {
+            return Ok(None);
+        };
+        let unfit = |problem: String| Failure::ClientCa(path.clone(), problem);
+        let pem = std::fs::read_to_string(path).map_err(|error| unfit(error.to_string()))?;
+        let trust = Trust::from_pem(&pem).map_err(|error| unfit(error.to_string()))?;
+        let verifier = trust.any_client();
+        Ok(Some(verifier.map_err(|error| unfit(error.to_string()))?))
+    }
+
     fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
+}
+
+/// Takes over what was found. Returns whether certificates have to be made anew.
+fn take_over(known: &mut Known, mut found: Known) -> bool {
+    if !found.authorities.has_stored_paths {
+        // An earlier release wrote the Secret, and left them out.
+        let mut authorities = Authorities::clone(&found.authorities);
+        authorities.paths = known.authorities.paths.clone();
+        found.authorities = Arc::new(authorities);
+    }
+    let news = !found.authorities.is_same(&known.authorities)
+        || found.authorities.paths != known.authorities.paths;
+    *known = found;
+    news
 }
 
 fn renewal(identities: &watch::Sender<Option<Identity>>) -> Instant {

@@ -10,6 +10,7 @@ const LIFETIMES: Lifetimes = Lifetimes {
     certificate: Duration::from_secs(60),
     authority: Duration::from_secs(3600),
     overlap: Duration::from_secs(1),
+    path: Duration::from_secs(600),
 };
 
 /// What an API server knows: the Secret, if there is one, and what it tells agents and itself to trust.
@@ -18,6 +19,8 @@ struct Stored {
     secret: Option<Value>,
     version: u32,
     trusted: String,
+    /// The path that API servers are told.
+    told: String,
 }
 
 impl Stored {
@@ -30,8 +33,9 @@ impl Stored {
         }
         if path.contains("validatingwebhookconfigurations") {
             let ca = k8s_openapi::ByteString(self.trusted.clone().into_bytes());
-            let client = json!({"caBundle": ca});
-            let webhook = json!({"name": "w", "clientConfig": client, "sideEffects": "None",
+            let client = json!({"caBundle": ca,
+                "service": {"name": "w", "namespace": "curfew", "path": self.told}});
+            let webhook = json!({"name": "interaction.curfew.dev", "clientConfig": client, "sideEffects": "None",
                 "admissionReviewVersions": ["v1"]});
             return (200, json!({"metadata": {}, "webhooks": [webhook]}));
         }
@@ -82,6 +86,7 @@ fn replica(stored: &Arc<Mutex<Stored>>) -> Keeper {
         client: Client::new(service, "curfew"),
         namespace: "curfew".to_owned(),
         lifetimes: LIFETIMES,
+        client_ca: None,
         metrics: Metrics::new().unwrap(),
     }
 }
@@ -175,4 +180,75 @@ async fn an_exchange_that_was_asked_for_is_asked_for_once() {
         secret["metadata"]["annotations"],
         json!({"example.org/kept": "yes"})
     );
+}
+
+#[tokio::test]
+async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
+    const BASE: &str = crate::admission::INTERACTION_PATH;
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let (one, two) = (replica(&stored), replica(&stored));
+    let first = one.agreed().await.unwrap().authorities;
+    stored.lock().unwrap().secret.as_mut().unwrap()["metadata"]["annotations"] =
+        json!({ROTATE_PATH: "now", "example.org/kept": "yes"});
+    let known = one.stored().await.unwrap().unwrap();
+    assert!(known.asked_path && !known.asked);
+    one.advance(&known).await;
+    let known = two.stored().await.unwrap().unwrap();
+    assert!(!known.asked_path);
+    let prepared = known.authorities;
+    assert!(prepared.is_same(&first), "the CA stays");
+    assert_eq!(prepared.paths.told(BASE), first.paths.told(BASE));
+
+    let late = two.carry_out_of_paths(&first, paths::Step::Prepare).await;
+    let late = late.unwrap_err().to_string();
+    assert!(late.contains("another replica was faster"), "{late}");
+    let step = paths::Step::Switch;
+    two.carry_out_of_paths(&prepared, step).await.unwrap();
+    let switched = one.stored().await.unwrap().unwrap().authorities;
+    let (old, new) = (first.paths.told(BASE), switched.paths.told(BASE));
+    assert_ne!(old, new);
+
+    stored.lock().unwrap().told = old.clone();
+    let untold = one.carry_out_of_paths(&switched, paths::Step::Retire).await;
+    let untold = untold.unwrap_err().to_string();
+    assert!(untold.contains("does not say so yet"), "{untold}");
+    stored.lock().unwrap().told = new.clone();
+    let step = paths::Step::Retire;
+    one.carry_out_of_paths(&switched, step).await.unwrap();
+    let retired = two.stored().await.unwrap().unwrap().authorities;
+    assert!(!retired.paths.accept(BASE, &old) && retired.paths.accept(BASE, &new));
+}
+
+#[tokio::test]
+async fn a_secret_of_an_earlier_release_gets_paths_and_keeps_those_that_are_known() {
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let keeper = replica(&stored);
+    keeper.agreed().await.unwrap();
+    let forget = || {
+        let mut stored = stored.lock().unwrap();
+        let data = stored.secret.as_mut().unwrap()["data"].as_object_mut();
+        data.unwrap().retain(|key, _| !key.starts_with("path."));
+    };
+    forget();
+    let mut known = keeper.agreed().await.unwrap();
+    assert!(!known.authorities.has_stored_paths);
+    keeper.advance(&known).await;
+    assert!(keeper.look(&mut known).await || known.authorities.has_stored_paths);
+    let paths = known.authorities.paths.clone();
+    // The earlier release writes it once more.
+    forget();
+    keeper.look(&mut known).await;
+    assert!(!known.authorities.has_stored_paths && known.authorities.paths == paths);
+    keeper.advance(&known).await;
+    let again = keeper.stored().await.unwrap().unwrap().authorities;
+    assert!(again.has_stored_paths && again.paths == paths);
+}
+
+#[tokio::test]
+async fn a_client_ca_that_cannot_be_read_is_said() {
+    let mut keeper = replica(&Arc::default());
+    assert!(keeper.clients().unwrap().is_none());
+    keeper.client_ca = Some("/nowhere/ca.crt".into());
+    let error = keeper.clients().err().unwrap().to_string();
+    assert!(error.contains("--client-ca: /nowhere/ca.crt"), "{error}");
 }

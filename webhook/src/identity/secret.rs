@@ -12,13 +12,19 @@ use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Failure, Lifetimes, authority::Authority};
+use super::{
+    Failure, Lifetimes,
+    authority::Authority,
+    paths::{self, Paths},
+};
 use crate::configuration;
 
 /// The Secret of the CA.
 pub const NAME: &str = "curfew-webhook-ca";
 /// Who wants the CA to be exchanged now sets this annotation, to whatever value.
 pub const ROTATE: &str = "curfew.dev/rotate";
+/// Who wants the path of the API servers alone to be exchanged now sets this one.
+pub const ROTATE_PATH: &str = "curfew.dev/rotate-path";
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -35,6 +41,10 @@ pub struct Authorities {
     next: Option<Arc<Authority>>,
     /// The certificate of the one before, in PEM.
     previous: Option<String>,
+    /// Under which paths API servers may ask.
+    pub paths: Paths,
+    /// Whether those stand in the Secret. An earlier release leaves them out.
+    pub has_stored_paths: bool,
 }
 
 /// What is to be done about them.
@@ -60,6 +70,8 @@ impl Authorities {
             current: Arc::new(Authority::new(life)?),
             next: None,
             previous: None,
+            paths: Paths::new(SystemTime::now())?,
+            has_stored_paths: true,
         })
     }
 
@@ -96,10 +108,16 @@ impl Authorities {
         if let Some(previous) = &previous {
             Trust::from_pem(previous).map_err(|error| invalid(format!("{PREVIOUS}: {error}")))?;
         }
+        let paths = secret.data.as_ref().and_then(Paths::read);
         Ok(Self {
             current: Arc::new(current),
             next,
             previous,
+            has_stored_paths: paths.is_some(),
+            paths: match paths {
+                Some(paths) => paths,
+                None => Paths::after_none(SystemTime::now())?,
+            },
         })
     }
 
@@ -117,6 +135,7 @@ impl Authorities {
         if let Some(previous) = &self.previous {
             data.insert(PREVIOUS, previous.clone());
         }
+        data.extend(self.paths.write());
         let data = data.into_iter();
         secret.data = Some(
             data.map(|(key, text)| (key.to_owned(), ByteString(text.into())))
@@ -137,7 +156,7 @@ impl Authorities {
             .collect()
     }
 
-    /// Whether these are the same.
+    /// Whether the CAs of these are the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.bundle() == other.bundle()
     }
@@ -166,6 +185,17 @@ impl Authorities {
         }
     }
 
+    /// What is to be done about the paths now. `asked` tells whether somebody wants them to be exchanged.
+    pub fn path_step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> paths::Step {
+        self.paths
+            .step(lifetimes.path, lifetimes.overlap, asked, now)
+    }
+
+    /// Whether the CA or the path is being exchanged.
+    pub fn is_in_exchange(&self) -> bool {
+        self.next.is_some() || self.previous.is_some() || self.paths.is_in_exchange()
+    }
+
     /// How they are after that step.
     ///
     /// # Errors
@@ -173,7 +203,11 @@ impl Authorities {
     pub fn after(&self, step: Step, lifetimes: &Lifetimes) -> Result<Self, Failure> {
         let mut after = self.clone();
         match (step, after.next.take()) {
-            (Step::Prepare, _) => after.next = Some(Arc::new(Authority::new(lifetimes.authority)?)),
+            (Step::Prepare, _) => {
+                after.next = Some(Arc::new(Authority::new(lifetimes.authority)?));
+                // Whoever has the key of the former may know the path, too.
+                after.paths = self.paths.after(paths::Step::Prepare, SystemTime::now())?;
+            }
             (Step::Switch, Some(next)) => {
                 after.previous = Some(self.current.certificate.clone());
                 after.current = next;
@@ -190,10 +224,10 @@ impl Authorities {
     }
 }
 
-/// Whether somebody wants the CA to be exchanged.
-pub fn is_asked_for(secret: &Secret) -> bool {
+/// Whether somebody wants what this annotation stands for to be exchanged.
+pub fn is_asked_for(secret: &Secret, annotation: &str) -> bool {
     let annotations = secret.metadata.annotations.as_ref();
-    annotations.is_some_and(|annotations| annotations.contains_key(ROTATE))
+    annotations.is_some_and(|annotations| annotations.contains_key(annotation))
 }
 
 fn empty() -> Secret {

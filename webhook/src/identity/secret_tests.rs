@@ -7,6 +7,7 @@ const LIFETIMES: Lifetimes = Lifetimes {
     certificate: Duration::from_secs(24 * 3600),
     authority: Duration::from_secs(360 * 24 * 3600),
     overlap: Duration::from_secs(300),
+    path: Duration::from_secs(12 * 3600),
 };
 
 fn new() -> Authorities {
@@ -153,7 +154,7 @@ fn the_rest_of_the_secret_stays_as_it_is() {
     let mut secret = new().write(None);
     secret.metadata.resource_version = Some("7".to_owned());
     secret.metadata.annotations = Some([(ROTATE.to_owned(), "now".to_owned())].into());
-    assert!(is_asked_for(&secret));
+    assert!(is_asked_for(&secret, ROTATE));
     let written = new().write(Some(secret.clone()));
     assert_eq!(written.metadata, secret.metadata);
     assert_ne!(written.data, secret.data);

@@ -228,3 +228,31 @@ async fn of_a_namespace_that_is_not_known_the_name_is() {
     script.admit(exec()).await;
     assert_eq!(told(&script).terms.ttl.as_secs(), 60);
 }
+
+/// As the Security Profiles Operator changes an exec.
+#[tokio::test]
+async fn a_command_is_known_behind_the_prefix_of_the_security_profiles_operator() {
+    let prefix = r#""env","SPO_EXEC_REQUEST_UID=4f2303d7-da46-4a8c-9ea4-3a830d478076","#;
+    let harmless = json!({"harmlessCommands": [["echo", "hi"]], "recordCommand": "Name"});
+    for (before, harmless_command, command) in [
+        (prefix.to_owned(), true, "echo"),
+        (format!("{prefix}\"A=b\","), false, "env"),
+    ] {
+        let script = Script::start(Agent::Stores, Api::default()).await;
+        script.policies(&[("p", harmless.clone())], &[]);
+        let body = changed(
+            exec(),
+            r#"["echo","hi"]"#,
+            &format!(r#"[{before}"echo","hi"]"#),
+        );
+        script.admit(body).await;
+        let notices = script.notices();
+        let known = &notices[0].known;
+        assert_eq!(
+            known.terms.exemption.is_some(),
+            harmless_command,
+            "{before}"
+        );
+        assert_eq!(known.interaction.command.as_str(), command);
+    }
+}

@@ -24,15 +24,14 @@ use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
 use curfew_runtime::{
-    crowd::Bounds,
-    http::{Limits, bounded},
+    http::{Gate, Limits, bounded, gated},
     tls::{Leaf, Trust},
 };
 use curfew_webhook::{
     admission::{self, Admission},
     args::{Budgets, Unrecorded},
     forward::Forwarder,
-    identity::{Identity, secret::Authorities},
+    identity::{Identity, paths::Paths, secret::Authorities},
     metrics::Metrics,
     policies::{self, Keeper},
     recording::Recorder,
@@ -86,6 +85,8 @@ pub(crate) struct Api {
     pub(crate) patch: u16,
     /// So many patches find that the pod has changed.
     pub(crate) conflicts: u32,
+    /// The labels of every namespace, when it is read.
+    pub(crate) labels: Value,
 }
 
 impl Default for Api {
@@ -103,6 +104,7 @@ impl Default for Api {
             late: false,
             patch: 200,
             conflicts: 0,
+            labels: json!({}),
         }
     }
 }
@@ -116,7 +118,11 @@ pub(crate) struct Script {
     metrics: Metrics,
     notices: Notices,
     patches: Arc<Mutex<Vec<Value>>>,
+    paths: Arc<Mutex<Vec<String>>>,
     keeper: Keeper,
+    told: Paths,
+    gate: Gate,
+    _identities: watch::Sender<Option<Identity>>,
     _agents: watch::Sender<Arc<HashMap<String, SocketAddr>>>,
 }
 
@@ -127,13 +133,15 @@ impl Script {
         let late = api.late;
         let authorities = Arc::new(Authorities::new(DAY).unwrap());
         let identity = Identity::new(authorities.clone(), None, "curfew", DAY).unwrap();
-        let (_, identities) = watch::channel(Some(identity));
+        let told = identity.authorities.paths.clone();
+        let (keep, identities) = watch::channel(Some(identity));
         let mut known = HashMap::new();
         if let Some(address) = start_agent(agent, notices.clone(), &authorities) {
             known.insert("node-1".to_owned(), address);
         }
         let (sender, agents) = watch::channel(Arc::new(known));
-        let client = api_server(api, patches.clone());
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let client = api_server(api, patches.clone(), paths.clone());
         let metrics = Metrics::new().unwrap();
         let budgets = Budgets {
             pod: if late { SHORT } else { PATIENCE },
@@ -150,10 +158,12 @@ impl Script {
             max_hold: Duration::from_secs(7200),
         });
         keeper.set(Vec::new(), HashMap::new());
+        let gate = admission::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let admission = Arc::new(Admission {
             recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
             client,
+            namespace: "curfew".to_owned(),
             rules,
             unrecorded: Unrecorded::Deny,
             pod_timeout: budgets.pod,
@@ -165,7 +175,11 @@ impl Script {
             metrics,
             notices,
             patches,
+            paths,
             keeper,
+            told,
+            gate,
+            _identities: keep,
             _agents: sender,
         }
     }
@@ -200,12 +214,18 @@ impl Script {
         self.post_to(admission::INTERACTION_PATH, body).await
     }
 
-    pub(crate) async fn post_to(&self, path: &str, body: String) -> (StatusCode, String) {
+    /// Posts under the path that the API server is told.
+    pub(crate) async fn post_to(&self, base: &str, body: String) -> (StatusCode, String) {
+        self.post_under(&self.told.told(base), body).await
+    }
+
+    /// Posts under this path.
+    pub(crate) async fn post_under(&self, path: &str, body: String) -> (StatusCode, String) {
         let limits = Limits {
             body: admission::MAX_BODY,
             request: 3 * PATIENCE,
             concurrent: 16,
-            crowd: Bounds::MANY,
+            crowd: admission::CROWD,
             drain: Duration::ZERO,
         };
         let request = Request::post(path)
@@ -213,6 +233,7 @@ impl Script {
             .body(axum::body::Body::from(body))
             .unwrap();
         let router = bounded(admission::router(self.admission.clone()), limits);
+        let router = gated(router, self.gate.clone());
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -227,6 +248,16 @@ impl Script {
     /// What the API server was asked to patch, refused or not.
     pub(crate) fn patches(&self) -> Vec<Value> {
         self.patches.lock().unwrap().clone()
+    }
+
+    /// The paths of pods that the API server was asked for.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.paths.lock().unwrap().clone()
+    }
+
+    /// The sum of a counter over all its labels.
+    pub(crate) fn total(&self, name: &str) -> f64 {
+        self.metrics.count(&format!("curfew_webhook_{name}"), &[])
     }
 
     pub(crate) fn counted(&self, name: &str, label: &str, value: &str) -> f64 {
@@ -321,12 +352,20 @@ async fn take(
 }
 
 /// An API server that has one pod, of whichever name it is asked for.
-fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>) -> Client {
+fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>, paths: Arc<Mutex<Vec<String>>>) -> Client {
     let api = Arc::new(Mutex::new(api));
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (api, patches) = (api.clone(), patches.clone());
+        let (api, patches, paths) = (api.clone(), patches.clone(), paths.clone());
         async move {
             let method = request.method().clone();
+            if request.uri().path() == "/api/v1/namespaces" {
+                let labels = api.lock().unwrap().labels.clone();
+                let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {}, "items": [{"metadata": {"name": "wh-test", "labels": labels}}]});
+                let body = Body::from(list.to_string().into_bytes());
+                return Ok::<_, Infallible>(Response::new(body));
+            }
+            paths.lock().unwrap().push(request.uri().path().to_owned());
             if method == "GET" && api.lock().unwrap().late {
                 std::future::pending::<()>().await;
             }
@@ -361,7 +400,7 @@ fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>) -> Client {
             };
             let body = Body::from(answer.to_string().into_bytes());
             let response = Response::builder().status(code).body(body).unwrap();
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     Client::new(service, "default")

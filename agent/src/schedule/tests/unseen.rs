@@ -29,7 +29,7 @@ fn put(stage: &Stage, name: &str, node: &str) {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
             "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0},
-            "status": {"phase": "Running"},
+            "status": {"phase": "Running", "conditions": []},
         }),
     );
 }
