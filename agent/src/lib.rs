@@ -69,7 +69,12 @@ const DEBUG_LIMITS: http::Limits = http::Limits {
     body: 0,
     request: Duration::from_secs(5),
     concurrent: 4,
-    crowd: Bounds::FEW,
+    // It is reached through tunnels only, and who looks at the page or the schedule again and again keeps
+    // a connection.
+    crowd: Bounds {
+        idle: Bounds::MANY.idle,
+        ..Bounds::FEW
+    },
     drain: Duration::from_millis(500),
 };
 

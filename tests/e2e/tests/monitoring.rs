@@ -58,7 +58,7 @@ const RESOLVED: [&str; 18] = [
 /// Those that fire, and that nothing resolves but time: even shortened too much of it.
 const FIRED: [&str; 2] = ["CurfewExtensionsAtMaximum", "CurfewStoreRebuilt"];
 /// Those that only `promtool test rules` makes fire, and why.
-const UNIT_TESTED: [(&str, &str); 2] = [
+const UNIT_TESTED: [(&str, &str); 4] = [
     (
         "CurfewCAExpiring",
         "no CA can be had that ends so soon: the webhook exchanges it in time",
@@ -66,6 +66,14 @@ const UNIT_TESTED: [(&str, &str); 2] = [
     (
         "CurfewClockSkew",
         "the nodes of the test cluster have the clock of one machine",
+    ),
+    (
+        "CurfewPodTerminatingLong",
+        "no test has an hour for a pod that does not end",
+    ),
+    (
+        "CurfewWebhookUnknownPath",
+        "the test `forged` makes such requests, before Prometheus looks",
     ),
 ];
 
