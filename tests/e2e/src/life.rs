@@ -13,12 +13,13 @@ use crate::{
     workload::CONTAINER,
 };
 
-/// How soon users see what happened, and how late a pod may go.
+/// How soon users see what happened.
 pub const PROMPT: Duration = Duration::from_secs(1);
 /// How long a test that is not about that waits for it.
 const SEEN: Duration = Duration::from_secs(5);
-/// The same as [`PROMPT`] for differences of times.
-pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
+/// How late a pod may go. It goes within milliseconds of its deadline where the API server answers at once
+/// (`make bench` shows it); beside five other tests that server takes up to two seconds for an eviction.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 /// No time to live of the test cluster is longer, or the tests would take for ever.
 const LONGEST_TTL: SignedDuration = SignedDuration::from_secs(60);
 
