@@ -169,19 +169,53 @@ impl Record {
     /// Adds an interaction. Returns whether it was news.
     pub fn learn(&mut self, known: Known) -> bool {
         let before = self.clone();
-        self.known.push(known.clone());
+        let repeated = self.repeats(&known);
+        self.known.push(known);
         self.settle();
-        // Times are whole seconds: one of the very second up to which others were counted is not
-        // told from those by its time.
-        let uncounted = self.interactions() == before.interactions()
-            && self.deeds().any(|deed| *deed == known)
-            && !before.known.contains(&known);
-        for counted in [&mut self.counted, &mut self.told].into_iter().flatten() {
-            if uncounted && counted.until == known.interaction.time {
-                counted.interactions = counted.interactions.saturating_add(1);
+        // Each is counted once more by each count. By its time alone it is not told from those that were
+        // counted before: times are whole seconds, and one that there is no room for is not kept at all.
+        if !repeated {
+            let own = before.own_count().saturating_add(1);
+            let missing = own.saturating_sub(self.own_count());
+            if let Some(counted) = &mut self.counted {
+                counted.interactions = counted.interactions.saturating_add(missing);
+            }
+            let was = before.told.map(|told| before.count(told));
+            let is = self.told.map(|told| self.count(told));
+            if let (Some(told), Some(was), Some(is)) = (&mut self.told, was, is) {
+                let missing = was.saturating_add(1).saturating_sub(is);
+                told.interactions = told.interactions.saturating_add(missing);
             }
         }
         *self != before
+    }
+
+    /// Whether the interaction is one of those that are kept, or the same deed as one of them.
+    fn repeats(&self, known: &Known) -> bool {
+        let request = &known.interaction.request;
+        let same_request =
+            |kept: &Known| !request.is_empty() && kept.interaction.request == *request;
+        let same_deed = |first: &Known| {
+            let apart = known
+                .interaction
+                .time
+                .duration_since(first.interaction.time);
+            known.interaction.same_deed(&first.interaction) && apart.abs() <= SAME_DEED_WITHIN
+        };
+        // A record that was rebuilt from the pod has it without its request.
+        let told = |kept: &Known| kept.interaction.request.is_empty() && known.is_told_by(kept);
+        self.known
+            .iter()
+            .any(|kept| same_request(kept) || told(kept))
+            || self.deeds().any(same_deed)
+    }
+
+    /// Whether the record keeps an interaction of that time that was the same deed.
+    pub fn tells_of(&self, known: &Known) -> bool {
+        self.known.iter().any(|kept| {
+            kept.interaction.time == known.interaction.time
+                && kept.interaction.same_deed(&known.interaction)
+        })
     }
 
     /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is

@@ -235,6 +235,32 @@ fn those_of_one_second_are_all_counted_after_a_rebuild() {
 }
 
 #[test]
+fn a_burst_within_one_second_is_counted_whole() {
+    // In an order in which there is no room for many of those that come last.
+    let users: Vec<_> = (0..60).map(|n| format!("u{:02}", n * 37 % 60)).collect();
+    let mut burst = record(&[shell(0, "alice", "a")]);
+    for (n, user) in users.iter().enumerate() {
+        burst.learn(shell(0, user, user));
+        assert_eq!(burst.interactions(), n as u32 + 2);
+        // Its notice may come twice, as long as it is kept.
+        burst.learn(burst.last().clone());
+        assert_eq!(burst.interactions(), n as u32 + 2);
+    }
+    // So does one of an earlier second.
+    burst.learn(shell(-60, "zoe", "late"));
+    assert_eq!(burst.interactions(), 62);
+    let marks = metadata::read(&pod(), &marks_of(&burst)).unwrap();
+    let mut rebuilt = Record::from_marks(pod(), marks.clone()).unwrap();
+    assert_eq!(rebuilt.interactions(), 62);
+    for user in users {
+        rebuilt.learn(shell(1, &user, &format!("{user}-1")));
+    }
+    assert_eq!(rebuilt.interactions(), 122);
+    burst.absorb(marks);
+    assert_eq!(burst.interactions(), 62);
+}
+
+#[test]
 fn marks_of_another_pod_tell_nothing() {
     let record = record(&[shell(0, "alice", "a")]);
     let marks = marks_of(&record);
@@ -347,6 +373,23 @@ proptest! {
         again.join(one);
         again.join(other);
         prop_assert_eq!(again, left);
+    }
+
+    /// However many there are in a second, and in whatever order they come.
+    #[test]
+    fn different_deeds_are_counted_each(
+        seconds in prop::collection::vec(0i64..4, 1..80),
+        offset in 0usize..80,
+    ) {
+        let deeds: Vec<_> = seconds
+            .iter()
+            .enumerate()
+            .map(|(n, second)| {
+                let name = format!("u{:02}", (n * 7 + offset) % 80);
+                shell(*second, &name, &n.to_string())
+            })
+            .collect();
+        prop_assert_eq!(record(&deeds).interactions() as usize, deeds.len());
     }
 
     /// Whatever comes later, an interaction that was learned stays: kept, or counted when there are
