@@ -13,7 +13,7 @@ use crate::{
     interaction::{Command, Interaction, Kind},
     record::{Counted, Known, MAX_BOUNDS, MAX_KNOWN, PodId, Record},
     terms::{Action, Terms},
-    text::cut,
+    text::{cut, is_blank},
 };
 
 /// The prefix of every key that is Curfew's.
@@ -332,9 +332,9 @@ pub fn extension(annotations: &BTreeMap<String, String>) -> Option<Extension> {
     })
 }
 
-/// The hold that stands on a pod, where there is one.
+/// The hold that stands on a pod, where there is one that gives a reason.
 pub fn hold(annotations: &BTreeMap<String, String>) -> Option<Hold> {
-    let reason = annotations.get(HOLD)?;
+    let reason = annotations.get(HOLD).filter(|reason| !is_blank(reason))?;
     Some(Hold {
         reason: cut(reason, MAX_REASON).into_owned(),
         requester: requester(annotations, HOLD_REQUESTER),

@@ -1,7 +1,7 @@
 //! `kubectl pi hold` and `kubectl pi release`.
 
 use anyhow::bail;
-use curfew_core::{metadata, metadata::MAX_REASON};
+use curfew_core::{metadata, metadata::MAX_REASON, text};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 
@@ -131,6 +131,12 @@ pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bo
 fn check_reason(reason: &str) -> anyhow::Result<()> {
     match reason.len() {
         0 => bail!("--reason: is empty; say why the pod is kept"),
+        _ if text::is_blank(reason) => {
+            bail!("--reason: has nothing that can be seen; say why the pod is kept")
+        }
+        _ if reason.contains(text::is_command) => bail!(
+            "--reason: has a control character or one that turns the direction of the text; leave it out"
+        ),
         length if length > MAX_REASON => {
             bail!("--reason: has {length} bytes, and {MAX_REASON} are the most that is kept")
         }
@@ -144,7 +150,16 @@ mod tests {
 
     #[test]
     fn a_reason_says_something_and_is_kept_whole() {
-        assert!(check_reason("").is_err());
+        for reason in [
+            "",
+            "\u{202e}",
+            "\u{200b} \u{2060}",
+            "a\u{202e}b",
+            "red \u{1b}[31m",
+            "two\nlines",
+        ] {
+            assert!(check_reason(reason).is_err(), "{reason:?}");
+        }
         assert!(check_reason(&"x".repeat(MAX_REASON)).is_ok());
         let error = check_reason(&"ü".repeat(MAX_REASON)).unwrap_err();
         assert!(error.to_string().contains("512 bytes"), "{error}");

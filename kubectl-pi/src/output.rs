@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
+pub(crate) use curfew_core::text::{is_unsafe, visible};
 use serde_json::Value;
 
 /// Writes to standard output. That nobody reads on, as `head` does, is no failure.
@@ -90,19 +91,6 @@ pub(crate) fn json(shown: &Value) -> Result<String> {
     Ok(safe)
 }
 
-/// The text with an escape sequence for everything that a terminal would obey.
-pub(crate) fn visible(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unsafe(c) {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
 /// A text of several lines that its reader composed: as it is where a program reads it, and without
 /// what a terminal would obey where a person does.
 pub(crate) fn shown(text: &str) -> String {
@@ -112,22 +100,10 @@ pub(crate) fn shown(text: &str) -> String {
             .split_inclusive(['\n', '\t'])
             .flat_map(|part| {
                 let end = part.trim_end_matches(['\n', '\t']);
-                [visible(end), part[end.len()..].to_owned()]
+                [visible(end).into_owned(), part[end.len()..].to_owned()]
             })
             .collect(),
     }
-}
-
-/// Controls, and the invisible characters that reorder, join or hide what stands beside them.
-pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -135,19 +111,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
-
-    #[test]
-    fn what_a_terminal_would_obey_is_spelt_out() {
-        for (text, shown) in [
-            ("plain ünïcödé 名前 🦀", "plain ünïcödé 名前 🦀"),
-            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
-            ("two\nlines\ttab", "two\\nlines\\ttab"),
-            ("c1 \u{9b}31m", "c1 \\u{9b}31m"),
-            ("evil\u{202e}txt.sh", "evil\\u{202e}txt.sh"),
-        ] {
-            assert_eq!(visible(text), shown);
-        }
-    }
 
     #[test]
     fn errors_read_as_kubectls_do() {

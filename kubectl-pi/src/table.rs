@@ -128,7 +128,7 @@ pub(crate) fn plain<const N: usize>(
         let texts = line.into_iter().enumerate();
         texts
             .map(|(at, text)| match at + 1 == N && !text.is_empty() {
-                true => visible(&text),
+                true => visible(&text).into_owned(),
                 false => cell(Some(text.into())),
             })
             .collect()
@@ -174,7 +174,7 @@ fn cell(text: Option<Cow<'_, str>>) -> String {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return NONE.to_owned();
     };
-    let text = visible(&text);
+    let text = visible(&text).into_owned();
     match text.char_indices().nth(MAX_CELL) {
         None => text,
         Some(_) => text.chars().take(MAX_CELL - 1).chain(['…']).collect(),

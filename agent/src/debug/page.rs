@@ -4,7 +4,7 @@
 //! What is shown was typed by others (names of users, commands, reasons of holds). The template escapes all
 //! of it, and should it ever not, the browser runs no script and loads nothing that is not served here.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, fmt::Display};
 
 use askama::Template;
 use axum::{
@@ -13,7 +13,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use curfew_core::duration;
+use curfew_core::{duration, text::visible};
 use jiff::Timestamp;
 
 use super::{NodeSchedule, ScheduledPod, View};
@@ -157,6 +157,11 @@ impl Told for Timestamp {
     fn is_over(&self, now: impl Borrow<Timestamp>) -> bool {
         self <= now.borrow()
     }
+}
+
+/// What others typed, without what could turn or hide the text beside it.
+fn typed(text: &impl Display) -> String {
+    visible(&text.to_string()).into_owned()
 }
 
 /// A size as people read it.

@@ -193,7 +193,7 @@ async fn a_hold_gives_a_reason_and_a_name() {
         for reason in ["evidence", &"x".repeat(256), &"ä".repeat(128)] {
             passed(&hold(reason).await?)?;
         }
-        for reason in ["", &"x".repeat(257), &"ä".repeat(129), "two\nlines", "a\u{1b}[1mbold"] {
+        for reason in ["", &"x".repeat(257), &"ä".repeat(129), "two\nlines", "a\u{1b}[1mbold", "  ", "\u{202e}", "a\u{202e}b", "\u{200b}"] {
             refused(&hold(reason).await?, POLICY, "one line of 1 to 256 bytes")?;
         }
         let said = annotate(&admin, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, "bob")], &DRY).await?;
