@@ -1,21 +1,24 @@
 //! What happens is told in one place: its line in the log and its Event on the pod.
 
+mod again;
 mod event;
 pub(crate) mod log;
 mod pace;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use curfew_core::text::cut;
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, explain, time::until};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::events::v1::{Event, EventSeries},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
+    client::Body,
+    core::Request,
 };
 use serde_json::json;
 use tokio::{
@@ -23,8 +26,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::pace::{Pace, Pass, Together};
-use crate::{ledger::Announcement, metrics::Metrics};
+use self::{
+    again::{Again, Refused},
+    pace::{Pace, Pass, Together},
+};
+use crate::{evict::answer::retry_after, ledger::Announcement, metrics::Metrics};
 
 /// The API server's limit of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
@@ -39,8 +45,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(crate) type Told = (Announcement, Timestamp);
 
 /// Posts the Events, one after the other and no more than there may be, until nobody announces any more.
-/// An Event that the API server does not take is counted and not tried again: what it tells stands on the
-/// pod, too.
+/// An Event that the API server cannot take now is posted again later; one that it will not take is counted.
 pub(crate) async fn post_all(
     client: Client,
     instance: String,
@@ -52,6 +57,7 @@ pub(crate) async fn post_all(
         instance: cut(&instance, MAX_INSTANCE).into_owned(),
         metrics,
         last: 0,
+        again: Again::default(),
     };
     let mut pace = Pace::default();
     let mut look = tokio::time::interval(LOOK);
@@ -65,21 +71,18 @@ pub(crate) async fn post_all(
                 }
                 continue;
             }
+            () = until(post.again.next()) => {
+                if let Some(refused) = post.again.take(Instant::now()) {
+                    post.create(refused).await;
+                }
+                continue;
+            }
         };
         let Some(told) = told else {
             return Ok(());
         };
-        let since = told.1;
         match pace.pass(told, Instant::now()) {
-            Pass::Now(latest) => {
-                let times = 1;
-                post.tell(&Together {
-                    latest: *latest,
-                    since,
-                    times,
-                })
-                .await;
-            }
+            Pass::Now(together) => post.tell(&together).await,
             Pass::Later => {}
             Pass::Never => post.metrics.events_dropped.inc(),
         }
@@ -92,6 +95,8 @@ struct Post {
     instance: String,
     metrics: Metrics,
     last: i128,
+    /// What the API server could not take.
+    again: Again,
 }
 
 impl Post {
@@ -109,39 +114,110 @@ impl Post {
             Announcement::StillBlocked(block) => Some(block.times),
             _ => None,
         };
-        if let Err(error) = post(&self.client, &event, again).await {
-            self.metrics.events_dropped.inc();
+        if let Some(times) = again {
+            match prolong(&self.client, &event, times).await {
+                Ok(true) => return,
+                // Events are not kept for ever: a new one goes on telling.
+                Ok(false) => {}
+                // It is told again in a few minutes.
+                Err(error) => return self.dropped(&event, &error),
+            }
+        }
+        self.create(Refused::new(event, Instant::now())).await;
+    }
+
+    async fn create(&mut self, mut refused: Refused) {
+        let (wait, error) = match create(&self.client, &refused.event).await {
+            Created::Done => return,
+            Created::Never(error) => return self.dropped(&refused.event, &error),
+            Created::Later(wait, error) => (wait, error),
+        };
+        if refused.tries == 0 {
+            let Event {
+                metadata, reason, ..
+            } = &refused.event;
             tracing::warn!(
-                namespace = event.metadata.namespace,
-                reason = event.reason,
+                namespace = metadata.namespace,
+                reason,
                 error,
-                "cannot post an Event"
+                "cannot post an Event now; it is posted again later"
             );
         }
+        refused.tries += 1;
+        for given_up in self.again.keep(refused, wait, Instant::now()) {
+            self.dropped(&given_up.event, &error);
+        }
+    }
+
+    fn dropped(&self, event: &Event, error: &str) {
+        self.metrics.events_dropped.inc();
+        tracing::warn!(
+            namespace = event.metadata.namespace,
+            reason = event.reason,
+            error,
+            "cannot post an Event"
+        );
     }
 }
 
-/// Posts an Event, or the news that what it told was seen so many times by now.
-async fn post(client: &Client, event: &Event, times: Option<u32>) -> Result<(), String> {
+/// Posts the news that what an Event told was seen so many times by now. Returns whether there still is such
+/// an Event.
+async fn prolong(client: &Client, event: &Event, times: u32) -> Result<bool, String> {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    if let Some(times) = times {
-        let name = event.metadata.name.as_deref().unwrap_or_default();
-        let series = EventSeries {
-            count: times.try_into().unwrap_or(i32::MAX),
-            last_observed_time: event
-                .event_time
-                .clone()
-                .unwrap_or(MicroTime(Timestamp::UNIX_EPOCH)),
-        };
-        let patch = Patch::Merge(json!({ "series": series }));
-        let params = PatchParams::default();
-        match api::within(TIMEOUT, events.patch_metadata(name, &params, &patch)).await {
-            // Events are not kept for ever: a new one goes on telling.
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            result => return result.map(drop).map_err(|error| explain::short(&error)),
-        }
+    let name = event.metadata.name.as_deref().unwrap_or_default();
+    let series = EventSeries {
+        count: times.try_into().unwrap_or(i32::MAX),
+        last_observed_time: event
+            .event_time
+            .clone()
+            .unwrap_or(MicroTime(Timestamp::UNIX_EPOCH)),
+    };
+    let patch = Patch::Merge(json!({ "series": series }));
+    let params = PatchParams::default();
+    match api::within(TIMEOUT, events.patch_metadata(name, &params, &patch)).await {
+        Ok(_) => Ok(true),
+        Err(error) if explain::code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(explain::short(&error)),
     }
-    let result = api::within(TIMEOUT, events.create(&PostParams::default(), event)).await;
-    result.map(drop).map_err(|error| explain::short(&error))
+}
+
+/// What came of an Event.
+enum Created {
+    Done,
+    /// The API server cannot take it now, and says how long to wait, if it does.
+    Later(Option<Duration>, String),
+    /// It does not take this Event.
+    Never(String),
+}
+
+/// Posts an Event. The client's own call would lose the header that says when to ask again.
+async fn create(client: &Client, event: &Event) -> Created {
+    let namespace = event.metadata.namespace.as_deref();
+    let request = serde_json::to_vec(event)
+        .map_err(|error| explain::causes(&error))
+        .and_then(|body| {
+            Request::new(Event::url_path(&(), namespace))
+                .create(&PostParams::default(), body)
+                .map_err(|error| explain::causes(&error))
+        });
+    let request = match request {
+        Ok(request) => request.map(Body::from),
+        Err(error) => return Created::Never(error),
+    };
+    let response = match api::within(TIMEOUT, client.send(request)).await {
+        Ok(response) => response,
+        Err(error) => return Created::Later(None, explain::short(&error)),
+    };
+    let status = response.status();
+    let wait = response.headers().get(http::header::RETRY_AFTER);
+    let wait = wait.and_then(|wait| retry_after(wait.to_str().ok()?, SystemTime::now()));
+    let error = format!("HTTP status {status}");
+    match status.as_u16() {
+        200..300 => Created::Done,
+        // Its name is its own: an answer was lost before.
+        409 => Created::Done,
+        429 | 500.. => Created::Later(wait, error),
+        _ => Created::Never(error),
+    }
 }

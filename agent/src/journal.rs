@@ -29,6 +29,9 @@ const REST: Duration = Duration::from_secs(1);
 /// of this many pods: whoever tells of more tells of pods that do not exist.
 pub(crate) const MAX_UNSEEN: usize = 128;
 
+/// How often it is looked whether the store is still in place.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// An interaction that waits for the disk.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -64,6 +67,9 @@ pub(crate) trait Disk: Send {
     /// Begins to write a batch, and opens the store before when it has to. The write goes on when nobody
     /// waits for it.
     fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>>;
+
+    /// Whether somebody else may delete it: then an empty batch finds that out.
+    fn can_be_deleted(&self) -> bool;
 }
 
 /// What came of a write.
@@ -110,6 +116,10 @@ impl Disk for OnDisk {
         });
         Box::pin(async { Ok(writing.await?) })
     }
+
+    fn can_be_deleted(&self) -> bool {
+        true
+    }
 }
 
 /// Hands batches to the store.
@@ -118,6 +128,8 @@ pub(crate) struct Journal {
     writing: Option<Writing>,
     waiting: Vec<Waiting>,
     rests_until: Option<Instant>,
+    /// When it is looked whether the store is in place; never, where it cannot be deleted.
+    look_at: Option<Instant>,
     health: Health,
 }
 
@@ -135,6 +147,7 @@ impl Journal {
             writing: None,
             waiting: Vec::new(),
             rests_until: None,
+            look_at: None,
             health: Health::default(),
         }
     }
@@ -164,7 +177,8 @@ impl Journal {
 
     /// Starts to write what has gathered, unless a batch is being written or nothing has.
     pub(crate) fn begin(&mut self, ledger: &mut Ledger) {
-        let idle = self.health.open && self.waiting.is_empty() && !ledger.is_dirty();
+        let looks = self.look_at.is_some_and(|at| at <= Instant::now());
+        let idle = self.health.open && self.waiting.is_empty() && !ledger.is_dirty() && !looks;
         let rests = self.waiting.is_empty() && self.rest().is_some();
         if self.is_writing() || idle || rests {
             return;
@@ -205,6 +219,7 @@ impl Journal {
         self.health = health;
         let again = self.rests_until.is_some();
         self.rests_until = result.is_err().then(|| Instant::now() + REST);
+        self.look_at = self.disk.can_be_deleted().then(|| Instant::now() + LOOK);
         let Some(Writing { batch, waiting, .. }) = self.writing.take() else {
             return pending().await;
         };
@@ -222,8 +237,15 @@ impl Journal {
         self.writing.is_some()
     }
 
+    /// When something is to be done without a message: a store that failed is tried again, or it is looked
+    /// whether it is in place.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        self.rest().or(self.look_at.map(until))
+    }
+
     /// How long the store is still left alone, if it is.
-    pub(crate) fn rest(&self) -> Option<Duration> {
+    fn rest(&self) -> Option<Duration> {
         let rest = self.rests_until?.saturating_duration_since(Instant::now());
         (rest > Duration::ZERO).then_some(rest)
     }

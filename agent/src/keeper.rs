@@ -1,12 +1,13 @@
 //! The store through its failures.
 //!
 //! A store that fails is closed and opened anew at the next write; one that is damaged is moved aside and
-//! begun anew, for the pods' metadata hold what is needed to go on. So the agent runs, evicts and tells
-//! even while its disk is full: it only takes no notices then, and the webhook records them on the pods.
+//! begun anew, for the pods' metadata hold what is needed to go on. One that was deleted is begun anew, too, and
+//! the schedule writes to it what it knows. So the agent runs, evicts and tells even while its disk is full: it
+//! only takes no notices then, and the webhook records them on the pods.
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,8 @@ pub fn path(folder: &Path) -> PathBuf {
 pub struct Keeper {
     path: PathBuf,
     store: Option<Store>,
+    /// Whether the one before was deleted while it was open, and no new one was begun yet.
+    deleted: bool,
 }
 
 /// A store was opened.
@@ -32,6 +35,8 @@ pub struct Opened {
     pub contents: Contents,
     /// Where the one before was moved, if that was damaged and this one is new.
     pub moved_to: Option<PathBuf>,
+    /// Whether the one before was deleted while it was open.
+    pub deleted: bool,
 }
 
 impl Keeper {
@@ -40,6 +45,7 @@ impl Keeper {
         Self {
             path: path(folder),
             store: None,
+            deleted: false,
         }
     }
 
@@ -53,16 +59,36 @@ impl Keeper {
         self.store.as_ref()?.size().ok()
     }
 
-    /// Opens the store unless it is open.
+    /// Closes the store when it was deleted. Returns whether it is not in place any more.
+    fn close_if_deleted(&mut self) -> bool {
+        let in_place = |store: &Store| store.is_in_place();
+        if self.store.as_ref().is_none_or(in_place) {
+            return false;
+        }
+        tracing::error!(
+            store = %self.path.display(),
+            "the store was deleted while the agent was using it; it begins a new one and writes what it knows; \
+             interactions are recorded on the pods meanwhile"
+        );
+        self.store = None;
+        self.deleted = true;
+        true
+    }
+
+    /// Opens the store unless it is open and in place.
     ///
     /// # Errors
-    /// When neither it nor a new one in its place can be opened.
+    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted.
     pub fn open(&mut self) -> Result<Option<Opened>, StoreError> {
+        self.close_if_deleted();
         if self.store.is_some() {
             return Ok(None);
         }
         let mut moved_to = None;
         if let Some(folder) = self.path.parent() {
+            if is_deleted(folder) {
+                return Err(StoreError::NoFolder(folder.to_owned()));
+            }
             keep_private(folder).map_err(|error| StoreError::Denied {
                 path: folder.to_owned(),
                 error,
@@ -91,7 +117,11 @@ impl Keeper {
             );
         }
         self.store = Some(store);
-        Ok(Some(Opened { contents, moved_to }))
+        Ok(Some(Opened {
+            contents,
+            moved_to,
+            deleted: std::mem::take(&mut self.deleted),
+        }))
     }
 
     /// Writes to the open store; on disk when it returns. A store that fails is closed: what it still
@@ -109,6 +139,8 @@ impl Keeper {
         let written = store.commit(batch);
         if written.is_err() {
             self.store = None;
+        } else if self.close_if_deleted() {
+            return Err(StoreError::Deleted(self.path.clone()));
         }
         written
     }
@@ -141,10 +173,16 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_extension(format!("broken-{MOST}")))
 }
 
+/// Whether the folder is only there because somebody has it open or mounted.
+fn is_deleted(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{record, shell};
+    use std::os::fd::AsRawFd;
 
     fn batch() -> Batch {
         Batch::from([("u".to_owned(), Some(record("u", shell(0))))])
@@ -167,6 +205,60 @@ mod tests {
         assert!(opened.contents.records.is_empty());
         keeper.commit(&batch()).unwrap();
         assert!(keeper.open().unwrap().is_none(), "it is open");
+    }
+
+    #[test]
+    fn a_store_that_is_deleted_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path());
+        let mut keeper = Keeper::new(folder.path());
+        assert!(!keeper.open().unwrap().unwrap().deleted);
+        keeper.commit(&batch()).unwrap();
+        let deletions: [fn(&Path) -> io::Result<()>; 3] = [
+            |path| fs::remove_dir_all(path),
+            |path| fs::remove_file(path.join("db")),
+            // A copy in its place is not what is written.
+            |path| {
+                fs::copy(path.join("db"), path.join("copy"))?;
+                fs::rename(path.join("copy"), path.join("db"))
+            },
+        ];
+        for delete in deletions {
+            assert!(keeper.open().unwrap().is_none(), "it is in place");
+            delete(&path).unwrap();
+            let refused = keeper.commit(&batch());
+            assert!(
+                matches!(refused, Err(StoreError::Deleted(_))),
+                "{refused:?}"
+            );
+            assert!(!keeper.is_open());
+            assert!(keeper.open().unwrap().unwrap().deleted);
+            keeper.commit(&batch()).unwrap();
+
+            // It is seen without a write, too.
+            delete(&path).unwrap();
+            assert!(keeper.open().unwrap().unwrap().deleted);
+            keeper.commit(&batch()).unwrap();
+        }
+        drop(keeper);
+        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        assert_eq!(opened.contents.records.len(), 1);
+    }
+
+    #[test]
+    fn in_a_folder_that_is_deleted_no_store_is_begun() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("mounted");
+        fs::create_dir(&folder).unwrap();
+        // As it is with a mount, the path leads there whatever happens to the folder.
+        let mounted = fs::File::open(&folder).unwrap();
+        let mut keeper = Keeper::new(Path::new(&format!("/proc/self/fd/{}", mounted.as_raw_fd())));
+        keeper.open().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(keeper.open(), Err(StoreError::NoFolder(_))));
+        }
+        assert!(!keeper.is_open());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 use curfew_core::{Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 
-pub use effect::{Announcement, Block, Consequence, Effect, Source};
+pub use effect::{Announcement, Block, Consequence, Effect, Ending, More, Source};
 use entry::{Entry, Eviction, Marking, Refusal, Turn};
 pub use entry::{Line, State};
 use gate::Gate;
@@ -146,6 +146,16 @@ impl Ledger {
         unseen.map(|(uid, _)| uid.as_str())
     }
 
+    /// Whether each record stands on its pod, too, so that nothing is lost with this process.
+    pub fn is_on_the_pods(&self) -> bool {
+        let mut entries = self.entries.values();
+        entries.all(|entry| match (&entry.record, &entry.pod) {
+            (Some(record), Some(pod)) => mark::wanted(record, &entry.alone, pod).is_none(),
+            (Some(_), None) => false,
+            (None, _) => true,
+        })
+    }
+
     /// Whether the first list of the node's pods is complete.
     pub fn synced(&self) -> bool {
         self.synced
@@ -181,8 +191,9 @@ impl Ledger {
             .entries
             .entry(uid.clone())
             .or_insert_with(|| Box::new(Entry::new(now)));
-        news::interactions(entry.record.as_ref(), &record, Source::Notice, out);
-        news::wishes(entry.record.as_ref(), &record, entry, out);
+        let before = entry.record.as_ref();
+        news::noticed(before, &record, &known, entry.ending(), out);
+        news::wishes(before, &record, entry, out);
         entry.record = Some(record.clone());
         self.attend(&uid, now, out);
         record
@@ -212,6 +223,8 @@ impl Ledger {
             .entry(uid.clone())
             .or_insert_with(|| Box::new(Entry::new(now)));
         let before = entry.record.clone();
+        entry.pod = Some(state);
+        let ending = entry.ending();
         let restored = std::mem::take(&mut entry.restored);
         let told = marks.alone.iter().chain(marks.known.last());
         let unknown = |known: &&Known| before.as_ref().is_none_or(|before| !before.has(known));
@@ -220,7 +233,8 @@ impl Ledger {
             Some(record) => {
                 if restored {
                     let told = marks.counted.map_or(0, |counted| counted.interactions);
-                    news::latest(record, record.interactions().saturating_sub(told), out);
+                    let untold = record.interactions().saturating_sub(told);
+                    news::latest(record, untold, ending, out);
                 }
                 record.absorb(marks);
             }
@@ -230,12 +244,11 @@ impl Ledger {
         let record = entry.record.as_ref();
         let kept = |known: &Known| record.is_some_and(|record| record.has(known));
         entry.alone.extend(news.into_iter().filter(kept));
-        entry.pod = Some(state);
         if entry.record != before
             && let Some(record) = &entry.record
         {
             self.dirty.insert(uid.clone());
-            news::interactions(before.as_ref(), record, Source::Metadata, out);
+            news::learned(before.as_ref(), record, ending, out);
             news::wishes(before.as_ref(), record, entry, out);
         }
         self.attend(&uid, now, out);
@@ -252,7 +265,7 @@ impl Ledger {
         if let Some(record) = &entry.record {
             self.dirty.insert(uid.to_owned());
             if entry.is_carried_out() {
-                out.extend(news::eviction(record));
+                out.extend(news::eviction(record, entry.pod.as_ref()));
             }
             out.push(Effect::LogEnd {
                 pod: record.pod.clone(),
@@ -335,9 +348,12 @@ impl Ledger {
         }
         // Where a pod ends at once, the watch says so before the request is answered.
         if let Some(entry) = self.outrun.remove(uid) {
-            let shown = outcome.may_be_lost() && entry.pod.is_some_and(|pod| pod.evicted);
-            if outcome == Outcome::Accepted || shown {
-                out.extend(entry.record.as_ref().and_then(news::eviction));
+            let pod = entry.pod.as_ref();
+            let shown = outcome.may_be_lost() && pod.is_some_and(|pod| pod.evicted);
+            if (outcome == Outcome::Accepted || shown)
+                && let Some(record) = &entry.record
+            {
+                out.extend(news::eviction(record, pod));
             }
             return;
         }
@@ -347,7 +363,8 @@ impl Ledger {
         match outcome {
             Outcome::Accepted => {
                 entry.eviction = Eviction::Accepted;
-                out.extend(entry.record.as_ref().and_then(news::eviction));
+                let record = entry.record.as_ref();
+                out.extend(record.and_then(|record| news::eviction(record, entry.pod.as_ref())));
             }
             Outcome::Gone => {
                 // The watch will say so; should it not, the look-up does. Should the pod be there all
@@ -569,7 +586,7 @@ impl Ledger {
             (Some(record), Some(pod)) if pod.terminating => {
                 if entry.is_carried_out() {
                     entry.eviction = Eviction::Accepted;
-                    out.extend(news::eviction(record));
+                    out.extend(news::eviction(record, Some(pod)));
                 }
                 None
             }

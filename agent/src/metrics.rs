@@ -42,7 +42,7 @@ pub struct Metrics {
     pub sync: Histogram,
     /// Failed writes of the store.
     pub store_faults: IntCounter,
-    /// Stores that were moved aside because they were damaged.
+    /// Stores that were begun anew because they were damaged or deleted.
     pub store_rebuilt: IntCounter,
     /// Records that were kept apart because this build cannot read them.
     pub set_aside: IntGauge,
@@ -107,7 +107,8 @@ impl Metrics {
             )?,
             store_rebuilt: all.counter(
                 "curfew_agent_store_rebuilt_total",
-                "Stores that were damaged and begun anew from the pods' metadata.",
+                "Stores that were damaged or deleted and begun anew, from the pods' metadata or from what the agent \
+                 knew.",
             )?,
             set_aside: all.gauge(
                 "curfew_agent_store_set_aside_records",
@@ -156,10 +157,10 @@ impl Metrics {
     /// Counts what was announced.
     pub fn count(&self, announcement: &Announcement, now: Timestamp) {
         match announcement {
-            Announcement::Interaction { known, .. } => self
+            Announcement::Interaction { known, more, .. } => self
                 .interactions
                 .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
-                .inc(),
+                .inc_by(1 + more.map_or(0, |more| u64::from(more.times))),
             Announcement::Extended {
                 extension: Some(_),
                 consequence: Consequence::EvictionAt(_),

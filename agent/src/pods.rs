@@ -63,6 +63,8 @@ pub struct PodState {
     pub finished: bool,
     /// Whether it stands for a static pod, which cannot usefully be evicted.
     pub mirror: bool,
+    /// Whether it has no controller, so that nothing puts another pod in its place.
+    pub bare: bool,
 }
 
 /// The end of a pod that was deleted or evicted.
@@ -177,6 +179,11 @@ impl From<WatchedPod> for PodView {
             }),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror: annotations.contains_key(metadata::MIRROR),
+            bare: !meta
+                .owner_references
+                .unwrap_or_default()
+                .iter()
+                .any(|owner| owner.controller == Some(true)),
         };
         Self { id, marks, state }
     }

@@ -4,6 +4,8 @@
 //! API server or the disk: effects run as tasks of their own and report back as messages, and so does
 //! the journal that writes the records.
 
+mod error;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
@@ -15,6 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::{Ended, NotRecorded};
 use crate::{
     announce,
     budgets::{BudgetId, BudgetView},
@@ -23,7 +26,7 @@ use crate::{
     evict::answer::Outcome,
     history::History,
     inspect::Holdings,
-    journal::{Journal, MAX_UNSEEN, Waiting, Written},
+    journal::{Journal, Waiting, Written},
     keeper::Opened,
     ledger::{Announcement, Effect, Ledger},
     mark,
@@ -81,27 +84,6 @@ pub(crate) enum LookUp {
     Found(Box<PodView>),
     Gone,
     Unknown,
-}
-
-/// The task is gone, and with it the process is about to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the schedule has ended")]
-pub struct Ended;
-
-/// Why an interaction was not recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRecorded {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Too many pods have a record that the watch has not shown.
-    #[error(
-        "the watch has shown none of {MAX_UNSEEN} pods that have a record, and not this one either"
-    )]
-    Unseen,
-    /// The agent is stopping.
-    #[error(transparent)]
-    Ended(#[from] Ended),
 }
 
 /// How others reach the task.
@@ -272,7 +254,7 @@ impl Task {
         // The first batch is empty and opens the store: nothing else is done before that is tried.
         self.journal.begin(&mut self.ledger);
         let opened = self.journal.written().await?;
-        self.written(opened);
+        self.written(opened)?;
         loop {
             let nap = self.nap();
             tokio::select! {
@@ -283,7 +265,7 @@ impl Task {
                     self.stopping = true;
                 }
                 () = until(stopping) => break,
-                written = self.journal.written() => self.written(written?),
+                written = self.journal.written() => self.written(written?)?,
                 _ = self.inbox.recv_many(&mut messages, AT_ONCE) => {}
                 () = tokio::time::sleep(nap) => {}
             }
@@ -298,7 +280,7 @@ impl Task {
         }
         if self.journal.is_writing() {
             let written = self.journal.written().await?;
-            self.written(written);
+            self.written(written)?;
         }
         Ok(())
     }
@@ -412,11 +394,19 @@ impl Task {
     }
 
     /// Tells those who waited for a batch, and lets the ledger know what is durable now.
-    fn written(&mut self, written: Written) {
+    ///
+    /// # Errors
+    /// When only another process can have a store, and nothing is lost with this one.
+    fn written(&mut self, written: Written) -> anyhow::Result<()> {
         let now = (self.clock)();
         let mut out = Vec::new();
         let metrics = &self.effects.metrics;
-        if let Some(Opened { contents, moved_to }) = written.opened {
+        if let Some(Opened {
+            contents,
+            moved_to,
+            deleted,
+        }) = written.opened
+        {
             if written.result.is_ok() {
                 tracing::info!(
                     node = self.node,
@@ -426,11 +416,11 @@ impl Task {
                 );
             }
             metrics.set_aside.set(contents.aside.len() as i64);
-            if let Some(moved_to) = moved_to {
+            if deleted || moved_to.is_some() {
                 metrics.store_rebuilt.inc();
                 out.push(Effect::Announce(Announcement::StoreRebuilt {
                     node: self.node.clone(),
-                    moved_to: moved_to.display().to_string(),
+                    moved_to: moved_to.map(|path| path.display().to_string()),
                 }));
             }
             self.set_aside = contents.aside;
@@ -438,9 +428,11 @@ impl Task {
         }
         match written.result {
             Ok(()) => {
-                metrics
-                    .sync
-                    .observe(self.journal.health().sync.as_secs_f64());
+                // A batch may be empty, to open the store or to see whether it is in place.
+                if !written.batch.is_empty() {
+                    let took = self.journal.health().sync;
+                    metrics.sync.observe(took.as_secs_f64());
+                }
                 self.ledger.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
@@ -466,9 +458,13 @@ impl Task {
                     let _ = answer.send(Err(StoreError::Write(error.to_string()).into()));
                 }
                 self.ledger.not_written(written.batch);
+                if matches!(error, StoreError::NoFolder(_)) && self.ledger.is_on_the_pods() {
+                    return Err(error.into());
+                }
             }
         }
         self.start(out, now);
+        Ok(())
     }
 
     /// How long nothing is to be done unless a message comes.
@@ -477,7 +473,7 @@ impl Task {
         let next = self.ledger.next_tick().map_or(Duration::MAX, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
-        let store = self.journal.rest().unwrap_or(Duration::MAX);
+        let store = self.journal.next().unwrap_or(Duration::MAX);
         // Timers of the runtime tick in milliseconds: waking one before would mean waking twice.
         let nap = next.min(store).saturating_add(Duration::from_millis(1));
         if nap > LONGEST_NAP && next < Duration::MAX {

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     thread,
@@ -55,6 +56,12 @@ pub enum StoreError {
         /// What was seen.
         why: String,
     },
+    /// Its file was deleted, or another was put in its place, while it was open.
+    #[error("the store {0} was deleted while it was in use")]
+    Deleted(PathBuf),
+    /// The folder that is mounted for it was deleted, and nothing can be made in it any more.
+    #[error("the folder {0} was deleted; the kubelet makes it anew when the agent starts again")]
+    NoFolder(PathBuf),
     /// Writing or syncing failed; nothing of the batch is to be relied on.
     #[error("the store cannot write: {0}")]
     Write(String),
@@ -69,6 +76,8 @@ pub struct Store {
     db: sled::Db,
     /// The file that sled writes: its flush hands the bytes to the kernel, but does not sync them.
     file: std::sync::Arc<File>,
+    /// Where that file was opened.
+    path: PathBuf,
 }
 
 /// What opening brought to light.
@@ -137,10 +146,12 @@ impl Store {
                 });
             }
         };
-        let file = File::open(path.join("db")).map_err(denied)?;
+        let path = path.join("db");
+        let file = File::open(&path).map_err(denied)?;
         let store = Self {
             db,
             file: std::sync::Arc::new(file),
+            path,
         };
         store.apply(moved)?;
         Ok((store, contents))
@@ -172,6 +183,17 @@ impl Store {
             Ok(written) => written.map_err(|error| StoreError::Write(error.to_string())),
             Err(_) => Err(StoreError::Write("sled panicked".to_owned())),
         }
+    }
+
+    /// Whether the file that is written is still the one that the next start will find. What was deleted can
+    /// be written and synced all the same. Blocks: not for an async task.
+    pub fn is_in_place(&self) -> bool {
+        let (own, found) = match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(own), Ok(found)) => (own, found),
+            (_, Err(error)) => return error.kind() != io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => return true,
+        };
+        own.nlink() > 0 && (own.dev(), own.ino()) == (found.dev(), found.ino())
     }
 
     /// How many bytes the store has on disk.

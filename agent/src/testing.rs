@@ -94,6 +94,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
             evicted: false,
             finished: false,
             mirror: false,
+            bare: false,
         },
         id,
     }

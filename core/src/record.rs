@@ -200,7 +200,7 @@ impl Record {
                 .interaction
                 .time
                 .duration_since(first.interaction.time);
-            known.interaction.same_deed(&first.interaction) && apart.abs() <= SAME_DEED_WITHIN
+            known.same_deed(first) && apart.abs() <= SAME_DEED_WITHIN
         };
         // A record that was rebuilt from the pod has it without its request.
         let told = |kept: &Known| kept.interaction.request.is_empty() && known.is_told_by(kept);
@@ -213,8 +213,10 @@ impl Record {
     /// Whether the record keeps an interaction of that time that was the same deed.
     pub fn tells_of(&self, known: &Known) -> bool {
         self.known.iter().any(|kept| {
-            kept.interaction.time == known.interaction.time
-                && kept.interaction.same_deed(&known.interaction)
+            // A record that was rebuilt from the pod has it without its request.
+            let nameless = kept.interaction.request.is_empty();
+            (nameless && known.is_told_by(kept))
+                || (kept.interaction.time == known.interaction.time && kept.same_deed(known))
         })
     }
 

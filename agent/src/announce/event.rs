@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use curfew_core::{Action, Kind, Known, PodId, duration, text::cut};
+use curfew_core::{
+    Action, Kind, Known, PodId, duration,
+    text::{cut, visible},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -14,7 +17,7 @@ use k8s_openapi::{
 
 use crate::{
     evict::answer::Outcome,
-    ledger::{Announcement, Block, Consequence},
+    ledger::{Announcement, Block, Consequence, Ending},
 };
 
 /// Who reports, in Events.
@@ -66,7 +69,8 @@ pub(super) fn of(
         type_: Some(if telling.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(telling.reason.to_owned()),
         action: Some(telling.action.to_owned()),
-        note: Some(cut(&telling.note, MAX_NOTE).into_owned()),
+        // Users' names, commands and reasons are what others typed.
+        note: Some(cut(&visible(&telling.note), MAX_NOTE).into_owned()),
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
@@ -100,10 +104,12 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             known,
             eviction_time,
+            ending,
             ..
         } => {
-            let note = interaction(known, *eviction_time);
-            pod_event(pod, true, "PodInteraction", "Interact", note)
+            let note = interaction(known, *eviction_time, *ending);
+            let warning = known.terms.action == Action::Evict;
+            pod_event(pod, warning, "PodInteraction", "Interact", note)
         }
         Announcement::Extended {
             pod,
@@ -154,15 +160,19 @@ fn telling(announcement: &Announcement) -> Telling {
             pod,
             decisive,
             eviction_time,
+            bare,
             ..
         } => {
             let did = &decisive.interaction;
-            let note = format!(
+            let mut note = format!(
                 "evicted: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
                 by(&did.user),
                 did.kind,
                 did.time
             );
+            if *bare {
+                note += "; it has no controller, so nothing replaces it";
+            }
             pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
         }
         Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
@@ -188,15 +198,21 @@ fn telling(announcement: &Announcement) -> Telling {
             warning: true,
             reason: "StoreRebuilt",
             action: "Rebuild",
-            note: format!(
-                "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
-                 pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
-            ),
+            note: match moved_to {
+                Some(moved_to) => format!(
+                    "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
+                     pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
+                ),
+                None => "the agent's store was deleted while the agent was using it; the agent began a new \
+                         one and wrote what it knows of the node's pods; whatever deletes files on the node \
+                         has to leave the folder of the store alone"
+                    .to_owned(),
+            },
         },
     }
 }
 
-fn interaction(known: &Known, eviction_time: Option<Timestamp>) -> String {
+fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<Ending>) -> String {
     let did = &known.interaction;
     let what = match did.kind {
         Kind::Exec => "ran a command",
@@ -208,14 +224,19 @@ fn interaction(known: &Known, eviction_time: Option<Timestamp>) -> String {
     if let Some(container) = &did.container {
         note += &format!(", container {container}");
     }
-    match eviction_time {
-        Some(at) => note += &format!("; the pod will be evicted at {at}"),
-        None => note += "; it is only recorded, the pod stays",
+    match (ending, eviction_time) {
+        (Some(Ending::Terminating), _) => note += "; the pod is being shut down already",
+        (Some(Ending::Finished), _) => {
+            note += "; the pod has ended by itself already and will not be evicted";
+        }
+        (None, Some(at)) => note += &format!("; the pod will be evicted at {at}"),
+        (None, None) => note += "; it is only recorded, the pod stays",
     }
+    let eviction_time = eviction_time.filter(|_| ending.is_none());
     if eviction_time.is_some() && known.terms.action == Action::Record {
         note += " because of another interaction";
     }
-    if let (None, Some(exemption)) = (eviction_time, known.terms.exemption) {
+    if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
         note += &format!(" ({})", exemption.as_str());
     }
     // Last, so that nothing else is lost when it is cut.
@@ -284,11 +305,12 @@ fn blocked(block: &Block, note: String) -> Telling {
     }
 }
 
-/// A user's name, or somebody.
+/// A user's name, or somebody. What is escaped is longer, and leaves room for the rest all the same.
 fn by(user: &str) -> Cow<'_, str> {
-    match user {
-        "" => "somebody".into(),
-        user => cut(user, MAX_USER),
+    match visible(user) {
+        Cow::Borrowed("") => "somebody".into(),
+        Cow::Borrowed(user) => cut(user, MAX_USER),
+        Cow::Owned(user) => cut(&user, MAX_USER).into_owned().into(),
     }
 }
 
@@ -323,178 +345,4 @@ fn name_stem(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::Source;
-    use crate::testing::{at, record, shell};
-    use curfew_core::{
-        Command, interaction,
-        metadata::{Extension, Hold},
-    };
-    use std::time::Duration;
-
-    fn event(announcement: &Announcement) -> Event {
-        of(announcement, "curfew-agent-x", at(0), 7)
-    }
-
-    fn note_of(announcement: &Announcement) -> String {
-        event(announcement).note.unwrap()
-    }
-
-    fn block(policy_would_free: bool) -> Block {
-        Block {
-            pod: record("u-1", shell(0)).pod,
-            id: "request-0".into(),
-            why: Outcome::Budget {
-                name: Some("web".into()),
-                why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
-            },
-            policy_would_free,
-            eviction_time: at(600),
-            since: at(601),
-            times: 1,
-        }
-    }
-
-    #[test]
-    fn says_who_how_which_command_when_and_what_follows() {
-        let announcement = Announcement::Interaction {
-            pod: record("u-1", shell(0)).pod,
-            known: shell(0),
-            source: Source::Notice,
-            eviction_time: Some(at(600)),
-        };
-        assert_eq!(
-            note_of(&announcement),
-            "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
-             evicted at 2027-01-15T08:10:00Z; command: sh -c id"
-        );
-    }
-
-    #[test]
-    fn names_the_budget_its_numbers_and_what_would_help() {
-        let told = event(&Announcement::Blocked(block(false)));
-        let note = told.note.unwrap();
-        assert!(
-            note.contains("budget web needs 2 healthy pods and has 1"),
-            "{note}"
-        );
-        assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
-        let note = note_of(&Announcement::Stuck(block(true)));
-        assert!(
-            note.contains("still is not") && note.contains("AlwaysAllow"),
-            "{note}"
-        );
-    }
-
-    #[test]
-    fn a_series_keeps_its_name_and_all_others_have_their_own() {
-        let mut later = block(false);
-        later.times = 9;
-        let first = event(&Announcement::Blocked(block(false)));
-        let again = event(&Announcement::StillBlocked(later.clone()));
-        assert_eq!(first.metadata.name, again.metadata.name);
-        assert_ne!(
-            first.metadata.name,
-            event(&Announcement::Stuck(later)).metadata.name
-        );
-    }
-
-    #[test]
-    fn tells_what_follows_from_extension_and_hold() {
-        let pod = record("u-1", shell(0)).pod;
-        let extended = |consequence| {
-            note_of(&Announcement::Extended {
-                pod: pod.clone(),
-                id: "request-0".into(),
-                extension: Some(Extension {
-                    by: Duration::from_secs(1800),
-                    text: "30m".into(),
-                    requester: "bob".into(),
-                }),
-                maximum: false,
-                consequence,
-            })
-        };
-        assert_eq!(
-            extended(Consequence::EvictionAt(at(2400))),
-            "bob extended the pod's time by 30m; it will be evicted at 2027-01-15T08:40:00Z"
-        );
-        assert!(extended(Consequence::TooLate).contains("already on its way out"));
-        let cut = |seconds| {
-            extended(Consequence::TooLong {
-                longest: Duration::from_secs(seconds),
-                at: at(660),
-            })
-        };
-        assert_eq!(
-            cut(60),
-            "bob extended the pod's time by 30m; only 1m0s of that counts, the most that all \
-             interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
-        );
-        assert!(cut(0).contains("without effect"));
-        let held = event(&Announcement::Held {
-            pod: pod.clone(),
-            id: "request-0".into(),
-            hold: Some(Hold {
-                reason: "evidence".into(),
-                requester: String::new(),
-            }),
-            consequence: Consequence::EvictionAt(at(9000)),
-        });
-        assert_eq!(
-            (held.reason.as_deref(), held.note.as_deref()),
-            (
-                Some("PodInteractionHeld"),
-                Some(
-                    "somebody holds the pod; unless it is released, it will be evicted at \
-                     2027-01-15T10:30:00Z; reason: evidence"
-                )
-            )
-        );
-    }
-
-    #[test]
-    fn several_of_a_kind_are_told_in_one() {
-        let mut known = shell(0);
-        known.interaction.command = Command::new(["x".repeat(5000)]);
-        known.interaction.user = "u".repeat(interaction::MAX_USER);
-        let mut event = event(&Announcement::Interaction {
-            pod: record("u-1", shell(0)).pod,
-            known,
-            source: Source::Notice,
-            eviction_time: Some(at(600)),
-        });
-        let latest = event.event_time.clone();
-        stand_for(&mut event, 38, at(-60));
-        let note = event.note.unwrap();
-        assert!(note.ends_with("; and 37 more of this kind since 2027-01-15T07:59:00Z"));
-        assert!(note.len() <= MAX_NOTE);
-        let series = event.series.unwrap();
-        assert_eq!(
-            (series.count, Some(series.last_observed_time)),
-            (38, latest)
-        );
-        assert_eq!(event.event_time, Some(MicroTime(at(-60))));
-    }
-
-    #[test]
-    fn fits_the_limits_of_the_api_whatever_users_send() {
-        let mut known = shell(0);
-        known.interaction.user = "ü".repeat(interaction::MAX_USER / 2);
-        known.interaction.command = Command::new(["x".repeat(5000)]);
-        let mut pod = record("u-1", shell(0)).pod;
-        pod.name = "a.".repeat(126);
-        let event = event(&Announcement::Interaction {
-            pod,
-            known,
-            source: Source::Notice,
-            eviction_time: Some(at(600)),
-        });
-        let note = event.note.unwrap();
-        assert!(note.len() <= MAX_NOTE, "{}", note.len());
-        assert!(note.contains("evicted at"));
-        let name = event.metadata.name.unwrap();
-        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-    }
-}
+mod tests;

@@ -43,6 +43,7 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             known,
             source: Source::Metadata,
             eviction_time,
+            ..
         } => {
             let did = &known.interaction;
             tracing::info!(
@@ -58,7 +59,8 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             consequence,
             maximum,
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id, ?consequence, maximum,
+            node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
+            eviction_time = shown(consequence.eviction_time()), maximum,
             extension = extension.as_ref().map(|extension| extension.text.as_str()),
             user = extension.as_ref().map(|extension| extension.requester.as_str()),
             "extension"
@@ -69,7 +71,8 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             hold,
             consequence,
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id, ?consequence, held = hold.is_some(),
+            node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
+            eviction_time = shown(consequence.eviction_time()), held = hold.is_some(),
             user = hold.as_ref().map(|hold| hold.requester.as_str()),
             reason = hold.as_ref().map(|hold| hold.reason.as_str()),
             "hold"
@@ -79,6 +82,7 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             decisive,
             ids,
             eviction_time,
+            ..
         } => tracing::info!(
             node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
             "evicted"
@@ -98,7 +102,7 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
             %eviction_time, "eviction blocked for too long"
         ),
-        // Logged, with its cause, where the damaged one was moved aside.
+        // Logged, with its cause, where the damaged one was moved aside or the deleted one was missed.
         Announcement::StoreRebuilt { .. } => {}
     }
 }

@@ -24,7 +24,7 @@ const WAITING: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Pass {
     /// It is to be posted now.
-    Now(Box<Told>),
+    Now(Box<Together>),
     /// It will be, alone or with others.
     Later,
     /// Too many wait.
@@ -40,6 +40,20 @@ pub(super) struct Together {
     pub(super) since: Timestamp,
     /// How many there are.
     pub(super) times: u32,
+}
+
+impl From<Told> for Together {
+    fn from(told: Told) -> Self {
+        let more = match &told.0 {
+            Announcement::Interaction { more, .. } => *more,
+            _ => None,
+        };
+        Self {
+            since: more.map_or(told.1, |more| more.since.min(told.1)),
+            times: more.map_or(1, |more| more.times.saturating_add(1)),
+            latest: told,
+        }
+    }
 }
 
 /// The namespaces' budgets, and what waits.
@@ -82,27 +96,23 @@ impl Pace {
             | Announcement::Blocked(_)
             | Announcement::StillBlocked(_)
             | Announcement::Stuck(_)
-            | Announcement::StoreRebuilt { .. } => return Pass::Now(Box::new(told)),
+            | Announcement::StoreRebuilt { .. } => return Pass::Now(Box::new(told.into())),
         };
         let key = (pod.namespace.clone(), pod.uid.clone(), sort);
         if let Some(together) = self.waiting.get_mut(&key) {
-            together.latest = told;
-            together.times = together.times.saturating_add(1);
+            let next = Together::from(told);
+            together.latest = next.latest;
+            together.since = together.since.min(next.since);
+            together.times = together.times.saturating_add(next.times);
             return Pass::Later;
         }
         if self.take(&key.0, now) {
-            return Pass::Now(Box::new(told));
+            return Pass::Now(Box::new(told.into()));
         }
         if self.waiting.len() >= WAITING {
             return Pass::Never;
         }
-        let since = told.1;
-        let together = Together {
-            latest: told,
-            since,
-            times: 1,
-        };
-        self.waiting.insert(key, together);
+        self.waiting.insert(key, told.into());
         Pass::Later
     }
 
@@ -148,7 +158,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::Source;
+    use crate::ledger::{More, Source};
     use crate::testing::{at, record, shell};
 
     fn told(pod: &str, second: i64) -> Told {
@@ -157,6 +167,8 @@ mod tests {
             known: shell(second),
             source: Source::Notice,
             eviction_time: None,
+            ending: None,
+            more: None,
         };
         (announcement, at(second))
     }
@@ -189,6 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_not_kept_are_counted_with_the_others() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let burst = |second| {
+            let (mut announcement, at_time) = told("a", second);
+            if let Announcement::Interaction { more, .. } = &mut announcement {
+                *more = Some(More {
+                    times: 44,
+                    since: at(-5),
+                });
+            }
+            (announcement, at_time)
+        };
+        let Pass::Now(now) = pace.pass(burst(0), start) else {
+            panic!("there is room")
+        };
+        assert_eq!((now.times, now.since), (45, at(-5)));
+        for second in 0..24 {
+            assert!(matches!(pace.pass(told("a", second), start), Pass::Now(_)));
+        }
+        pace.pass(told("a", 30), start);
+        pace.pass(burst(31), start);
+        let due = pace.due(start + Duration::from_secs(1));
+        assert_eq!((due[0].times, due[0].since), (46, at(-5)));
+    }
+
+    #[test]
     fn other_namespaces_have_their_own_and_evictions_never_wait() {
         let (mut pace, start) = (Pace::default(), Instant::now());
         for second in 0..100 {
@@ -201,6 +239,8 @@ mod tests {
             known: shell(0),
             source: Source::Notice,
             eviction_time: None,
+            ending: None,
+            more: None,
         };
         assert!(matches!(pace.pass((other, at(0)), start), Pass::Now(_)));
         let evicted = Announcement::Evicted {
@@ -208,6 +248,7 @@ mod tests {
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
+            bare: false,
         };
         assert!(matches!(pace.pass((evicted, at(0)), start), Pass::Now(_)));
     }

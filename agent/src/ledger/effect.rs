@@ -52,6 +52,24 @@ pub enum Source {
     Metadata,
 }
 
+/// Interactions that are told in the Event of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct More {
+    /// How many.
+    pub times: u32,
+    /// When the first was, as far as that is known.
+    pub since: Timestamp,
+}
+
+/// Why nothing follows from an interaction with a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The pod is being shut down.
+    Terminating,
+    /// All its containers ended by themselves.
+    Finished,
+}
+
 /// What people are told of, by an Event on the pod, a line in the log and a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
@@ -65,6 +83,10 @@ pub enum Announcement {
         source: Source,
         /// When the pod goes.
         eviction_time: Option<Timestamp>,
+        /// Whether the pod ends, or has ended, without being evicted.
+        ending: Option<Ending>,
+        /// Those that are not told one by one, because there was no room to keep them.
+        more: Option<More>,
     },
     /// Somebody extended the pod's time, or took that back.
     Extended {
@@ -100,6 +122,8 @@ pub enum Announcement {
         ids: String,
         /// When it was to be.
         eviction_time: Timestamp,
+        /// Whether the pod has no controller that would replace it.
+        bare: bool,
     },
     /// The eviction was refused for a reason that people can do something about.
     Blocked(Block),
@@ -107,12 +131,12 @@ pub enum Announcement {
     StillBlocked(Block),
     /// It has been refused for so long that nobody seems to do something about it.
     Stuck(Block),
-    /// The store was damaged, and a new one was begun.
+    /// The store was damaged or deleted, and a new one was begun.
     StoreRebuilt {
         /// The node whose store it is.
         node: String,
-        /// Where the damaged one is.
-        moved_to: String,
+        /// Where the damaged one is; none when it was deleted.
+        moved_to: Option<String>,
     },
 }
 
@@ -132,6 +156,26 @@ pub enum Consequence {
     TooLate,
     /// Nothing: no timer runs.
     NoTimer,
+}
+
+impl Consequence {
+    /// Its name, as it is logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Consequence::EvictionAt(_) => "eviction",
+            Consequence::TooLong { .. } => "too-long",
+            Consequence::TooLate => "too-late",
+            Consequence::NoTimer => "no-timer",
+        }
+    }
+
+    /// When the pod is evicted, where that is what follows.
+    pub fn eviction_time(self) -> Option<Timestamp> {
+        match self {
+            Consequence::EvictionAt(at) | Consequence::TooLong { at, .. } => Some(at),
+            Consequence::TooLate | Consequence::NoTimer => None,
+        }
+    }
 }
 
 /// A refusal that people are told of: once, and then from time to time that it goes on.

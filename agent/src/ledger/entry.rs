@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     earlier,
-    effect::{Block, Consequence},
+    effect::{Block, Consequence, Ending},
 };
 use crate::{
     budgets::{BudgetId, BudgetView},
@@ -112,6 +112,15 @@ impl Entry {
     /// Whether the pod is on its way out, so that nothing said about it changes that.
     pub(super) fn is_leaving(&self) -> bool {
         self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
+    }
+
+    /// Whether the pod ends, or has ended, without our doing.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        if self.is_leaving() {
+            return Some(Ending::Terminating);
+        }
+        let finished = self.pod.as_ref().is_some_and(|pod| pod.finished);
+        finished.then_some(Ending::Finished)
     }
 
     /// Whether the pod shows that an eviction was carried out whose answer we never got. A pod that

@@ -3,49 +3,78 @@
 use curfew_core::{Known, Record};
 
 use super::{
-    effect::{Announcement, Effect, Source},
+    effect::{Announcement, Effect, Ending, More, Source},
     entry::Entry,
 };
+use crate::pods::PodState;
 
 /// Tells that the eviction was accepted.
-pub(super) fn eviction(record: &Record) -> Option<Effect> {
+pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<Effect> {
     Some(Effect::Announce(Announcement::Evicted {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),
         ids: record.requests(),
         eviction_time: record.eviction_time()?,
+        bare: pod.is_some_and(|pod| pod.bare),
     }))
 }
 
 /// Tells of the latest so many interactions, which the agent before this one stored.
-pub(super) fn latest(record: &Record, untold: u32, out: &mut Vec<Effect>) {
+pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Vec<Effect>) {
     let deeds: Vec<_> = record.deeds().collect();
     let first = deeds.len().saturating_sub(untold as usize);
-    for known in &deeds[first..] {
-        out.push(interaction(record, known, Source::Notice));
+    let deeds = &deeds[first..];
+    several(record, deeds, untold, Source::Notice, ending, out);
+}
+
+/// Tells of an interaction that was noticed, whether there was room to keep it or not; not of the same deed
+/// again.
+pub(super) fn noticed(
+    before: Option<&Record>,
+    record: &Record,
+    known: &Known,
+    ending: Option<Ending>,
+    out: &mut Vec<Effect>,
+) {
+    if record.interactions() > before.map_or(0, Record::interactions) {
+        out.push(interaction(record, known, Source::Notice, ending, None));
     }
 }
 
-/// Tells of the interactions that the record has now and had not before.
-pub(super) fn interactions(
+/// Tells of the interactions that the pod's metadata tell and the record did not have before.
+pub(super) fn learned(
     before: Option<&Record>,
     record: &Record,
-    source: Source,
+    ending: Option<Ending>,
     out: &mut Vec<Effect>,
 ) {
-    for known in record.deeds() {
-        let told = before.is_some_and(|before| {
-            before.deeds().any(|old| {
-                // A record that was rebuilt from the pod has it without its request.
-                let nameless = old.interaction.request.is_empty();
-                (nameless && known.is_told_by(old))
-                    || (old.interaction.time == known.interaction.time && old.same_deed(known))
-            })
-        });
-        if !told {
-            out.push(interaction(record, known, source));
-        }
+    let unknown = |known: &&Known| before.is_none_or(|before| !before.tells_of(known));
+    let news: Vec<_> = record.deeds().filter(unknown).collect();
+    let before = before.map_or(0, Record::interactions);
+    let times = record.interactions().saturating_sub(before);
+    several(record, &news, times, Source::Metadata, ending, out);
+}
+
+/// Tells of so many interactions, of which these are kept: the others are told with the last of them.
+fn several(
+    record: &Record,
+    kept: &[&Known],
+    times: u32,
+    source: Source,
+    ending: Option<Ending>,
+    out: &mut Vec<Effect>,
+) {
+    let Some((last, others)) = kept.split_last() else {
+        return;
+    };
+    for known in others {
+        out.push(interaction(record, known, source, ending, None));
     }
+    let times = times.saturating_sub(kept.len() as u32);
+    let since = record.deeds().map(|known| known.interaction.time).min();
+    let more = since.filter(|_| times > 0);
+    let more = more.map(|since| More { times, since });
+    out.push(interaction(record, last, source, ending, more));
 }
 
 /// Tells of an extension or a hold that came, changed or went, and of an extension that counts for less since
@@ -81,11 +110,19 @@ pub(super) fn wishes(
     }
 }
 
-fn interaction(record: &Record, known: &Known, source: Source) -> Effect {
+fn interaction(
+    record: &Record,
+    known: &Known,
+    source: Source,
+    ending: Option<Ending>,
+    more: Option<More>,
+) -> Effect {
     Effect::Announce(Announcement::Interaction {
         pod: record.pod.clone(),
         known: known.clone(),
         source,
         eviction_time: record.eviction_time(),
+        ending,
+        more,
     })
 }

@@ -7,6 +7,7 @@ mod course;
 mod crowd;
 mod gate;
 mod stop;
+mod told;
 mod trail;
 mod unseen;
 

@@ -67,6 +67,10 @@ struct OfAnAgent {
 }
 
 impl journal::Disk for OfAnAgent {
+    fn can_be_deleted(&self) -> bool {
+        false
+    }
+
     fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>> {
         let shared = self.shared.clone();
         let is_first = !self.open.swap(true, Ordering::SeqCst);
@@ -104,5 +108,6 @@ fn open(values: &BTreeMap<String, Vec<u8>>) -> Opened {
             aside: Vec::new(),
         },
         moved_to: None,
+        deleted: false,
     }
 }
