@@ -5,6 +5,8 @@
 mod api_server;
 #[path = "durability/away.rs"]
 mod away;
+#[path = "durability/deleted.rs"]
+mod deleted;
 #[path = "durability/killed.rs"]
 mod killed;
 #[path = "durability/rollout.rs"]
