@@ -7,6 +7,7 @@ pub mod dashboards;
 pub mod lint;
 pub mod promql;
 pub mod rules;
+pub mod runbooks;
 pub mod scrape;
 
 use std::{

@@ -11,6 +11,7 @@ use curfew_cluster::{run, tools};
 use curfew_monitoring::{
     promql, read, root,
     rules::{FILE, RUNBOOKS, Rules, TESTS},
+    runbooks,
 };
 use serde_json::Value;
 
@@ -137,6 +138,33 @@ fn the_queries_of_runbooks_are_queries_of_metrics_that_there_are() {
         }
     }
     assert!(queries >= 10, "{queries}");
+}
+
+/// Of logs and lists; that the commands run is tried on the cluster.
+#[test]
+fn runbooks_search_for_what_can_be_found() {
+    let mut sources = String::new();
+    let mut folders: Vec<_> = ["agent/src", "webhook/src", "core/src"]
+        .map(|folder| root().unwrap().join(folder))
+        .into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                // A message may be broken over two lines.
+                false => sources.push_str(&fs::read_to_string(path).unwrap().replace("\\\n", "")),
+            }
+        }
+    }
+    let mut searches = 0;
+    for command in runbooks::commands().unwrap() {
+        for search in command.searches() {
+            searches += 1;
+            assert!(sources.contains(&search), "{command:?}: {search:?}");
+        }
+    }
+    assert!(searches >= 10, "{searches}");
 }
 
 #[test]
