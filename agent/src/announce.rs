@@ -1,5 +1,6 @@
 //! What happens is told in one place: its line in the log and its Event on the pod.
 
+mod advice;
 mod again;
 mod event;
 pub(crate) mod log;

@@ -3,10 +3,15 @@
 
 use std::{fmt, pin::pin};
 
-use curfew_core::text::cut;
+use curfew_core::{
+    budget::{NeverRoom, Numbers},
+    text::cut,
+};
 use curfew_runtime::explain;
 use futures::TryStreamExt;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::{
+    api::policy::v1::PodDisruptionBudget, apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
@@ -44,6 +49,8 @@ pub struct BudgetView {
     pub desired: i32,
     /// Whether pods that are not ready may always go (`unhealthyPodEvictionPolicy: AlwaysAllow`).
     pub always_unhealthy: bool,
+    /// Why it never has room, if it never has.
+    pub never: Option<NeverRoom>,
 }
 
 impl BudgetView {
@@ -67,15 +74,36 @@ impl From<&PodDisruptionBudget> for BudgetView {
             .as_ref()
             .and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
         let status = budget.status.as_ref();
+        let current = status.and_then(|status| status.observed_generation) >= Some(generation);
         Self {
             generation,
-            current: status.and_then(|status| status.observed_generation) >= Some(generation),
+            current,
             allowed: status.map_or(0, |status| status.disruptions_allowed),
             healthy: status.map_or(0, |status| status.current_healthy),
             desired: status.map_or(0, |status| status.desired_healthy),
             always_unhealthy: policy == Some("AlwaysAllow"),
+            never: never(budget, current),
         }
     }
+}
+
+/// Why the budget never has room, if it never has. Its status counts only where it is that of its
+/// present spec.
+fn never(budget: &PodDisruptionBudget, current: bool) -> Option<NeverRoom> {
+    let spec = budget.spec.as_ref()?;
+    let text = |bound: &Option<IntOrString>| match bound {
+        Some(IntOrString::Int(number)) => Some(number.to_string()),
+        Some(IntOrString::String(text)) => Some(text.clone()),
+        None => None,
+    };
+    let (min, max) = (text(&spec.min_available), text(&spec.max_unavailable));
+    let status = budget.status.as_ref().filter(|_| current);
+    NeverRoom::of(Numbers {
+        min_available: min.as_deref(),
+        max_unavailable: max.as_deref(),
+        desired: status.map(|status| status.desired_healthy),
+        expected: status.map(|status| status.expected_pods),
+    })
 }
 
 /// Watches one budget and tells the schedule what it sees, until the schedule is gone. What fails is
@@ -149,6 +177,31 @@ mod tests {
         assert!(!view(json!({}), stale).current);
         let fresh = json!({"metadata": {"generation": 1}});
         assert!(!BudgetView::from(&serde_json::from_value(fresh).unwrap()).current);
+    }
+
+    #[test]
+    fn sees_that_there_will_never_be_room() {
+        let never = |spec, status| view(spec, status).never;
+        assert_eq!(
+            never(json!({"maxUnavailable": 0}), json!(null)),
+            Some(NeverRoom::NoneUnavailable)
+        );
+        assert_eq!(
+            never(json!({"minAvailable": "100%"}), status(3, 3)),
+            Some(NeverRoom::AllAvailable)
+        );
+        let four = json!({"minAvailable": 4});
+        assert_eq!(
+            never(four.clone(), status(3, 4)),
+            Some(NeverRoom::TooLarge {
+                desired: 4,
+                expected: 3
+            })
+        );
+        assert_eq!(never(json!({"minAvailable": 2}), status(1, 2)), None);
+        let mut stale = status(3, 4);
+        stale["observedGeneration"] = json!(2);
+        assert_eq!(never(four, stale), None, "its numbers are of another spec");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! store, a clock or a connection hands the facts in.
 #![warn(missing_docs)]
 
+pub mod budget;
 pub mod duration;
 pub mod identity;
 pub mod interaction;
@@ -17,6 +18,7 @@ pub mod namespaces;
 pub mod notice;
 pub mod policy;
 pub mod record;
+pub mod state;
 pub mod terms;
 pub mod text;
 pub mod wrapper;
@@ -24,4 +26,5 @@ pub mod wrapper;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};
 pub use record::{Known, PodId, Record};
+pub use state::State;
 pub use terms::{Action, Exemption, Terms};

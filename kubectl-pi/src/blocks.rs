@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use curfew_core::State;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, api::ListParams};
@@ -26,11 +27,22 @@ pub(crate) struct Block {
     pub(crate) budget: Option<String>,
     /// What the Event says.
     pub(crate) message: String,
+    /// The pod's state as the agent has it.
+    pub(crate) state: State,
 }
 
 /// The latest block of each pod that has one, by UID.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Blocks(BTreeMap<String, Block>);
+pub(crate) struct Blocks(BTreeMap<String, Told>);
+
+/// What is told of one pod.
+#[derive(Debug, Clone)]
+struct Told {
+    latest: Block,
+    /// When it was last told that the pod is stuck. The series of Events that began before goes on
+    /// beside that.
+    stuck: Option<Timestamp>,
+}
 
 impl Blocks {
     /// Reads the Events of a namespace, or of all.
@@ -82,22 +94,32 @@ impl Blocks {
                 last_seen,
                 budget,
                 message,
+                state: State::of_action(event.action.as_deref().unwrap_or_default()),
             },
         );
     }
 
     pub(crate) fn add(&mut self, uid: String, block: Block) {
-        let known = self.0.entry(uid).or_insert_with(|| block.clone());
-        if known.last_seen < block.last_seen {
-            *known = block;
+        let stuck = (block.state == State::Stuck).then_some(block.last_seen);
+        let known = self.0.entry(uid).or_insert_with(|| Told {
+            latest: block.clone(),
+            stuck,
+        });
+        known.stuck = known.stuck.max(stuck);
+        if known.latest.last_seen < block.last_seen {
+            known.latest = block;
         }
     }
 
     /// What blocks the pod of this UID. What was seen before its present eviction time blocked an
     /// earlier one, which was extended since.
-    pub(crate) fn of(&self, uid: &str, eviction_time: Timestamp) -> Option<&Block> {
-        let block = self.0.get(uid)?;
-        (block.last_seen >= eviction_time).then_some(block)
+    pub(crate) fn of(&self, uid: &str, eviction_time: Timestamp) -> Option<Block> {
+        let Told { latest, stuck } = self.0.get(uid)?;
+        let mut block = (latest.last_seen >= eviction_time).then(|| latest.clone())?;
+        if block.state == State::Blocked && stuck.is_some_and(|stuck| stuck >= eviction_time) {
+            block.state = State::Stuck;
+        }
+        Some(block)
     }
 }
 
@@ -145,6 +167,30 @@ mod tests {
         assert_eq!(block.budget.as_deref(), Some("web"));
         assert_eq!(blocks.of("u-1", at("2026-03-01T12:50:00Z")), None);
         assert_eq!(blocks.of("u-2", at("2026-03-01T12:00:00Z")), None);
+    }
+
+    #[test]
+    fn a_stuck_pod_stays_stuck_while_its_series_goes_on() {
+        let mut blocks = Blocks::default();
+        let state = |blocks: &Blocks, after| blocks.of("u-1", at(after)).unwrap().state;
+        blocks.learn(event("2026-03-01T12:10:01.000000Z", None, Some("web")));
+        assert_eq!(state(&blocks, "2026-03-01T12:10:00Z"), State::Blocked);
+        let mut stuck = event("2026-03-01T12:20:00.000000Z", None, Some("web"));
+        stuck.action = Some("EvictStuck".into());
+        blocks.learn(stuck);
+        let later = "2026-03-01T12:40:00.000000Z";
+        blocks.learn(event(
+            "2026-03-01T12:10:01.000000Z",
+            Some(later),
+            Some("web"),
+        ));
+        assert_eq!(state(&blocks, "2026-03-01T12:10:00Z"), State::Stuck);
+        // It was extended since, and is blocked anew.
+        assert_eq!(state(&blocks, "2026-03-01T12:30:00Z"), State::Blocked);
+        let mut denied = event("2026-03-01T12:50:00.000000Z", None, None);
+        denied.action = Some("EvictRetrying".into());
+        blocks.learn(denied);
+        assert_eq!(state(&blocks, "2026-03-01T12:10:00Z"), State::Retrying);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    cli::DryRun,
+    cli::{DryRun, Which},
     find::is_marked,
     output,
     row::{self, eviction_time},
@@ -193,6 +193,22 @@ pub(crate) async fn named(
         }
     }
     Ok((found, complete))
+}
+
+/// The pods that are meant, those that go next first where they are not named. What cannot be got is
+/// told, and leaves the result incomplete.
+pub(crate) async fn meant(
+    pods: &Api<Pod>,
+    which: &Which,
+) -> anyhow::Result<(Vec<ObjectMeta>, bool)> {
+    if !which.pods.is_empty() {
+        return named(pods, &which.pods).await;
+    }
+    let list = async |params| pods.list_metadata(&params).await;
+    let marked = crate::find::marked(which.selector.as_deref(), list).await?;
+    let mut found: Vec<_> = marked.into_iter().map(|pod| pod.metadata).collect();
+    found.sort_by_cached_key(row::order);
+    Ok((found, true))
 }
 
 /// Sets or removes a wish and the name of who has it.

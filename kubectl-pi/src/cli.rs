@@ -1,14 +1,14 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
+    Args, CommandFactory, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use curfew_core::Kind;
 
-use crate::{describe, explain, extend, format::Output, get, hold, node};
+use crate::{describe, explain, extend, format::Output, get, hold, node, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,12 +119,26 @@ pub(crate) struct Get {
     pub(crate) output: Output,
 }
 
+/// Which of the pods are meant: one of these ways has to be taken.
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false)]
+pub(crate) struct Which {
+    /// These pods
+    #[arg(value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+    /// The interacted pods whose labels match, as in `app=web,tier!=cache`
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// All interacted pods of the namespace
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+}
+
 /// Which pods are described.
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
-    /// These pods
-    #[arg(value_name = "POD", required = true)]
-    pub(crate) pods: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 /// What is asked about: an interaction that has not happened.
@@ -208,9 +222,8 @@ pub(crate) struct Extend {
 /// Which pods are kept, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Hold {
-    /// These pods
-    #[arg(value_name = "POD", required = true)]
-    pub(crate) pods: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Why, for all who look at the pod
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
@@ -218,6 +231,9 @@ pub(crate) struct Hold {
     /// longer and is replaced. NetworkPolicies that select by them let go of it, too
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Replace other holds without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) dry_run: DryRunArg,
 }
@@ -225,9 +241,8 @@ pub(crate) struct Hold {
 /// Which pods are kept no longer.
 #[derive(Debug, Args)]
 pub(crate) struct Release {
-    /// These pods
-    #[arg(value_name = "POD", required = true)]
-    pub(crate) pods: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     #[command(flatten)]
     pub(crate) dry_run: DryRunArg,
 }
@@ -266,6 +281,13 @@ impl DryRun {
 }
 
 impl Cli {
+    /// Reads the command line.
+    pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut cli = Self::command();
+        cli.build();
+        Self::try_parse_from(words::without_kind(&cli, words))
+    }
+
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let done = match self.verb {
             Verb::Get(args) => get::run(&self.target, args).await,
@@ -286,7 +308,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
@@ -314,6 +335,12 @@ mod tests {
             "kubectl-pi hold web-1 --reason why --detach",
             "kubectl-pi release web-1 web-2",
             "kubectl-pi describe web-1 web-2 -n shop",
+            "kubectl-pi describe -l app=web",
+            "kubectl-pi describe --all",
+            "kubectl-pi hold -l app=web --reason why -y",
+            "kubectl-pi hold --all --reason=why",
+            "kubectl-pi release --selector app=web",
+            "kubectl-pi release -a --dry-run",
             "kubectl-pi node node-1 -o json",
             "kubectl-pi node node-1 --web",
             "kubectl-pi node node-1 --web --port=8080 --no-open",
@@ -353,6 +380,10 @@ mod tests {
             "kubectl-pi hold web-1",
             "kubectl-pi hold --reason why",
             "kubectl-pi release",
+            "kubectl-pi describe",
+            "kubectl-pi describe web-1 --all",
+            "kubectl-pi hold --reason why --all -l app=web",
+            "kubectl-pi release web-1 -l app=web",
             "kubectl-pi get --as-group dev",
             "kubectl-pi node",
             "kubectl-pi node node-1 --web -o json",

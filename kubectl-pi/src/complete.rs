@@ -22,6 +22,7 @@ use crate::{
     connection::Connection,
     find, format, output,
     row::{annotation, eviction_time, order},
+    words::{is_kind, takes_next},
 };
 
 /// What kubectl looks for.
@@ -147,8 +148,10 @@ impl<'a> Line<'a> {
                 }
             } else if word.starts_with('-') {
                 line.open_flag(word);
-            } else if line.verb.is_some() {
-                line.given.push(find::bare(word));
+            } else if let Some(verb) = line.verb {
+                if !(line.given.is_empty() && is_kind(verb, word)) {
+                    line.given.push(find::bare(word));
+                }
             } else if let Some(verb) = cli.find_subcommand(word) {
                 line.command = verb;
                 line.verb = Some(verb.get_name());
@@ -349,11 +352,6 @@ fn fits(verb: &str, pod: &ObjectMeta) -> bool {
         "release" => stays && held,
         _ => true,
     }
-}
-
-/// Whether the flag's value is the next word.
-fn takes_next(arg: &Arg) -> bool {
-    arg.get_action().takes_values() && !arg.is_require_equals_set()
 }
 
 fn about(text: Option<&clap::builder::StyledStr>) -> String {

@@ -2,6 +2,7 @@
 
 use curfew_core::{
     Interaction, Record,
+    budget::{NeverRoom, Numbers},
     duration::{self, relative},
     metadata,
 };
@@ -19,7 +20,7 @@ use crate::{
     blocks::{Blocks, last_seen},
     cli::{Describe, Target},
     connection::Connection,
-    detach::{controller, matches},
+    detach::{controller, is_detached, matches},
     find, output,
     page::Page,
     row::{self, Row, Sighting, annotation},
@@ -37,7 +38,20 @@ pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool>
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let mut complete = true;
     let mut texts = Vec::new();
-    for got in find::named(&args.pods, async |name| pods.get(name).await).await {
+    let which = &args.which;
+    let got = match which.pods.is_empty() {
+        false => find::named(&which.pods, async |name| pods.get(name).await).await,
+        true => {
+            let list = async |params| pods.list(&params).await;
+            let mut found = find::marked(which.selector.as_deref(), list).await?;
+            found.sort_by_cached_key(|pod| row::order(&pod.metadata));
+            if found.is_empty() {
+                output::note(&find::none_in(Some(&namespace)));
+            }
+            found.into_iter().map(Ok).collect()
+        }
+    };
+    for got in got {
         match got {
             Ok(pod) => texts.push(describe(&client, &pod).await),
             Err(error @ kube::Error::Api(_)) => {
@@ -77,7 +91,11 @@ async fn describe(client: &Client, pod: &Pod) -> String {
         page.line("State", "untouched: nobody interacted with it");
         return page.0;
     }
-    page.line("State", row.state.as_str());
+    let detached = match is_detached(meta) {
+        true => ", detached: its owner and Services select it no longer",
+        false => "",
+    };
+    page.line("State", &format!("{}{detached}", row.state.as_str()));
     page.maybe("Reason", row.reason.as_deref());
     let when = row.eviction_time(now);
     page.line("Eviction Time", when.as_deref().unwrap_or("<none>"));
@@ -206,24 +224,48 @@ fn budget_table(budgets: &[PodDisruptionBudget]) -> String {
         "NEEDED",
         "ALLOWED",
     ];
-    let bound = |value: &Option<IntOrString>| match value {
-        Some(IntOrString::Int(number)) => number.to_string(),
-        Some(IntOrString::String(text)) => text.clone(),
-        None => String::new(),
-    };
     let lines = budgets.iter().map(|budget| {
         let spec = budget.spec.clone().unwrap_or_default();
         let status = budget.status.clone().unwrap_or_default();
         [
             budget.name_any(),
-            bound(&spec.min_available),
-            bound(&spec.max_unavailable),
+            bound(&spec.min_available).unwrap_or_default(),
+            bound(&spec.max_unavailable).unwrap_or_default(),
             status.current_healthy.to_string(),
             status.desired_healthy.to_string(),
             status.disruptions_allowed.to_string(),
         ]
     });
-    plain(heads, lines)
+    let advice = budgets.iter().filter_map(|budget| {
+        let never = never(budget)?;
+        Some(format!("{}: {never}\n", budget.name_any()))
+    });
+    plain(heads, lines) + &advice.collect::<String>()
+}
+
+fn bound(value: &Option<IntOrString>) -> Option<String> {
+    match value {
+        Some(IntOrString::Int(number)) => Some(number.to_string()),
+        Some(IntOrString::String(text)) => Some(text.clone()),
+        None => None,
+    }
+}
+
+/// Why the budget never has room, if it never has.
+fn never(budget: &PodDisruptionBudget) -> Option<NeverRoom> {
+    let spec = budget.spec.as_ref()?;
+    let (min, max) = (bound(&spec.min_available), bound(&spec.max_unavailable));
+    // Other numbers are those of an earlier spec.
+    let current = budget.status.as_ref().filter(|status| {
+        status.observed_generation.unwrap_or_default()
+            >= budget.metadata.generation.unwrap_or_default()
+    });
+    NeverRoom::of(Numbers {
+        min_available: min.as_deref(),
+        max_unavailable: max.as_deref(),
+        desired: current.map(|status| status.desired_healthy),
+        expected: current.map(|status| status.expected_pods),
+    })
 }
 
 fn event_table(events: &[Event], now: Timestamp) -> String {
@@ -281,5 +323,10 @@ mod tests {
         let line = table.lines().nth(1).unwrap();
         let cells: Vec<_> = line.split_whitespace().collect();
         assert_eq!(cells, ["web", "50%", "<none>", "2", "2", "0"]);
+        let advice = table.lines().nth(2).unwrap();
+        assert!(
+            advice.starts_with("web: this budget never has room as long as its pods are 2"),
+            "{advice}"
+        );
     }
 }

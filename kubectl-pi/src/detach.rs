@@ -24,6 +24,17 @@ const SUFFIX: &str = "-detached";
 /// The longest name of a label, without its prefix.
 const MAX_NAME: usize = 63;
 
+/// Whether a label of the pod was renamed so that nobody selects it by that.
+pub(crate) fn is_detached(pod: &ObjectMeta) -> bool {
+    let labels = pod.labels.as_ref();
+    labels.is_some_and(|labels| {
+        labels.keys().any(|key| {
+            key.strip_suffix(SUFFIX)
+                .is_some_and(|before| !labels.contains_key(before))
+        })
+    })
+}
+
 /// Who selects the pod, and by what.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {

@@ -104,7 +104,7 @@ fn policies_unread(error: kube::Error, user: &str) -> anyhow::Error {
         kube::Error::Api(status) if status.code == FORBIDDEN => anyhow!(
             "{user} may not list interactionpolicies.curfew.dev, which belong to the whole cluster: that takes a \
              ClusterRoleBinding to the ClusterRole curfew-view, or to view, which contains it; a RoleBinding shows \
-             nobody a policy"
+             nobody a policy. manifests/components/policy-readers lets everybody who is authenticated"
         ),
         kube::Error::Api(status) if status.code == NOT_FOUND => anyhow!(
             "the cluster knows no interactionpolicies.curfew.dev: Curfew is not installed there"

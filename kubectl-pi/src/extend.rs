@@ -1,9 +1,6 @@
 //! `kubectl pi extend`.
 
-use std::{
-    io::{self, BufRead, IsTerminal},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use curfew_core::{duration, metadata};
@@ -15,6 +12,7 @@ use crate::{
     access::{self, Verb},
     change::{self, Change},
     cli::{DryRun, Extend, Target},
+    confirm,
     connection::Connection,
     find, output,
     row::annotation,
@@ -44,7 +42,7 @@ pub(crate) async fn run(target: &Target, args: Extend) -> anyhow::Result<bool> {
                 && agreed.as_deref() != Some(present.text)
             {
                 if !args.yes && how == DryRun::None {
-                    confirm(name, present)?;
+                    confirm::replace(name, &present.fact(name))?;
                 }
                 agreed = Some(present.text.to_owned());
             }
@@ -117,7 +115,46 @@ fn length(text: &str) -> anyhow::Result<Duration> {
     if by.as_secs() == 0 {
         bail!("--duration={text}: an extension is one second or longer");
     }
+    if by.subsec_nanos() != 0 {
+        bail!("--duration={text}: an extension is a number of whole seconds");
+    }
+    if !is_settable(text) {
+        bail!(
+            "--duration={text}: write it as hours, minutes and seconds in this order, each of them once, as \
+             in 90s, 30m or 1h30m; {} is the same",
+            duration::format(by)
+        );
+    }
     Ok(by)
+}
+
+/// Whether the admission policy takes the text, which is narrower than what durations may look like.
+fn is_settable(text: &str) -> bool {
+    // Of each unit, how many digits there may be before the point.
+    let mut units = [('h', 5), ('m', 7), ('s', 9)].into_iter();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Some(end) = rest.find(|c: char| !c.is_ascii_digit() && c != '.') else {
+            return false;
+        };
+        let (number, after) = rest.split_at(end);
+        let mut after = after.chars();
+        let unit = after.next();
+        rest = after.as_str();
+        let Some((_, most)) = units.find(|(name, _)| Some(*name) == unit) else {
+            return false;
+        };
+        let (whole, fraction) = match number.split_once('.') {
+            Some((whole, fraction)) => (whole, Some(fraction)),
+            None => (number, None),
+        };
+        let fits = (1..=most).contains(&whole.len())
+            && fraction.is_none_or(|digits| (1..=4).contains(&digits.len()));
+        if !fits {
+            return false;
+        }
+    }
+    !text.is_empty()
 }
 
 /// Whether this pod can be extended by so much.
@@ -159,29 +196,10 @@ impl<'a> Present<'a> {
             requester: annotation(pod, metadata::EXTENSION_REQUESTER).unwrap_or("somebody"),
         })
     }
-}
 
-/// Asks whether the extension may be replaced.
-///
-/// # Errors
-/// When it may not, and where nobody can be asked.
-fn confirm(name: &str, present: &Present<'_>) -> anyhow::Result<()> {
-    let Present { text, requester } = present;
-    let fact = format!("pod/{name} is extended by {text} already, as {requester} asked for");
-    if !io::stdin().is_terminal() {
-        bail!("{fact}; --yes replaces that");
-    }
-    loop {
-        output::ask(&format!("{fact}. Replace that? [y/n]: "));
-        let mut reply = String::new();
-        if io::stdin().lock().read_line(&mut reply)? == 0 {
-            bail!("pod/{name} is left as it is");
-        }
-        match reply.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => return Ok(()),
-            "n" | "no" => bail!("pod/{name} is left as it is"),
-            _ => output::note("Please answer y or n."),
-        }
+    fn fact(&self, name: &str) -> String {
+        let Self { text, requester } = self;
+        format!("pod/{name} is extended by {text} already, as {requester} asked for")
     }
 }
 
@@ -204,12 +222,26 @@ mod tests {
             ("30", "a unit is missing"),
             ("abc", "a number is missing"),
             ("", "it is empty"),
+            ("1.5s", "whole seconds"),
+            ("1h500ms", "whole seconds"),
+            ("5000ms", "5s is the same"),
+            ("30m1h", "1h30m0s is the same"),
+            ("1h1h", "2h0m0s is the same"),
+            (".5h", "30m0s is the same"),
+            ("1.00000h", "1h0m0s is the same"),
+            ("100000h", "in this order"),
         ] {
             let error = length(text).unwrap_err().to_string();
             assert!(error.contains(complaint), "{text}: {error}");
             assert!(error.starts_with("--duration="), "{text}: {error}");
         }
-        assert_eq!(length("1h30m").unwrap(), Duration::from_secs(5400));
+        for (text, seconds) in [("1h30m", 5400), ("1.5h", 5400), ("0.5m5s", 35), ("90s", 90)] {
+            assert_eq!(
+                length(text).unwrap(),
+                Duration::from_secs(seconds),
+                "{text}"
+            );
+        }
     }
 
     fn touched(kind: Kind) -> ObjectMeta {

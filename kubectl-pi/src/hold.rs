@@ -9,8 +9,9 @@ use crate::{
     access::{self, Verb},
     change,
     cli::{DryRun, Hold, Release, Target},
+    confirm,
     connection::Connection,
-    detach, output,
+    detach, find, output,
     row::annotation,
 };
 
@@ -21,7 +22,14 @@ pub(crate) async fn hold(target: &Target, args: Hold) -> anyhow::Result<bool> {
     let connection = Connection::open(target).await?;
     let (client, namespace) = (&connection.client, &connection.namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let (found, mut complete) = change::named(&pods, &args.pods).await?;
+    let (mut found, mut complete) = change::meant(&pods, &args.which).await?;
+    if args.which.pods.is_empty() {
+        // Of many those are meant that can be held.
+        found.retain(|pod| pod.deletion_timestamp.is_none());
+        if found.is_empty() {
+            output::note(&find::none_in(Some(namespace)));
+        }
+    }
     if found.is_empty() {
         return Ok(complete);
     }
@@ -48,8 +56,18 @@ async fn hold_one(
     let namespace = pod.namespace.as_deref().unwrap_or_default();
     let how = args.dry_run.how;
     let mut let_go = Vec::new();
+    // Nobody is asked twice about the same.
+    let mut agreed = None;
     let plan = async |pod: &ObjectMeta| {
         change::check(pod)?;
+        if let Some(fact) = held_already(pod, reason, user)
+            && agreed.as_ref() != Some(&fact)
+        {
+            if !args.yes && how == DryRun::None {
+                confirm::replace(name, &fact)?;
+            }
+            agreed = Some(fact);
+        }
         let mut change = change::wish(
             (metadata::HOLD, Some(reason.to_owned())),
             (metadata::HOLD_REQUESTER, Some(user.to_owned())),
@@ -83,20 +101,34 @@ async fn hold_one(
     }
 }
 
+/// What a hold would replace: one for another reason, or somebody else's.
+fn held_already(pod: &ObjectMeta, reason: &str, user: &str) -> Option<String> {
+    let present = annotation(pod, metadata::HOLD)?;
+    let requester = annotation(pod, metadata::HOLD_REQUESTER).unwrap_or("somebody");
+    let name = pod.name.as_deref().unwrap_or_default();
+    ((present, requester) != (reason, user))
+        .then(|| format!("pod/{name} is held already, by {requester}, who says: {present}"))
+}
+
 /// Releases the pods. Returns whether that worked for all of them.
 pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bool> {
     let connection = Connection::open(target).await?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let (mut found, mut complete) = change::named(&pods, &args.pods).await?;
+    let (mut found, mut complete) = change::meant(&pods, &args.which).await?;
+    let named = !args.which.pods.is_empty();
     found.retain(|pod| {
         let held = annotation(pod, metadata::HOLD).is_some();
-        if !held {
+        if !held && named {
             let name = pod.name.as_deref().unwrap_or_default();
             output::note(&format!("pod/{name} is not held"));
         }
         held
     });
     if found.is_empty() {
+        if !named {
+            let namespace = &connection.namespace;
+            output::note(&format!("No held pods found in {namespace} namespace."));
+        }
         return Ok(complete);
     }
     // To take a hold back is a change of it.
@@ -163,5 +195,21 @@ mod tests {
         assert!(check_reason(&"x".repeat(MAX_REASON)).is_ok());
         let error = check_reason(&"ü".repeat(MAX_REASON)).unwrap_err();
         assert!(error.to_string().contains("512 bytes"), "{error}");
+    }
+
+    #[test]
+    fn only_the_same_hold_is_replaced_without_a_question() {
+        let mut pod = crate::row::tests::pod("web-1", &[]);
+        assert_eq!(held_already(&pod, "why", "bob"), None);
+        let annotations = pod.annotations.get_or_insert_default();
+        annotations.insert(metadata::HOLD.into(), "evidence".into());
+        annotations.insert(metadata::HOLD_REQUESTER.into(), "ann".into());
+        assert_eq!(held_already(&pod, "evidence", "ann"), None);
+        for (reason, user) in [("why", "ann"), ("evidence", "bob"), ("why", "bob")] {
+            assert_eq!(
+                held_already(&pod, reason, user).as_deref(),
+                Some("pod/web-1 is held already, by ann, who says: evidence")
+            );
+        }
     }
 }

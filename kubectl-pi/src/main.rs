@@ -8,6 +8,7 @@ mod blocks;
 mod change;
 mod cli;
 mod complete;
+mod confirm;
 mod connection;
 mod describe;
 mod detach;
@@ -25,11 +26,10 @@ mod row;
 mod style;
 mod table;
 mod watch;
+mod words;
 mod yaml;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 fn main() -> ExitCode {
     let done = match complete::asked(std::env::args_os()) {
@@ -37,9 +37,9 @@ fn main() -> ExitCode {
             complete::run(&words).await?;
             Ok(ExitCode::SUCCESS)
         }),
-        None => match cli::Cli::try_parse() {
+        None => match cli::Cli::read(std::env::args_os()) {
             Ok(cli) => run(cli.run()),
-            Err(error) => return output::usage(&error),
+            Err(error) => return output::usage(error),
         },
     };
     done.unwrap_or_else(|error| output::failed(&error))

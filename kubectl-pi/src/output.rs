@@ -9,8 +9,14 @@ use std::{
 };
 
 use anyhow::Result;
+use clap::{
+    CommandFactory,
+    error::{ContextKind, ErrorKind as Usage},
+};
 pub(crate) use curfew_core::text::{is_unsafe, visible};
 use serde_json::Value;
+
+use crate::cli::Cli;
 
 /// Writes to standard output. That nobody reads on, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -44,7 +50,17 @@ pub(crate) fn failed(cause: &anyhow::Error) -> ExitCode {
 }
 
 /// Tells what is wrong with the command line, or prints the help that was asked for.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    match error.kind() {
+        // As kubectl does where no verb is named.
+        Usage::DisplayHelpOnMissingArgumentOrSubcommand | Usage::MissingSubcommand => {
+            drop(Cli::command().print_help());
+            return ExitCode::SUCCESS;
+        }
+        // Behind `--` it would be taken for the name of a pod, which nobody means.
+        Usage::UnknownArgument => drop(error.remove(ContextKind::Suggested)),
+        _ => {}
+    }
     drop(error.print());
     match error.use_stderr() {
         true => ExitCode::FAILURE,

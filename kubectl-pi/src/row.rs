@@ -3,50 +3,17 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Exemption, PodId, Record,
+    Exemption, PodId, Record, State,
     duration::{self, relative},
     metadata,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::blocks::{Block, Blocks};
-
-/// How far it has come with a pod, in the words of the agents, as far as the API server can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// The interaction was written down and starts no timer.
-    Recorded,
-    /// The pod is one of those that are never evicted.
-    Protected,
-    /// The eviction lies ahead.
-    Scheduled,
-    /// The same, and later than its deadline, because somebody has it held.
-    Held,
-    /// Its time has come.
-    Due,
-    /// Its time has come, and something stands in the way.
-    Blocked,
-    /// The pod is being shut down.
-    Terminating,
-    /// All its containers ended by themselves.
-    Finished,
-}
-
-impl State {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            State::Recorded => "recorded",
-            State::Protected => "protected",
-            State::Scheduled => "scheduled",
-            State::Held => "held",
-            State::Due => "due",
-            State::Blocked => "blocked",
-            State::Terminating => "terminating",
-            State::Finished => "finished",
-        }
-    }
-}
+use crate::{
+    blocks::{Block, Blocks},
+    detach::is_detached,
+};
 
 /// What the API server sent of a pod.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +81,8 @@ pub(crate) struct Row {
     budget: Option<String>,
     /// When it was asked to end.
     terminating_since: Option<Timestamp>,
+    /// Its owner and Services select it no longer.
+    detached: bool,
     /// It is no more.
     gone: bool,
 }
@@ -128,7 +97,7 @@ impl Row {
             (State::Due, Some(at)) => blocks.of(pod.meta.uid.as_deref().unwrap_or_default(), at),
             _ => None,
         };
-        let reason = match (block, state) {
+        let reason = match (&block, state) {
             (Some(block), _) => Some(block.message.clone()),
             (None, State::Held) => get(metadata::HOLD),
             (None, State::Recorded) => {
@@ -146,7 +115,7 @@ impl Row {
             node: pod.node.map(str::to_owned),
             interaction: get(metadata::INTERACTION),
             command: get(metadata::COMMAND),
-            state: block.map_or(state, |_| State::Blocked),
+            state: block.as_ref().map_or(state, |block| block.state),
             reason,
             eviction_time,
             no_time: match eviction_time {
@@ -154,8 +123,9 @@ impl Row {
                 // Whoever wrote it should see that.
                 None => get(metadata::EVICTION_TIME),
             },
-            budget: block.and_then(|Block { budget, .. }| budget.clone()),
+            budget: block.and_then(|Block { budget, .. }| budget),
             terminating_since: terminating_since(pod.meta),
+            detached: is_detached(pod.meta),
             gone: false,
         }
     }
@@ -165,19 +135,22 @@ impl Row {
         Self { gone: true, ..self }
     }
 
-    /// When it is evicted, absolutely and relative to `now`, and what stands in the way.
+    /// When it is evicted, absolutely and relative to `now`, and what is out of the ordinary.
     pub(crate) fn eviction_time(&self, now: Timestamp) -> Option<String> {
         if self.gone {
             return Some("gone".to_owned());
         }
         let relative = self.eviction_time.map(|at| relative(at, now));
-        let block = match (&self.budget, self.state) {
-            (Some(budget), _) => Some(format!("blocked by PDB {budget}")),
-            (None, State::Blocked) => Some("blocked".to_owned()),
-            (None, State::Terminating) => Some(self.terminating(now)),
-            _ => None,
+        let state = match (self.state, &self.budget) {
+            // What the time itself says, or the absence of one.
+            (State::Scheduled | State::Due | State::Recorded | State::Unseen, _) => None,
+            (State::Blocked, Some(budget)) => Some(format!("blocked by PDB {budget}")),
+            (State::Stuck, Some(budget)) => Some(format!("stuck, blocked by PDB {budget}")),
+            (State::Terminating, _) => Some(self.terminating(now)),
+            (other, _) => Some(other.as_str().to_owned()),
         };
-        let remarks: Vec<_> = relative.into_iter().chain(block).collect();
+        let detached = self.detached.then(|| "detached".to_owned());
+        let remarks: Vec<_> = relative.into_iter().chain(state).chain(detached).collect();
         match self.eviction_time {
             Some(at) => Some(format!("{at} ({})", remarks.join(", "))),
             None if self.state == State::Terminating => Some(self.terminating(now)),
@@ -368,6 +341,7 @@ pub(crate) mod tests {
             last_seen: seen,
             budget: budget.map(str::to_owned),
             message: "cannot be evicted yet: no room".into(),
+            state: State::Blocked,
         };
         blocks.add(uid.clone(), block(Some("web")));
         let later = at("2026-03-01T12:13:00Z");
@@ -412,6 +386,37 @@ pub(crate) mod tests {
             (State::Held, Some("evidence"))
         );
         assert_eq!(state_of(Sighting::of(&held), AFTER), State::Due);
+    }
+
+    #[test]
+    fn what_is_out_of_the_ordinary_stands_behind_the_time() {
+        let now = at("2026-03-01T12:00:00Z");
+        let shown = |pod: &ObjectMeta| {
+            let row = Row::new(Sighting::of(pod), &Blocks::default(), now);
+            row.eviction_time(now).unwrap()
+        };
+        let mut pod = marked_until(AFTER);
+        pod.annotations
+            .get_or_insert_default()
+            .insert(metadata::HOLD.into(), "evidence".into());
+        assert_eq!(shown(&pod), "2026-03-01T12:10:00Z (in 10m0s, held)");
+        let label = ("app-detached".to_owned(), "web".to_owned());
+        pod.labels = Some([label].into());
+        assert_eq!(
+            shown(&pod),
+            "2026-03-01T12:10:00Z (in 10m0s, held, detached)"
+        );
+        // It is selected still.
+        let labels = pod.labels.get_or_insert_default();
+        labels.insert("app".to_owned(), "web".to_owned());
+        pod.deletion_timestamp = Some(Time(now));
+        assert_eq!(
+            shown(&pod),
+            "2026-03-01T12:10:00Z (in 10m0s, terminating for 0s)"
+        );
+        let mut recorded = marked("web-2", Kind::Portforward, None);
+        recorded.deletion_timestamp = Some(Time(now));
+        assert_eq!(shown(&recorded), "terminating for 0s");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use curfew_core::State;
 use jiff::Timestamp;
 
 use crate::{
     output::visible,
-    row::{Row, State},
+    row::Row,
     style::{Colour, Style},
 };
 
@@ -163,7 +164,7 @@ fn aligned<'a>(
 
 fn colour(row: &Row, now: Timestamp) -> Option<Colour> {
     match row.state {
-        State::Blocked | State::Due => Some(Colour::Red),
+        State::Blocked | State::Stuck | State::Retrying | State::Due => Some(Colour::Red),
         State::Scheduled if row.is_within(SOON, now) => Some(Colour::Yellow),
         State::Held => Some(Colour::Cyan),
         _ => None,

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use curfew_core::{
-    Action, Kind, Known, PodId, duration,
+    Action, Kind, Known, PodId, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 
+use super::advice::{advice, state};
 use crate::{
     evict::answer::Outcome,
     ledger::{Announcement, Block, Consequence, Ending},
@@ -181,7 +182,7 @@ fn telling(announcement: &Announcement) -> Telling {
                 block.why.message(),
                 advice(block)
             );
-            blocked(block, note)
+            blocked(block, state(&block.why), note)
         }
         Announcement::Stuck(block) => {
             let note = format!(
@@ -190,7 +191,7 @@ fn telling(announcement: &Announcement) -> Telling {
                 block.why.message(),
                 advice(block)
             );
-            blocked(block, note)
+            blocked(block, State::Stuck, note)
         }
         Announcement::StoreRebuilt { node, moved_to } => Telling {
             regarding: of_node(node),
@@ -268,23 +269,7 @@ fn follows(consequence: Consequence) -> String {
     }
 }
 
-/// What would help.
-fn advice(block: &Block) -> &'static str {
-    match &block.why {
-        Outcome::Budget { .. } if block.policy_would_free => {
-            "the pod is not ready: unhealthyPodEvictionPolicy: AlwaysAllow in that budget would let it \
-             go; otherwise it goes when the budget has room"
-        }
-        Outcome::Budget { .. } => "it goes as soon as the budget has room",
-        Outcome::Budgets(_) => "leave only one PodDisruptionBudget whose selector matches the pod",
-        Outcome::Denied(_) => {
-            "an admission webhook or policy that is not Curfew's stands in the way"
-        }
-        _ => "check the rights of the ServiceAccount curfew-agent",
-    }
-}
-
-fn blocked(block: &Block, note: String) -> Telling {
+fn blocked(block: &Block, state: State, note: String) -> Telling {
     let related = match &block.why {
         Outcome::Budget { name, .. } => name.as_deref(),
         _ => None,
@@ -300,7 +285,7 @@ fn blocked(block: &Block, note: String) -> Telling {
         }),
         warning: true,
         reason: "PodInteractionEvictionBlocked",
-        action: "Evict",
+        action: state.action(),
         note,
     }
 }
@@ -345,4 +330,4 @@ fn name_stem(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

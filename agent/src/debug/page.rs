@@ -13,7 +13,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use curfew_core::{duration, text::visible};
+use curfew_core::{State, duration, text::visible};
 use jiff::Timestamp;
 
 use super::{NodeSchedule, ScheduledPod, View};
@@ -23,27 +23,6 @@ use crate::history::PastEviction;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
-
-/// The states that a pod may have, and what each means.
-const MEANINGS: [(&str, &str); 11] = [
-    ("scheduled", "its eviction lies ahead"),
-    ("held", "somebody keeps it beyond its deadline"),
-    (
-        "due",
-        "its time is over; it waits for its turn or the answer",
-    ),
-    ("blocked", "a PodDisruptionBudget has no room for it"),
-    ("stuck", "the same for so long that nobody seems to act"),
-    (
-        "retrying",
-        "refused for another reason, and asked for again",
-    ),
-    ("terminating", "it is on its way out"),
-    ("recorded", "somebody interacted with it, and no timer runs"),
-    ("protected", "it is one of those that are never evicted"),
-    ("finished", "all its containers ended by themselves"),
-    ("unseen", "the watch has not shown it yet"),
-];
 
 #[derive(Template)]
 #[template(path = "page.html", whitespace = "minimize")]
@@ -60,7 +39,9 @@ struct Page<'a> {
 pub(super) fn render(view: &View) -> Response {
     let records = &view.schedule.records;
     let now = view.schedule.now;
-    let counts = MEANINGS.map(|(state, _)| (state, view.schedule.count(state)));
+    let counts = State::ALL
+        .map(State::as_str)
+        .map(|state| (state, view.schedule.count(state)));
     let page = Page {
         view,
         now,
@@ -69,7 +50,7 @@ pub(super) fn render(view: &View) -> Response {
         next: records
             .iter()
             .find(|pod| pod.pending && pod.eviction_time.is_some_and(|at| at > now)),
-        meanings: MEANINGS,
+        meanings: State::ALL.map(|state| (state.as_str(), state.meaning())),
     };
     match page.render() {
         Ok(html) => Html(html).into_response(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use curfew_core::{
     Known, PodId,
+    budget::NeverRoom,
     metadata::{Extension, Hold},
 };
 use jiff::Timestamp;
@@ -189,6 +190,8 @@ pub struct Block {
     pub why: Outcome,
     /// Whether the pod is not ready and another policy of the budget for such pods would let it go.
     pub policy_would_free: bool,
+    /// Why the budget never has room, if it never has.
+    pub never: Option<NeverRoom>,
     /// When it was to be evicted.
     pub eviction_time: Timestamp,
     /// When it was refused for this reason first.

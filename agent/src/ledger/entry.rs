@@ -1,6 +1,6 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, Known, Record, metadata::Extension, record::later};
+use curfew_core::{Exemption, Known, Record, State as Name, metadata::Extension, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -217,6 +217,7 @@ impl Entry {
             id: record.decisive().interaction.request.clone(),
             why: obstacle.why.clone(),
             policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
+            never: view.and_then(|view| view.never),
             eviction_time: record.eviction_time()?,
             since: obstacle.since,
             times: obstacle.times,
@@ -292,30 +293,37 @@ pub enum State<'a> {
 
 impl State<'_> {
     /// The names of those states in which a pod is still to be evicted.
-    pub const PENDING: [&'static str; 6] =
-        ["scheduled", "held", "due", "blocked", "stuck", "retrying"];
+    pub const PENDING: [&'static str; 6] = [
+        Name::Scheduled.as_str(),
+        Name::Held.as_str(),
+        Name::Due.as_str(),
+        Name::Blocked.as_str(),
+        Name::Stuck.as_str(),
+        Name::Retrying.as_str(),
+    ];
 
     /// The same and those who never are, as they are counted.
     pub const COUNTED: [&'static str; 7] = {
         let [a, b, c, d, e, f] = Self::PENDING;
-        [a, b, c, d, e, f, "protected"]
+        [a, b, c, d, e, f, Name::Protected.as_str()]
     };
 
     /// Its name.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            State::Recorded => "recorded",
-            State::Protected => "protected",
-            State::Scheduled => "scheduled",
-            State::Held => "held",
-            State::Due => "due",
-            State::Refused(outcome) if outcome.is_blocked() => "blocked",
-            State::Refused(_) => "retrying",
-            State::Stuck(_) => "stuck",
-            State::Terminating => "terminating",
-            State::Finished => "finished",
-            State::Unseen => "unseen",
-        }
+        let name = match self {
+            State::Recorded => Name::Recorded,
+            State::Protected => Name::Protected,
+            State::Scheduled => Name::Scheduled,
+            State::Held => Name::Held,
+            State::Due => Name::Due,
+            State::Refused(outcome) if outcome.is_blocked() => Name::Blocked,
+            State::Refused(_) => Name::Retrying,
+            State::Stuck(_) => Name::Stuck,
+            State::Terminating => Name::Terminating,
+            State::Finished => Name::Finished,
+            State::Unseen => Name::Unseen,
+        };
+        name.as_str()
     }
 
     /// Whether the pod is still to be evicted.

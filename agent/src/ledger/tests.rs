@@ -131,6 +131,7 @@ fn room(allowed: i32) -> Option<BudgetView> {
         healthy: 1,
         desired: 2,
         always_unhealthy: false,
+        never: None,
     })
 }
 

@@ -196,7 +196,7 @@ impl Stage {
                 "metadata": {"namespace": NAMESPACE, "name": "web", "generation": generation},
                 "spec": {"minAvailable": 2, "unhealthyPodEvictionPolicy": policy},
                 "status": {"observedGeneration": generation, "disruptionsAllowed": allowed,
-                           "currentHealthy": 1 + allowed, "desiredHealthy": 2, "expectedPods": 2},
+                           "currentHealthy": 1 + allowed, "desiredHealthy": 2, "expectedPods": 3},
             }),
         );
     }

@@ -15,7 +15,7 @@ fn note_of(announcement: &Announcement) -> String {
     event(announcement).note.unwrap()
 }
 
-fn block(policy_would_free: bool) -> Block {
+pub(in crate::announce) fn block(policy_would_free: bool) -> Block {
     Block {
         pod: record("u-1", shell(0)).pod,
         id: "request-0".into(),
@@ -24,6 +24,7 @@ fn block(policy_would_free: bool) -> Block {
             why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
         },
         policy_would_free,
+        never: None,
         eviction_time: at(600),
         since: at(601),
         times: 1,
@@ -105,6 +106,16 @@ fn names_the_budget_its_numbers_and_what_would_help() {
         note.contains("still is not") && note.contains("AlwaysAllow"),
         "{note}"
     );
+}
+
+#[test]
+fn the_action_tells_the_state() {
+    let action = |announcement| event(&announcement).action.unwrap();
+    assert_eq!(action(Announcement::Blocked(block(false))), "Evict");
+    assert_eq!(action(Announcement::Stuck(block(false))), "EvictStuck");
+    let mut denied = block(false);
+    denied.why = Outcome::Denied("no".into());
+    assert_eq!(action(Announcement::Blocked(denied)), "EvictRetrying");
 }
 
 #[test]

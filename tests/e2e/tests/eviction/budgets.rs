@@ -208,3 +208,49 @@ async fn a_budget_that_never_yields_is_a_matter_of_its_own() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_that_never_has_room_is_named_with_what_to_change() {
+    within_namespace("never", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let pods = web(namespace).await?;
+        let none = json!({"minAvailable": null, "maxUnavailable": 0});
+        budget(namespace, "web", none).await?;
+        let watch = namespace.watch().await?;
+        let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
+
+        let never =
+            "this budget never has room, because its maxUnavailable is 0: set maxUnavailable to 1";
+        let event = blocked(namespace, &agents, &record).await?;
+        ensure!(note(&event).contains(never), "{}", note(&event));
+        ensure!(!note(&event).contains("as soon as"), "{}", note(&event));
+        let describe = ["pi", "describe", &record.name];
+        let page = namespace.kubectl.ok(&describe).await?;
+        ensure!(page.contains(&format!("web: {never}")), "{page}");
+
+        // There are two pods, and both have to be healthy.
+        for (spec, never) in [
+            (
+                r#"{"spec": {"maxUnavailable": null, "minAvailable": "100%"}}"#,
+                "web: this budget never has room, because its minAvailable is 100%",
+            ),
+            (
+                r#"{"spec": {"maxUnavailable": null, "minAvailable": 2}}"#,
+                "web: this budget never has room as long as its pods are 2",
+            ),
+        ] {
+            let patch = ["patch", "pdb", "web", "--type=merge", "-p", spec];
+            namespace.kubectl.ok(&patch).await?;
+            eventually(SOON, never, async || {
+                let page = namespace.kubectl.ok(&describe).await?;
+                Ok(page.contains(never).then_some(()))
+            })
+            .await?;
+        }
+        let change = r#"{"spec": {"maxUnavailable": null, "minAvailable": 1}}"#;
+        let patch = ["patch", "pdb", "web", "--type=merge", "-p", change];
+        namespace.kubectl.ok(&patch).await?;
+        gone(&watch, &record, AT_ONCE).await
+    })
+    .await;
+}

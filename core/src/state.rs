@@ -1,0 +1,120 @@
+//! The states of a pod that somebody interacted with: one word for each, which the agents' schedule,
+//! page and metrics and `kubectl pi` have in common.
+
+/// Where a pod stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No timer runs.
+    Recorded,
+    /// It is one of those that are never evicted.
+    Protected,
+    /// Its eviction lies ahead.
+    Scheduled,
+    /// The same, and later than its deadline, because somebody has it held.
+    Held,
+    /// Its time has come; the request waits for its turn or its answer.
+    Due,
+    /// A disruption budget refuses its eviction.
+    Blocked,
+    /// The same, for longer than `--blocked-after`.
+    Stuck,
+    /// Its eviction was refused for another reason and will be asked for again.
+    Retrying,
+    /// It is being shut down.
+    Terminating,
+    /// All its containers ended by themselves.
+    Finished,
+    /// The agent's watch has not shown it yet.
+    Unseen,
+}
+
+impl State {
+    /// All of them, in the order in which they are explained.
+    pub const ALL: [State; 11] = [
+        State::Scheduled,
+        State::Held,
+        State::Due,
+        State::Blocked,
+        State::Stuck,
+        State::Retrying,
+        State::Terminating,
+        State::Recorded,
+        State::Protected,
+        State::Finished,
+        State::Unseen,
+    ];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Recorded => "recorded",
+            State::Protected => "protected",
+            State::Scheduled => "scheduled",
+            State::Held => "held",
+            State::Due => "due",
+            State::Blocked => "blocked",
+            State::Stuck => "stuck",
+            State::Retrying => "retrying",
+            State::Terminating => "terminating",
+            State::Finished => "finished",
+            State::Unseen => "unseen",
+        }
+    }
+
+    /// What it means, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            State::Recorded => "somebody interacted with it, and no timer runs",
+            State::Protected => "it is one of those that are never evicted",
+            State::Scheduled => "its eviction lies ahead",
+            State::Held => "somebody keeps it beyond its deadline",
+            State::Due => "its time is over; it waits for its turn or the answer",
+            State::Blocked => "a PodDisruptionBudget has no room for it",
+            State::Stuck => "the same for so long that nobody seems to act",
+            State::Retrying => "refused for another reason, and asked for again",
+            State::Terminating => "it is on its way out",
+            State::Finished => "all its containers ended by themselves",
+            State::Unseen => "the watch has not shown it yet",
+        }
+    }
+
+    /// The action of an Event that tells of a refused eviction. No pod carries the state, so this is
+    /// where others learn it from.
+    pub const fn action(self) -> &'static str {
+        match self {
+            State::Stuck => "EvictStuck",
+            State::Retrying => "EvictRetrying",
+            _ => "Evict",
+        }
+    }
+
+    /// The state of a pod whose eviction was refused, as an Event of this action tells it. Agents of
+    /// earlier releases know only one action.
+    pub fn of_action(action: &str) -> Self {
+        [State::Stuck, State::Retrying]
+            .into_iter()
+            .find(|state| state.action() == action)
+            .unwrap_or(State::Blocked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_a_word_of_its_own() {
+        let mut words = State::ALL.map(State::as_str).to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), State::ALL.len());
+    }
+
+    #[test]
+    fn the_action_of_an_event_tells_the_state() {
+        for state in [State::Blocked, State::Stuck, State::Retrying] {
+            assert_eq!(State::of_action(state.action()), state);
+        }
+        assert_eq!(State::of_action("Evict"), State::Blocked);
+    }
+}

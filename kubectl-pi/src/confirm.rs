@@ -1,0 +1,29 @@
+//! Asks before what somebody else wished for is replaced.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use anyhow::bail;
+
+use crate::output;
+
+/// Asks whether what is there may be replaced.
+///
+/// # Errors
+/// When it may not, and where nobody can be asked.
+pub(crate) fn replace(name: &str, fact: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("{fact}; --yes replaces that");
+    }
+    loop {
+        output::ask(&format!("{fact}. Replace that? [y/n]: "));
+        let mut reply = String::new();
+        if io::stdin().lock().read_line(&mut reply)? == 0 {
+            bail!("pod/{name} is left as it is");
+        }
+        match reply.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => return Ok(()),
+            "n" | "no" => bail!("pod/{name} is left as it is"),
+            _ => output::note("Please answer y or n."),
+        }
+    }
+}
