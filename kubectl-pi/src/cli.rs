@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
@@ -8,7 +8,10 @@ use clap::{
 };
 use curfew_core::Kind;
 
-use crate::{describe, explain, extend, format::Output, get, hold, node, words};
+pub(crate) use crate::target::Target;
+use crate::{
+    describe, explain, extend, format::Output, get, hold, jsonpath::Path, node, version, words,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,37 +49,6 @@ pub(crate) struct Cli {
     verb: Verb,
 }
 
-/// Which cluster and which namespace, and as whom.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Target {
-    /// The namespace; without it the one of the context
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// The context of the kubeconfig; without it the current one
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) context: Option<String>,
-    /// The cluster of the kubeconfig; without it the one of the context
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) cluster: Option<String>,
-    /// The user of the kubeconfig; without it the one of the context
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) user: Option<String>,
-    /// The kubeconfig; without it the files of $KUBECONFIG, or ~/.kube/config
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// The user to impersonate
-    #[arg(long = "as", global = true, value_name = "USER")]
-    pub(crate) impersonate: Option<String>,
-    /// A group to impersonate; may be given more than once
-    #[arg(
-        long = "as-group",
-        global = true,
-        value_name = "GROUP",
-        requires = "impersonate"
-    )]
-    pub(crate) groups: Vec<String>,
-}
-
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List the pods that somebody interacted with, the next to be evicted first
@@ -93,13 +65,15 @@ enum Verb {
     Release(Release),
     /// Show what the agent of a node knows and is going to do
     Node(NodeArgs),
+    /// Print the versions of this plugin and of the API server
+    Version(Version),
 }
 
 /// Which pods, and how they are shown.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// Only these pods
-    #[arg(value_name = "POD", conflicts_with_all = ["all_namespaces", "selector", "all"])]
+    #[arg(value_name = "POD", conflicts_with_all = ["all_namespaces", "selector", "field_selector", "all"])]
     pub(crate) pods: Vec<String>,
     /// The pods of all namespaces
     #[arg(short = 'A', long)]
@@ -107,14 +81,23 @@ pub(crate) struct Get {
     /// Only pods whose labels match, as in `app=web,tier!=cache`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
+    /// Only pods whose fields match, as in `spec.nodeName=node-1`
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) field_selector: Option<String>,
     /// All pods of the namespace, which is what is listed where none is named
     #[arg(short = 'a', long, hide = true)]
     pub(crate) all: bool,
     /// Go on and show what changes: in place on a terminal, elsewhere a line for each change
     #[arg(short, long)]
     pub(crate) watch: bool,
+    /// Sort by what this JSONPath expression finds in each pod, as in `.metadata.name`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sort_by: Option<Path>,
+    /// Print tables without their heads
+    #[arg(long)]
+    pub(crate) no_headers: bool,
     /// What is printed: a table, a wider one, the pods themselves, their names, or what a template
-    /// makes of them: table, wide, json, yaml, name, jsonpath=TEMPLATE
+    /// makes of them: table, wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEAD:PATH,…
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
 }
@@ -183,6 +166,14 @@ pub(crate) struct NodeArgs {
     /// Only print where the page is
     #[arg(long, requires = "web")]
     pub(crate) no_open: bool,
+}
+
+/// What versions are shown.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Only that of this plugin, without asking the API server
+    #[arg(long)]
+    pub(crate) client: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -297,6 +288,7 @@ impl Cli {
             Verb::Extend(args) => extend::run(&self.target, args).await,
             Verb::Hold(args) => hold::hold(&self.target, args).await,
             Verb::Release(args) => hold::release(&self.target, args).await,
+            Verb::Version(args) => version::run(&self.target, &args).await,
         }?;
         Ok(match done {
             true => ExitCode::SUCCESS,
@@ -347,6 +339,13 @@ mod tests {
             "kubectl-pi get -w -A -o wide",
             "kubectl-pi explain web-1 -it --kind=exec -n shop -- cat -n /etc/hosts",
             "kubectl-pi explain web-1 --kind debug --as bob",
+            "kubectl-pi get --no-headers --sort-by=.metadata.name --field-selector spec.nodeName=a",
+            "kubectl-pi get -o custom-columns=NAME:.metadata.name,TTL:.metadata.annotations",
+            "kubectl-pi get -s https://a --token t --tls-server-name b --request-timeout 5",
+            "kubectl-pi get --certificate-authority /a --client-certificate=/b --client-key /c",
+            "kubectl-pi get --insecure-skip-tls-verify -v 6 --as bob --as-uid 1 --as-user-extra a=b",
+            "kubectl-pi get --insecure-skip-tls-verify=false --v=6 --username a --password b",
+            "kubectl-pi version --client",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -385,6 +384,11 @@ mod tests {
             "kubectl-pi hold --reason why --all -l app=web",
             "kubectl-pi release web-1 -l app=web",
             "kubectl-pi get --as-group dev",
+            "kubectl-pi get --as-uid 1",
+            "kubectl-pi get web-1 --field-selector spec.nodeName=a",
+            "kubectl-pi get --sort-by={.items[}",
+            "kubectl-pi get -o go-template={{.kind}}",
+            "kubectl-pi get -o custom-columns=NAME",
             "kubectl-pi node",
             "kubectl-pi node node-1 --web -o json",
             "kubectl-pi node node-1 --port 8080",

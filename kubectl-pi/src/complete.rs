@@ -14,12 +14,12 @@ use k8s_openapi::{
     api::core::v1::{Namespace, Node, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, ResourceExt, api::ListParams, config::Kubeconfig};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     change::has_timer,
     cli::{Cli, Target},
-    connection::Connection,
+    connection::{Connection, read_kubeconfig},
     find, format, output,
     row::{annotation, eviction_time, order},
     words::{is_kind, takes_next},
@@ -93,7 +93,9 @@ async fn complete(words: &[String]) -> (Vec<Candidate>, Directive) {
         Wanted::ValueOf(arg) => {
             let values = tokio::time::timeout(TIMEOUT, line.values(arg)).await;
             let directive = match arg.get_id().as_str() {
-                "kubeconfig" => Directive::Files,
+                "kubeconfig" | "client_certificate" | "client_key" | "certificate_authority" => {
+                    Directive::Files
+                }
                 _ => Directive::NoFiles,
             };
             (values.unwrap_or_default(), directive)
@@ -177,6 +179,7 @@ impl<'a> Line<'a> {
         match arg {
             Some(arg) if takes_next(arg) => self.open = Some(arg),
             Some(arg) if arg.get_id() == "all_namespaces" => self.all_namespaces = true,
+            Some(arg) if arg.get_id() == "insecure_skip_tls_verify" => self.set(arg, "true"),
             _ => {}
         }
     }
@@ -202,6 +205,15 @@ impl<'a> Line<'a> {
             "kubeconfig" => self.target.kubeconfig = Some(value.into()),
             "impersonate" => self.target.impersonate = Some(value),
             "groups" => self.target.groups.push(value),
+            "server" => self.target.server = Some(value),
+            "token" => self.target.token = Some(value),
+            "tls_server_name" => self.target.tls_server_name = Some(value),
+            "client_certificate" => self.target.client_certificate = Some(value.into()),
+            "client_key" => self.target.client_key = Some(value.into()),
+            "certificate_authority" => self.target.certificate_authority = Some(value.into()),
+            "insecure_skip_tls_verify" => {
+                self.target.insecure_skip_tls_verify = value.parse().ok();
+            }
             _ => {}
         }
     }
@@ -244,10 +256,7 @@ impl<'a> Line<'a> {
     }
 
     async fn values(&self, arg: &Arg) -> Vec<Candidate> {
-        let kubeconfig = || match &self.target.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path),
-            None => Kubeconfig::read(),
-        };
+        let kubeconfig = || read_kubeconfig(&self.target);
         let plain = |names: Vec<String>| names.into_iter().map(|name| (name, String::new()));
         match (arg.get_id().as_str(), self.verb) {
             ("namespace", _) => self.namespaces().await.unwrap_or_default(),
@@ -285,6 +294,7 @@ impl<'a> Line<'a> {
             // A verb of its own line, all namespaces or the one node leave no room for names.
             _ if self.all_namespaces => Vec::new(),
             Some("node" | "explain") if !self.given.is_empty() => Vec::new(),
+            Some("version") => Vec::new(),
             // What is asked about has not happened: all pods are meant.
             Some("explain") => self.all_pods().await.unwrap_or_default(),
             Some("node") => self.nodes().await.unwrap_or_default(),
@@ -295,7 +305,7 @@ impl<'a> Line<'a> {
 
     /// The marked pods with which the verb can do something, those that go next first.
     async fn pods(&self, verb: &str) -> anyhow::Result<Vec<Candidate>> {
-        let Connection { client, namespace } = Connection::open(&self.target).await?;
+        let Connection { client, namespace } = Connection::open(&self.target)?;
         let pods: Api<Pod> = Api::namespaced(client, &namespace);
         let marked = find::marked(None, async |params| pods.list_metadata(&params).await).await?;
         let mut pods: Vec<_> = marked.into_iter().map(|pod| pod.metadata).collect();
@@ -317,17 +327,17 @@ impl<'a> Line<'a> {
     }
 
     async fn all_pods(&self) -> anyhow::Result<Vec<Candidate>> {
-        let Connection { client, namespace } = Connection::open(&self.target).await?;
+        let Connection { client, namespace } = Connection::open(&self.target)?;
         names(Api::<Pod>::namespaced(client, &namespace)).await
     }
 
     async fn namespaces(&self) -> anyhow::Result<Vec<Candidate>> {
-        let client = Connection::open(&self.target).await?.client;
+        let client = Connection::open(&self.target)?.client;
         names(Api::<Namespace>::all(client)).await
     }
 
     async fn nodes(&self) -> anyhow::Result<Vec<Candidate>> {
-        let client = Connection::open(&self.target).await?.client;
+        let client = Connection::open(&self.target)?.client;
         names(Api::<Node>::all(client)).await
     }
 }

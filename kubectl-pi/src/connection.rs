@@ -1,16 +1,19 @@
 //! The way to the API server, as kubectl finds it.
 
-use std::time::Duration;
+mod credential;
+mod kubeconfig;
+mod proxy;
+mod requests;
+
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::{
-    Api, Client, Config,
-    api::PostParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, api::PostParams, client::ClientBuilder, config::AuthInfo};
 
-use crate::cli::Target;
+pub(crate) use self::kubeconfig::read as read_kubeconfig;
+use self::{credential::Credential, requests::Requests};
+use crate::target::Target;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer; a page of pods takes far less.
@@ -29,32 +32,42 @@ pub(crate) struct User {
 }
 
 impl Connection {
-    pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
-        Self::with(target, Some(READ_TIMEOUT)).await
+    pub(crate) fn open(target: &Target) -> anyhow::Result<Self> {
+        let asked_for = target.request_timeout;
+        let limit = asked_for.filter(|limit| !limit.is_zero());
+        Self::with(
+            target,
+            limit,
+            limit.or(asked_for.is_none().then_some(READ_TIMEOUT)),
+        )
     }
 
     /// One on which the API server may be silent for as long as nothing happens.
-    pub(crate) async fn open_to_watch(target: &Target) -> anyhow::Result<Self> {
-        Self::with(target, None).await
+    pub(crate) fn open_to_watch(target: &Target) -> anyhow::Result<Self> {
+        let limit = target.request_timeout.filter(|limit| !limit.is_zero());
+        Self::with(target, limit, None)
     }
 
-    async fn with(target: &Target, read_timeout: Option<Duration>) -> anyhow::Result<Self> {
-        let mut config = configuration(target).await?;
+    /// `limit` is how long the API server may take to begin its answer, `silence` how long nothing may come.
+    fn with(
+        target: &Target,
+        limit: Option<Duration>,
+        silence: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let mut config = kubeconfig::configuration(target)?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = read_timeout;
-        if target.impersonate.is_some() {
-            config.auth_info.impersonate = target.impersonate.clone();
-            config.auth_info.impersonate_groups =
-                Some(target.groups.clone()).filter(|groups| !groups.is_empty());
-        }
+        config.read_timeout = silence;
+        impersonate(target, &mut config.auth_info);
+        let credential = Credential::of(&mut config.auth_info)?;
         let namespace = target
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        Ok(Self {
-            client: Client::try_from(config)?,
-            namespace,
-        })
+        let requests = Requests::new(credential, limit, target.verbosity, &config.cluster_url);
+        let client = ClientBuilder::try_from(config)?
+            .with_layer(&requests)
+            .build();
+        Ok(Self { client, namespace })
     }
 
     /// As whom the API server knows the user, or the one who is impersonated.
@@ -73,20 +86,17 @@ impl Connection {
     }
 }
 
-async fn configuration(target: &Target) -> anyhow::Result<Config> {
-    let options = KubeConfigOptions {
-        context: target.context.clone(),
-        cluster: target.cluster.clone(),
-        user: target.user.clone(),
-    };
-    let named = [&options.context, &options.cluster, &options.user];
-    if target.kubeconfig.is_none() && named.iter().all(|name| name.is_none()) {
-        // This one falls back to the ServiceAccount of the pod that it runs in.
-        return Config::infer().await.context("no cluster is configured");
+/// Whoever is named by flags replaces the one of the kubeconfig.
+fn impersonate(target: &Target, auth: &mut AuthInfo) {
+    if target.impersonate.is_none() {
+        return;
     }
-    let file = match &target.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    }?;
-    Ok(Config::from_custom_kubeconfig(file, &options).await?)
+    let mut extra = HashMap::<_, Vec<_>>::new();
+    for (key, value) in &target.extra {
+        extra.entry(key.clone()).or_default().push(value.clone());
+    }
+    auth.impersonate.clone_from(&target.impersonate);
+    auth.impersonate_uid.clone_from(&target.impersonate_uid);
+    auth.impersonate_groups = Some(target.groups.clone()).filter(|groups| !groups.is_empty());
+    auth.impersonate_user_extra = Some(extra).filter(|extra| !extra.is_empty());
 }

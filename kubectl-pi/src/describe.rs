@@ -34,7 +34,7 @@ const REASONS: &str = "PodInteraction";
 
 /// Describes the pods. Returns whether all of them were found.
 pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool> {
-    let Connection { client, namespace } = Connection::open(target).await?;
+    let Connection { client, namespace } = Connection::open(target)?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let mut complete = true;
     let mut texts = Vec::new();

@@ -50,7 +50,7 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
             args.kind
         );
     }
-    let connection = Connection::open(target).await?;
+    let connection = Connection::open(target)?;
     let Connection { client, namespace } = &connection;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = find::bare(&args.pod);

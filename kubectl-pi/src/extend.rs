@@ -21,7 +21,7 @@ use crate::{
 /// Extends the pods. Returns whether that worked for all of them.
 pub(crate) async fn run(target: &Target, args: Extend) -> anyhow::Result<bool> {
     let by = length(&args.duration)?;
-    let connection = Connection::open(target).await?;
+    let connection = Connection::open(target)?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let (found, mut complete) = targets(&pods, &connection.namespace, &args).await?;
     if found.is_empty() {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::{jsonpath::Template, output, yaml};
+use crate::{columns::Columns, jsonpath::Template, output, yaml};
 
 /// What `-o` asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,16 +20,30 @@ pub(crate) enum Format {
     Json,
     Yaml,
     JsonPath(Template),
+    Columns(Columns),
 }
 
+/// What kubectl has besides.
+const REFUSED: [&str; 8] = [
+    "custom-columns-file",
+    "go-template",
+    "go-template-file",
+    "jsonpath-as-json",
+    "jsonpath-file",
+    "kyaml",
+    "template",
+    "templatefile",
+];
+
 /// What may stand behind `-o`, with what it is.
-pub(crate) const NAMES: [(&str, &str); 6] = [
+pub(crate) const NAMES: [(&str, &str); 7] = [
     ("table", "who, and until when"),
     ("wide", "and where, how, and what stands in the way"),
     ("json", "the pods"),
     ("yaml", "the pods"),
     ("name", "pod/NAME"),
     ("jsonpath=", "what a template makes of the pods"),
+    ("custom-columns=", "a table of what paths find in the pods"),
 ];
 
 impl FromStr for Output {
@@ -40,6 +54,16 @@ impl FromStr for Output {
             let template = template.parse::<Template>()?;
             return Ok(Output::Object(Format::JsonPath(template)));
         }
+        if let Some(columns) = text.strip_prefix("custom-columns=") {
+            return Ok(Output::Object(Format::Columns(columns.parse()?)));
+        }
+        let name = text.split_once('=').map_or(text, |(name, _)| name);
+        if REFUSED.contains(&name) {
+            return Err(format!(
+                "kubectl pi does not have {name}: use jsonpath=TEMPLATE or custom-columns=HEAD:PATH, or \
+                 json with a tool such as jq"
+            ));
+        }
         Ok(match text {
             "table" => Output::Table { wide: false },
             "wide" => Output::Table { wide: true },
@@ -48,19 +72,20 @@ impl FromStr for Output {
             "yaml" => Output::Object(Format::Yaml),
             _ => {
                 let names = NAMES.map(|(name, _)| name).join(", ");
-                return Err(format!("must be one of {names}TEMPLATE"));
+                return Err(format!("must be one of {names}…"));
             }
         })
     }
 }
 
 impl Format {
-    /// The text of it.
-    pub(crate) fn render(&self, value: &Value) -> anyhow::Result<String> {
+    /// The text of it, if it is a table with its heads or without.
+    pub(crate) fn render(&self, value: &Value, heads: bool) -> anyhow::Result<String> {
         match self {
             Format::Json => output::json(value),
             Format::Yaml => Ok(yaml::render(value)),
             Format::JsonPath(template) => Ok(output::shown(&template.render(value)?)),
+            Format::Columns(columns) => columns.render(value, heads),
         }
     }
 }

@@ -43,11 +43,14 @@ type PlacedPod = Object<Placement, Progress>;
 /// Lists the pods. Returns whether those were all that were asked for.
 pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
     let Connection { client, namespace } = match args.watch {
-        true => Connection::open_to_watch(target).await,
-        false => Connection::open(target).await,
+        true => Connection::open_to_watch(target),
+        false => Connection::open(target),
     }?;
     let namespace = (!args.all_namespaces).then_some(namespace);
     if args.watch {
+        if args.sort_by.is_some() {
+            output::note("--sort-by has no effect together with --watch");
+        }
         return watch::run(client, namespace.as_deref(), &args).await;
     }
     let scope = Scope {
@@ -56,6 +59,17 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
         args,
     };
     match &scope.args.output {
+        // What they are sorted by may be anything of a pod.
+        Output::Table { wide } if scope.args.sort_by.is_some() => {
+            let found = scope.pods::<DynamicObject>().await?;
+            let seen = found.pods.iter().map(|pod| Sighting {
+                meta: &pod.metadata,
+                node: pod.data["spec"]["nodeName"].as_str(),
+                phase: pod.data["status"]["phase"].as_str(),
+            });
+            scope.print_table(seen.collect(), *wide).await?;
+            Ok(found.complete)
+        }
         Output::Table { wide: false } => {
             let found = scope.metadata().await?;
             let seen = found.pods.iter().map(|pod| Sighting::of(&pod.metadata));
@@ -73,19 +87,17 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
             Ok(found.complete)
         }
         Output::Name => {
-            let found = scope.metadata().await?;
-            let names: String = found
-                .pods
-                .iter()
-                .map(|pod| format!("pod/{}\n", pod.name_any()))
-                .collect();
+            let (names, complete) = match scope.args.sort_by {
+                Some(_) => scope.pods::<DynamicObject>().await?.names(),
+                None => scope.metadata().await?.names(),
+            };
             output::print(&names)?;
-            Ok(found.complete)
+            Ok(complete)
         }
         Output::Object(format) => {
             let found = scope.pods::<DynamicObject>().await?;
             let shown = scope.shown_as(found.pods);
-            output::print(&format.render(&shown)?)?;
+            output::print(&format.render(&shown, !scope.args.no_headers)?)?;
             Ok(found.complete)
         }
     }
@@ -95,6 +107,16 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
 struct Found<K> {
     pods: Vec<K>,
     complete: bool,
+}
+
+impl<K: Resource> Found<K> {
+    fn names(&self) -> (String, bool) {
+        let names = self
+            .pods
+            .iter()
+            .map(|pod| format!("pod/{}\n", pod.name_any()));
+        (names.collect(), self.complete)
+    }
 }
 
 /// Where is looked for what.
@@ -129,7 +151,8 @@ impl Scope {
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
             + Clone
             + std::fmt::Debug
-            + DeserializeOwned,
+            + DeserializeOwned
+            + Serialize,
     {
         let api = self.api::<K>();
         self.fetch(
@@ -139,7 +162,7 @@ impl Scope {
         .await
     }
 
-    async fn fetch<K: Resource + Clone>(
+    async fn fetch<K: Resource + Clone + Serialize>(
         &self,
         list: impl AsyncFn(ListParams) -> kube::Result<ObjectList<K>>,
         get: impl AsyncFn(&str) -> kube::Result<K>,
@@ -148,7 +171,8 @@ impl Scope {
         let mut pods = Vec::new();
         if self.args.pods.is_empty() {
             // Who wrote which field is shown nowhere, and is much of what a page is made of.
-            let list = async |params| {
+            let list = async |mut params: ListParams| {
+                params.field_selector.clone_from(&self.args.field_selector);
                 let mut page = list(params).await?;
                 for pod in &mut page.items {
                     pod.meta_mut().managed_fields = None;
@@ -174,6 +198,11 @@ impl Scope {
             }
         }
         pods.sort_by_cached_key(|pod| row::order(pod.meta()));
+        if let Some(path) = &self.args.sort_by {
+            let mut sorted: Vec<_> = pods.into_iter().map(|pod| (json!(pod), pod)).collect();
+            sorted.sort_by(|(one, _), (other, _)| path.compare(one, other));
+            pods = sorted.into_iter().map(|(_, pod)| pod).collect();
+        }
         Ok(Found { pods, complete })
     }
 
@@ -190,6 +219,9 @@ impl Scope {
                 .collect();
             let columns = table::columns(self.namespace.is_none(), wide);
             let mut table = Table::new(columns, Style::of_stdout());
+            if self.args.no_headers {
+                table = table.headless();
+            }
             output::print(&table.render(&rows, now))?;
         } else if self.args.pods.is_empty() {
             output::note(&find::none_in(self.namespace.as_deref()));

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) async fn hold(target: &Target, args: Hold) -> anyhow::Result<bool> {
     let reason = args.reason.trim();
     check_reason(reason)?;
-    let connection = Connection::open(target).await?;
+    let connection = Connection::open(target)?;
     let (client, namespace) = (&connection.client, &connection.namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let (mut found, mut complete) = change::meant(&pods, &args.which).await?;
@@ -112,7 +112,7 @@ fn held_already(pod: &ObjectMeta, reason: &str, user: &str) -> Option<String> {
 
 /// Releases the pods. Returns whether that worked for all of them.
 pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bool> {
-    let connection = Connection::open(target).await?;
+    let connection = Connection::open(target)?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let (mut found, mut complete) = change::meant(&pods, &args.which).await?;
     let named = !args.which.pods.is_empty();

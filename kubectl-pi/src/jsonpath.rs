@@ -4,7 +4,7 @@
 //! `[*]`, `..name`, `{range}` with `{end}`, and `{"text"}` with `\n` and `\t`. Filters, slices and
 //! unions are not: they are refused with a sentence, and `-o json` has it all.
 
-use std::{iter::Peekable, str::Chars, str::FromStr};
+use std::{cmp::Ordering, iter::Peekable, str::Chars, str::FromStr};
 
 use anyhow::bail;
 use serde_json::Value;
@@ -78,6 +78,84 @@ impl Template {
         let mut out = String::new();
         render(&self.0, value, &mut out)?;
         Ok(out)
+    }
+}
+
+/// One path, as `--sort-by` and `-o custom-columns=` take it: braces and the dot at its beginning may be left
+/// out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Path(Vec<Step>);
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.trim();
+        let bare = match bare.strip_prefix('{') {
+            Some(rest) => rest.strip_suffix('}').ok_or("{ without }")?,
+            None => bare,
+        };
+        let dotted = match bare.starts_with(['.', '[', '$', '@']) {
+            true => bare.to_owned(),
+            false => format!(".{bare}"),
+        };
+        let mut chars = dotted.chars().peekable();
+        let steps = path(&mut chars)?;
+        match chars.next() {
+            None => Ok(Self(steps)),
+            Some(c) => Err(format!("{text:?} is not a path: {c:?} is in the way")),
+        }
+    }
+}
+
+impl Path {
+    /// What it finds, as text.
+    ///
+    /// # Errors
+    /// When an index is beyond the end of its list.
+    pub(crate) fn text(&self, value: &Value) -> anyhow::Result<String> {
+        let found = walk(&self.0, value)?;
+        Ok(found.into_iter().map(text).collect::<Vec<_>>().join(","))
+    }
+
+    /// How two objects are sorted by what it finds in them: those in which it finds nothing first.
+    pub(crate) fn compare(&self, one: &Value, other: &Value) -> Ordering {
+        let first = |value| walk(&self.0, value).ok()?.into_iter().next();
+        match (first(one), first(other)) {
+            (Some(Value::Number(one)), Some(Value::Number(other))) => {
+                f64::total_cmp(&one.as_f64().unwrap_or(0.0), &other.as_f64().unwrap_or(0.0))
+            }
+            (Some(one), Some(other)) => natural(&text(one), &text(other)),
+            (one, other) => one.is_some().cmp(&other.is_some()),
+        }
+    }
+}
+
+/// The order of texts in which numbers count as numbers: web-9 is before web-10.
+fn natural(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one, other);
+    let digits =
+        |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    loop {
+        let (of_one, of_other) = (digits(one), digits(other));
+        if of_one > 0 && of_other > 0 {
+            let (number, rest) = one.split_at(of_one);
+            let (other_number, other_rest) = other.split_at(of_other);
+            let bare = |number: &str| number.trim_start_matches('0').to_owned();
+            let (number, other_number) = (bare(number), bare(other_number));
+            let order = (number.len().cmp(&other_number.len())).then(number.cmp(&other_number));
+            if order.is_ne() {
+                return order;
+            }
+            (one, other) = (rest, other_rest);
+            continue;
+        }
+        let (mut chars, mut other_chars) = (one.chars(), other.chars());
+        match (chars.next(), other_chars.next()) {
+            (None, None) => return Ordering::Equal,
+            (c, other_c) if c != other_c => return c.cmp(&other_c),
+            _ => (one, other) = (chars.as_str(), other_chars.as_str()),
+        }
     }
 }
 
@@ -337,7 +415,52 @@ mod tests {
         assert!(beyond.render(&json!({"a": [1]})).is_err());
     }
 
+    #[test]
+    fn a_path_may_be_bare() {
+        let pod = json!({"metadata": {"name": "web-1"}, "ports": [80, 443]});
+        for (path, found) in [
+            (".metadata.name", "web-1"),
+            ("metadata.name", "web-1"),
+            ("{.metadata.name}", "web-1"),
+            ("{$.metadata['name']}", "web-1"),
+            (".ports[*]", "80,443"),
+            (".nothing", ""),
+        ] {
+            let path: Path = path.parse().unwrap();
+            assert_eq!(path.text(&pod).unwrap(), found, "{path:?}");
+        }
+        for path in ["{.a", ".a}", ".a .b", ".a[", "{range .a}"] {
+            assert!(path.parse::<Path>().is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn objects_are_sorted_as_people_expect() {
+        let path: Path = ".v".parse().unwrap();
+        let mut objects = [
+            json!({"v": "web-10"}),
+            json!({"v": "web-9"}),
+            json!({}),
+            json!({"v": "web-09a"}),
+            json!({"v": "api"}),
+        ];
+        objects.sort_by(|one, other| path.compare(one, other));
+        let sorted = objects.map(|object| path.text(&object).unwrap());
+        assert_eq!(sorted, ["", "api", "web-9", "web-09a", "web-10"]);
+        let order = path.compare(&json!({"v": 9}), &json!({"v": 10}));
+        assert_eq!(order, Ordering::Less);
+    }
+
     proptest! {
+        #[test]
+        fn the_order_of_texts_is_one(texts in proptest::collection::vec("[a0-9é]{0,6}", 3)) {
+            let of = |a: usize, b: usize| natural(&texts[a], &texts[b]);
+            prop_assert_eq!(of(0, 1), of(1, 0).reverse());
+            if of(0, 1).is_le() && of(1, 2).is_le() {
+                prop_assert!(of(0, 2).is_le());
+            }
+        }
+
         #[test]
         fn no_template_breaks_it(text in r#"[{}a.\[\]*'"\\ $@0-9-]{0,24}"#) {
             if let Ok(template) = text.parse::<Template>() {

@@ -66,7 +66,7 @@ struct Decisive {
 
 /// Shows the schedule of a node.
 pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool> {
-    let client = Connection::open(target).await?.client;
+    let client = Connection::open(target)?.client;
     let name = args.node.strip_prefix("node/").unwrap_or(&args.node);
     let answer = ask(&client, name).await?;
     if args.web {
@@ -75,7 +75,7 @@ pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool>
             bail!("the agent of {name} is of an earlier release, which has no page");
         }
         // Its connections are quiet for as long as their browser is.
-        let client = Connection::open_to_watch(target).await?.client;
+        let client = Connection::open_to_watch(target)?.client;
         web::serve(client, name.to_owned(), args.port, !args.no_open).await?;
         return Ok(true);
     }

@@ -38,9 +38,9 @@ pub(crate) fn ask(text: &str) {
     drop(write!(io::stderr(), "{}", visible(text)));
 }
 
-/// Tells an error.
+/// Tells an error, which may have several lines.
 pub(crate) fn error(error: &anyhow::Error) {
-    note(&sentence(error));
+    sentence(error).lines().for_each(note);
 }
 
 /// Tells the error that ended the run.

@@ -74,6 +74,7 @@ pub(crate) struct Table {
     columns: Vec<Column>,
     widths: Vec<usize>,
     style: Style,
+    headed: bool,
 }
 
 impl Table {
@@ -83,12 +84,25 @@ impl Table {
             columns,
             widths,
             style,
+            headed: true,
         }
     }
 
-    /// The head and these rows, a line each.
+    /// The same without a head.
+    pub(crate) fn headless(self) -> Self {
+        Self {
+            widths: vec![0; self.columns.len()],
+            headed: false,
+            ..self
+        }
+    }
+
+    /// The head, unless it was not wanted, and these rows, a line each.
     pub(crate) fn render(&mut self, rows: &[Row], now: Timestamp) -> String {
         let lines = self.more(rows, now);
+        if !self.headed {
+            return lines;
+        }
         let heads: Vec<_> = self.columns.iter().map(|c| c.head.to_owned()).collect();
         self.line(&heads, None) + &lines
     }
@@ -136,7 +150,18 @@ pub(crate) fn plain<const N: usize>(
     };
     let heads = heads.map(str::to_owned).to_vec();
     let lines: Vec<Vec<String>> = std::iter::once(heads).chain(lines.map(texts)).collect();
-    let widths: Vec<_> = (0..N)
+    all_aligned(&lines)
+}
+
+/// A table of these cells; all lines have as many.
+pub(crate) fn lines(lines: &[Vec<String>]) -> String {
+    let cells = |line: &Vec<String>| line.iter().map(|text| cell(Some(text.into()))).collect();
+    all_aligned(&lines.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn all_aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<_> = (0..columns)
         .map(|at| lines.iter().map(|line| width(&line[at])).max().unwrap_or(0))
         .collect();
     lines

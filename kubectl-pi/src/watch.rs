@@ -74,9 +74,10 @@ pub(crate) async fn run(
     args: &Get,
 ) -> anyhow::Result<bool> {
     let pods: Api<DynamicObject> = get::api(&client, namespace);
-    let config = watcher::Config::default()
+    let mut config = watcher::Config::default()
         .labels(&find::labels(args.selector.as_deref()))
         .page_size(find::PAGE);
+    config.field_selector.clone_from(&args.field_selector);
     let mut pods = pin!(watcher(pods, config).default_backoff());
     let blocked: Api<Told> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -85,7 +86,7 @@ pub(crate) async fn run(
     let about_blocks = watcher::Config::default().fields(&format!("reason={}", blocks::REASON));
     let mut blocked = pin!(watcher(blocked, about_blocks).default_backoff());
     let mut tick = tokio::time::interval(TICK);
-    let mut screen = Screen::new(namespace, &args.output);
+    let mut screen = Screen::new(namespace, &args.output, !args.no_headers);
     let named: Vec<_> = args.pods.iter().map(|name| find::bare(name)).collect();
     let meant = |pod: &DynamicObject| named.is_empty() || named.contains(&&*pod.name_any());
     loop {
@@ -125,12 +126,18 @@ struct Screen<'a> {
     /// So many lines stand on the terminal.
     lines: usize,
     interruption: Option<String>,
+    /// Whether the heads of a table of pods are still to be printed.
+    heads: bool,
 }
 
 impl<'a> Screen<'a> {
-    fn new(namespace: Option<&'a str>, output: &'a Output) -> Self {
+    fn new(namespace: Option<&'a str>, output: &'a Output, heads: bool) -> Self {
         let wide = matches!(output, Output::Table { wide: true });
         let is_table = matches!(output, Output::Table { .. });
+        let table = Table::new(
+            table::columns(namespace.is_none(), wide),
+            Style::of_stdout(),
+        );
         Self {
             namespace,
             output,
@@ -138,14 +145,15 @@ impl<'a> Screen<'a> {
             pods: BTreeMap::new(),
             named: BTreeMap::new(),
             listed: false,
-            table: Table::new(
-                table::columns(namespace.is_none(), wide),
-                Style::of_stdout(),
-            ),
+            table: match heads {
+                true => table,
+                false => table.headless(),
+            },
             shown: BTreeMap::new(),
             in_place: is_table && io::stdout().is_terminal(),
             lines: 0,
             interruption: None,
+            heads,
         }
     }
 
@@ -182,13 +190,13 @@ impl<'a> Screen<'a> {
     }
 
     /// Prints a pod that is new or has changed, where pods themselves are asked for.
-    fn print_object(&self, pod: &DynamicObject) -> anyhow::Result<()> {
+    fn print_object(&mut self, pod: &DynamicObject) -> anyhow::Result<()> {
         match self.output {
             Output::Table { .. } => Ok(()),
             Output::Name => Ok(output::print(&format!("pod/{}\n", pod.name_any()))?),
             Output::Object(format) => {
                 let shown = get::as_object(pod.clone());
-                let mut text = format.render(&shown)?;
+                let mut text = format.render(&shown, std::mem::take(&mut self.heads))?;
                 if *format == Format::Yaml {
                     text.insert_str(0, "---\n");
                 }

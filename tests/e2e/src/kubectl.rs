@@ -43,6 +43,7 @@ pub struct Kubectl {
     cluster: Cluster,
     namespace: Option<String>,
     user: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Kubectl {
@@ -52,6 +53,7 @@ impl Kubectl {
             cluster,
             namespace: None,
             user: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -74,6 +76,16 @@ impl Kubectl {
                 .collect(),
             ..self.clone()
         }
+    }
+
+    /// The same with this in its environment.
+    #[must_use]
+    pub fn with_env(&self, name: &str, value: &str) -> Self {
+        let mut changed = self.clone();
+        changed
+            .environment
+            .push((name.to_owned(), value.to_owned()));
+        changed
     }
 
     /// Runs it to its end, whatever that is.
@@ -146,6 +158,7 @@ impl Kubectl {
                 "KUBECACHEDIR",
                 self.cluster.checkout().join("target/e2e/kubectl-cache"),
             )
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         Ok(command)

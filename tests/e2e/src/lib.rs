@@ -25,6 +25,7 @@ pub mod monitoring;
 pub mod namespace;
 pub mod policies;
 pub mod poll;
+pub mod proxies;
 pub mod rights;
 pub mod rotation;
 pub mod table;

@@ -1,7 +1,7 @@
 //! `kubectl pi` as kubectl's users expect it: names with their kind, selectors for every verb, help,
 //! states in the default table, and policies for those who have rights in their namespace only.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use curfew_core::metadata::{HOLD, HOLD_REQUESTER};
 use curfew_e2e::{
     Agents, NODES, Workload, eventually,
