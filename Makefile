@@ -39,7 +39,7 @@ torture: cluster ## Kill everything on the cluster at random, and reckon up; ARG
 disasters: cluster ## Take parts away, spoil them, and judge what comes of it; ARGS="--only outage,store-deleted", --list
 	cargo run --package curfew-e2e --bin curfew-disasters -- $(ARGS)
 
-bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape
+bench: cluster ## Measure what Curfew costs, against its targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape, connections
 	cargo run --package curfew-bench -- $(ARGS)
 
 fuzz: cargo ## Search for counterexamples at random: ARGS="--cases 1000000 properties", or "--seconds 600 review" (needs nightly and cargo-fuzz)

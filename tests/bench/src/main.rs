@@ -1,12 +1,13 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
 //! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`], [`flood`],
-//! [`plugin`] and [`scrape`].
+//! [`plugin`], [`scrape`] and [`connections`].
 //! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
 //! many; two of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
 
 mod agent;
+mod connections;
 mod due;
 mod flood;
 mod instant;
@@ -59,6 +60,8 @@ enum What {
     Flood(flood::Settings),
     /// What a scrape of an agent with many pending pods takes, in time and bytes
     Scrape(scrape::Settings),
+    /// How probes and admissions fare while a few addresses hold many connections
+    Connections(connections::Settings),
 }
 
 impl What {
@@ -71,6 +74,7 @@ impl What {
             What::Plugin(_) => "plugin",
             What::Flood(_) => "flood",
             What::Scrape(_) => "scrape",
+            What::Connections(_) => "connections",
         };
         (name, self)
     }
@@ -84,12 +88,13 @@ impl What {
             What::Plugin(settings) => plugin::run(cluster, settings).await,
             What::Flood(settings) => flood::run(cluster, settings).await,
             What::Scrape(settings) => scrape::run(cluster, settings).await,
+            What::Connections(settings) => connections::run(cluster, settings).await,
         }
     }
 }
 
 /// What there is, in the order in which it is measured.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "recording",
     "restart",
     "due",
@@ -97,6 +102,7 @@ const ALL: [&str; 7] = [
     "flood",
     "plugin",
     "scrape",
+    "connections",
 ];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

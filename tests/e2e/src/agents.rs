@@ -77,13 +77,7 @@ impl Agent {
     ///
     /// The connection is kept, so that the question reaches the agent at once.
     pub async fn schedule(&self) -> Result<Schedule> {
-        let mut kept = self.debugging.lock().await;
-        let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
-            Some(connection) => connection,
-            None => self.forward().await?,
-        };
-        let body = connection.get("/v1/schedule").await?;
-        *kept = Some(connection);
+        let body = self.debugging("/v1/schedule").await?;
         let schedule: Schedule = serde_json::from_str(&body)
             .with_context(|| format!("the schedule of {} cannot be read: {body}", self.node))?;
         ensure!(
@@ -93,6 +87,22 @@ impl Agent {
             schedule.node
         );
         Ok(schedule)
+    }
+
+    /// Its page at this moment, as HTML.
+    pub async fn page(&self) -> Result<String> {
+        self.debugging("/").await
+    }
+
+    async fn debugging(&self, path: &str) -> Result<String> {
+        let mut kept = self.debugging.lock().await;
+        let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => self.forward().await?,
+        };
+        let body = connection.get(path).await?;
+        *kept = Some(connection);
+        Ok(body)
     }
 
     /// What it has of the pod with this UID at this moment.

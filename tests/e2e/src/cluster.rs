@@ -1,6 +1,6 @@
 //! The cluster under test, and a client with the administrator's rights.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use curfew_cluster::Cluster;
@@ -79,6 +79,20 @@ impl TestCluster {
             .items;
         pods.retain(|pod: &Pod| pod.metadata.deletion_timestamp.is_none());
         Ok(pods)
+    }
+
+    /// The address of the pod of a part that runs on this node.
+    pub async fn address_of(&self, part: &str, node: &str) -> Result<IpAddr> {
+        let pods = self.pods_of(part).await?;
+        let there = |pod: &&Pod| {
+            let spec = pod.spec.as_ref();
+            spec.and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        };
+        let status = pods.iter().find(there).and_then(|pod| pod.status.as_ref());
+        let ip = status.and_then(|status| status.pod_ip.as_deref());
+        Ok(ip
+            .with_context(|| format!("no {part} runs on {node}"))?
+            .parse()?)
     }
 
     /// Where tests leave what they found out.

@@ -17,6 +17,7 @@ pub mod firewall;
 pub mod footprint;
 pub mod holdings;
 mod http;
+pub mod idlers;
 pub mod knock;
 pub mod kubectl;
 pub mod life;

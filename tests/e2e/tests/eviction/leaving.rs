@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use curfew_e2e::{Agents, Namespace, Workload, eventually, life, marks, within_namespace};
+use curfew_e2e::{
+    Agents, Namespace, Workload, agents::sample, eventually, life, marks, within_namespace,
+};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -97,6 +99,37 @@ async fn a_long_grace_period_is_waited_for() {
         // Nobody waits for the rest of the minute.
         let at_once = DeleteParams::default().grace_period(0);
         namespace.pods().delete("slow", &at_once).await?;
+        life::forgotten(&agents, &record).await
+    })
+    .await;
+}
+
+/// As [`a_long_grace_period_is_waited_for`], by somebody who wants the pod to stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_kept_by_a_year_of_grace_is_seen() {
+    within_namespace("year", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let agent = agents.of(NODE)?;
+        let pod = namespace
+            .run_pod(&Workload::new("stays").on(NODE).grace(31_536_000))
+            .await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
+        let soon = until_deadline(&record, SOON)?;
+        in_state(&agents, &record, "terminating", soon).await?;
+        eventually(SOON, "the age is seen", async || {
+            let metrics = agent.metrics().await?;
+            let value = |name| sample(&metrics, name).unwrap_or_default();
+            let page = agent.page().await?;
+            let listed = namespace.kubectl.ok(&["pi", "get"]).await?;
+            let seen = value("curfew_agent_longest_terminating_seconds") >= 2.0
+                && value("curfew_agent_terminating_pods") >= 1.0
+                && page.contains("Was asked to end")
+                && listed.contains("terminating for ");
+            Ok(seen.then_some(()))
+        })
+        .await?;
+        let at_once = DeleteParams::default().grace_period(0);
+        namespace.pods().delete("stays", &at_once).await?;
         life::forgotten(&agents, &record).await
     })
     .await;

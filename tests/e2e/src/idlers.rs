@@ -1,0 +1,242 @@
+//! Clients that open connections, keep them and ask for nothing more, from many addresses; and how somebody
+//! else gets on meanwhile.
+//!
+//! The addresses are this machine's for as long as they are needed, so that every pod answers to them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use curfew_cluster::run;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+/// How long one client waits for anything.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How long a client whose connection was closed waits before it opens the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How a port is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS.
+    Tls,
+    /// TLS that only those get through who have a certificate, so that idlers do not begin.
+    Mutual,
+}
+
+/// Addresses of this machine that nobody else uses, until they are dropped.
+#[derive(Debug)]
+pub struct Addresses(u8);
+
+impl Addresses {
+    /// Up to 250; callers that run at the same time choose different blocks.
+    ///
+    /// # Errors
+    /// When the machine cannot have them.
+    pub fn take(block: u8) -> Result<Self> {
+        let addresses = Self(block);
+        run::ip(&format!("route replace local {} dev lo", addresses.range()))?;
+        Ok(addresses)
+    }
+
+    fn range(&self) -> String {
+        format!("10.204.{}.0/24", self.0)
+    }
+
+    /// One of them.
+    pub fn at(&self, index: u8) -> IpAddr {
+        IpAddr::from(Ipv4Addr::new(10, 204, self.0, index.saturating_add(1)))
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        drop(run::ip(&format!("route del local {} dev lo", self.range())));
+    }
+}
+
+/// Connections that are held until this is dropped. What is closed is opened again.
+#[derive(Debug)]
+pub struct Idlers {
+    _held: JoinSet<()>,
+    open: Arc<AtomicUsize>,
+    opened: Arc<AtomicUsize>,
+}
+
+impl Idlers {
+    /// So many to this port, taking turns among the addresses.
+    pub fn hold(to: SocketAddr, port: Port, from: &[IpAddr], connections: usize) -> Self {
+        let (open, opened) = (Arc::default(), Arc::default());
+        let mut held = JoinSet::new();
+        for at in 0..connections {
+            let from = from[at % from.len()];
+            let (open, opened) = (Arc::clone(&open), Arc::clone(&opened));
+            held.spawn(async move {
+                loop {
+                    drop(idle(to, port, from, &open, &opened).await);
+                    sleep(PAUSE).await;
+                }
+            });
+        }
+        Self {
+            _held: held,
+            open,
+            opened,
+        }
+    }
+
+    /// How many are open as far as their clients know, and how many were so far.
+    pub fn count(&self) -> (usize, usize) {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        (count(&self.open), count(&self.opened))
+    }
+}
+
+/// Asks once, where that is possible, and then reads until the server closes the connection.
+async fn idle(
+    to: SocketAddr,
+    port: Port,
+    from: IpAddr,
+    open: &AtomicUsize,
+    opened: &AtomicUsize,
+) -> Result<()> {
+    struct Open<'a>(&'a AtomicUsize);
+    impl Drop for Open<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let mut stream = connect(to, from).await?;
+    open.fetch_add(1, Ordering::Relaxed);
+    opened.fetch_add(1, Ordering::Relaxed);
+    let _open = Open(open);
+    let mut rest = Vec::new();
+    match port {
+        Port::Mutual => drop(stream.read_to_end(&mut rest).await?),
+        Port::Plain => {
+            get(&mut stream, "/healthz").await?;
+            stream.read_to_end(&mut rest).await?;
+        }
+        Port::Tls => {
+            let mut stream = over_tls(stream, to).await?;
+            get(&mut stream, "/").await?;
+            stream.read_to_end(&mut rest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a connection, gets an answer of any status, and says how long that took.
+///
+/// # Errors
+/// When there was none in time.
+pub async fn ask(to: SocketAddr, port: Port, from: IpAddr, path: &str) -> Result<Duration> {
+    let began = Instant::now();
+    let asked = async {
+        let mut stream = connect(to, from).await?;
+        match port {
+            Port::Plain => get(&mut stream, path).await,
+            Port::Tls => get(&mut over_tls(stream, to).await?, path).await,
+            // That there is none is what the answer says.
+            Port::Mutual => over_tls(stream, to).await.map(drop),
+        }
+    };
+    let asked = timeout(LIMIT, asked).await;
+    asked.with_context(|| format!("{to} does not answer within {LIMIT:?}"))??;
+    Ok(began.elapsed())
+}
+
+async fn connect(to: SocketAddr, from: IpAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((from, 0)))?;
+    let connected = timeout(LIMIT, socket.connect(to)).await;
+    Ok(connected.with_context(|| format!("no connection to {to} within {LIMIT:?}"))??)
+}
+
+async fn over_tls(
+    stream: TcpStream,
+    to: SocketAddr,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let name = ServerName::from(to.ip());
+    let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    Ok(timeout(LIMIT, shaken).await.context("no handshake")??)
+}
+
+/// Sends a request and reads its answer's head.
+async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> Result<()> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: curfew\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut head = [0; 12];
+    timeout(LIMIT, stream.read_exact(&mut head))
+        .await
+        .context("no answer")??;
+    ensure!(head.starts_with(b"HTTP/1.1 "), "{head:?}");
+    Ok(())
+}
+
+/// Whom the certificate names is not what this is about.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
