@@ -118,6 +118,9 @@ pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bo
     let named = !args.which.pods.is_empty();
     found.retain(|pod| {
         let held = annotation(pod, metadata::HOLD).is_some();
+        if !named && pod.deletion_timestamp.is_some() {
+            return false;
+        }
         if !held && named {
             let name = pod.name.as_deref().unwrap_or_default();
             output::note(&format!("pod/{name} is not held"));

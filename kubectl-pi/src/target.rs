@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use curfew_core::duration;
 
 /// Which cluster and which namespace, and as whom.
@@ -105,8 +105,16 @@ pub(crate) struct Target {
     #[arg(long, global = true, hide = true, value_name = "DURATION")]
     pub(crate) log_flush_frequency: Option<String>,
     /// Has no effect: answers are never compressed
-    #[arg(long, global = true, hide = true, action = ArgAction::SetTrue)]
-    pub(crate) disable_compression: bool,
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) disable_compression: Option<bool>,
 }
 
 /// As kubectl reads it: a number alone is of seconds, and 0 is no limit.

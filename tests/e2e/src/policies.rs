@@ -19,6 +19,12 @@ pub struct Policies<'a> {
     owner: Value,
 }
 
+/// Lets touched pods live for longer than the test takes.
+pub async fn long_ttl(namespace: &Namespace) -> Result<()> {
+    let policies = Policies::new(namespace).await?;
+    policies.hold(&[("long", json!({"ttl": "1h"}))]).await
+}
+
 /// A policy was applied.
 #[derive(Debug)]
 pub struct Applied {

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
     Kubectl, NODES, Namespace, TestCluster, Workload, eventually,
+    policies::long_ttl,
     proxies::{Protocol, Proxy},
     within_namespace,
 };
@@ -113,6 +114,7 @@ struct Viewer {
 impl Viewer {
     async fn new(namespace: &Namespace) -> Result<Self> {
         let kubectl = &namespace.kubectl;
+        long_ttl(namespace).await?;
         namespace
             .run_pod(&Workload::new("web").on(NODES[0]))
             .await?;
@@ -391,6 +393,7 @@ async fn flags_say_where_the_api_server_is_and_who_asks() {
 async fn tables_are_made_as_kubectl_makes_them() {
     within_namespace("columns", async |namespace| {
         let kubectl = &namespace.kubectl;
+        long_ttl(namespace).await?;
         let pods = [
             Workload::new("web-10").on(NODES[0]),
             Workload::new("web-9").on(NODES[1]),

@@ -6,6 +6,7 @@ use curfew_core::metadata::{HOLD, HOLD_REQUESTER};
 use curfew_e2e::{
     Agents, NODES, Workload, eventually,
     life::{run_touched, touch_seen},
+    policies::long_ttl,
     rights::{kubectl_of, people, user},
     table, within_namespace,
 };
@@ -21,6 +22,7 @@ async fn a_hold_is_replaced_only_when_that_is_meant() {
     within_namespace("rehold", async |namespace| {
         let kubectl = &namespace.kubectl;
         let agents = Agents::connect(&namespace.cluster).await?;
+        long_ttl(namespace).await?;
         run_touched(namespace, &agents, "web").await?;
         people(namespace).await?;
         let first = ["pi", "hold", "web", "--reason=evidence"];
@@ -76,6 +78,7 @@ async fn every_verb_takes_selectors_and_the_default_table_tells_states() {
     within_namespace("states", async |namespace| {
         let kubectl = &namespace.kubectl;
         let agents = Agents::connect(&namespace.cluster).await?;
+        long_ttl(namespace).await?;
         let pods = [Workload::new("a").on(NODE), Workload::new("b").on(NODE)];
         for pod in namespace.run_pods(&pods).await? {
             touch_seen(namespace, &agents, &pod, &["true"]).await?;
@@ -84,6 +87,9 @@ async fn every_verb_takes_selectors_and_the_default_table_tells_states() {
             .ok(&["pi", "hold", "--all", "--reason=evidence"])
             .await?;
         ensure!(said == "pod/a held\npod/b held\n", "{said}");
+        kubectl
+            .ok(&["create", "service", "clusterip", "b", "--tcp=80:80"])
+            .await?;
         let args = ["pi", "hold", "-l", "app=b", "--reason=evidence", "--detach"];
         kubectl.ok(&args).await?;
         let shown = kubectl.ok(&["pi", "get"]).await?;
@@ -125,6 +131,7 @@ async fn help_names_and_wrong_flags_are_answered_as_by_kubectl() {
     within_namespace("habits", async |namespace| {
         let kubectl = &namespace.kubectl;
         let agents = Agents::connect(&namespace.cluster).await?;
+        long_ttl(namespace).await?;
         run_touched(namespace, &agents, "web").await?;
         let help = kubectl.ok(&["pi"]).await?;
         ensure!(help.contains("Usage:") && help.contains("extend"), "{help}");

@@ -1,0 +1,307 @@
+//! The plugin itself, run as people run it, against an API server that answers everything with one pod and
+//! remembers what it was asked.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the lint knows tests only where they are marked as such"
+)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+const PODS: &str = r#"{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {},
+    "items": [{"metadata": {"name": "web", "namespace": "default",
+        "labels": {"curfew.dev/interacted": "true"}}}]}"#;
+/// Nobody can look it up, so only a proxy gets there.
+const FAR: &str = "http://api.invalid:80";
+
+/// A server, and the heads of the requests that it got.
+struct Server {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn start(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (serve, kept) = (Arc::new(serve), heads.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (serve, kept) = (serve.clone(), kept.clone());
+                thread::spawn(move || serve(stream, &kept));
+            }
+        });
+        Self { address, heads }
+    }
+
+    fn api() -> Self {
+        Self::start(|mut stream, heads| {
+            while let Some(head) = read_head(&mut stream) {
+                heads.lock().unwrap().push(head);
+                let length = PODS.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{PODS}"
+                );
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// One that connects everybody with `to`, wherever they want to go.
+    fn http_proxy(to: SocketAddr) -> Self {
+        Self::start(move |mut stream, heads| {
+            let Some(head) = read_head(&mut stream) else {
+                return;
+            };
+            heads.lock().unwrap().push(head);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            connect(stream, to);
+        })
+    }
+
+    fn socks_proxy(to: SocketAddr) -> Self {
+        Self::start(move |mut stream, heads| {
+            let mut read = |length: usize| {
+                let mut bytes = vec![0; length];
+                stream.read_exact(&mut bytes).unwrap();
+                bytes
+            };
+            let methods = read(2)[1];
+            read(methods.into());
+            stream.write_all(&[5, 0]).unwrap();
+            let mut read = |length: usize| {
+                let mut bytes = vec![0; length];
+                stream.read_exact(&mut bytes).unwrap();
+                bytes
+            };
+            let head = read(5);
+            let rest = read(usize::from(head[4]) + 2);
+            let name = String::from_utf8_lossy(&rest[..rest.len() - 2]).into_owned();
+            heads.lock().unwrap().push(name);
+            stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+            connect(stream, to);
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it was asked since it was last looked at.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.heads.lock().unwrap())
+    }
+}
+
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&head).to_lowercase())
+}
+
+fn connect(stream: TcpStream, to: SocketAddr) {
+    let server = TcpStream::connect(to).unwrap();
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            drop(std::io::copy(&mut from, &mut to));
+            drop(to.shutdown(std::net::Shutdown::Write));
+        })
+    };
+    copy(stream.try_clone().unwrap(), server.try_clone().unwrap());
+    copy(server, stream);
+}
+
+/// A folder with a kubeconfig of this cluster and user.
+fn configured(cluster: &Value, user: &Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+    });
+    fs::write(folder.path().join("config"), config.to_string()).unwrap();
+    folder
+}
+
+/// The plugin with this kubeconfig and nothing of the environment that says where to go.
+fn pi(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-pi"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.env("KUBECONFIG", config);
+    command
+}
+
+fn sees(command: &mut Command) -> Output {
+    let output = command.args(["get", "-o", "name"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && shown == "pod/web\n",
+        "{output:?}"
+    );
+    output
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn proxies_are_asked_for_the_way() {
+    let api = Server::api();
+    let http = Server::http_proxy(api.address);
+    let socks = Server::socks_proxy(api.address);
+    let far = configured(&json!({"server": FAR}), &json!({}));
+    let config = far.path().join("config");
+    sees(pi(&config).env("HTTP_PROXY", http.url()));
+    let asked = http.asked();
+    assert!(asked[0].starts_with("connect api.invalid:80 "), "{asked:?}");
+    let url = format!("socks5://{}", socks.address);
+    sees(pi(&config).env("http_proxy", url));
+    assert_eq!(socks.asked(), ["api.invalid"]);
+
+    for proxy in [http.url(), format!("socks5://{}", socks.address)] {
+        let cluster = json!({"server": FAR, "proxy-url": proxy});
+        let far = configured(&cluster, &json!({}));
+        // That of the kubeconfig holds for all addresses.
+        sees(pi(&far.path().join("config")).env("NO_PROXY", "*"));
+    }
+    assert_eq!((http.asked().len(), socks.asked().len()), (1, 1));
+
+    // This one would get nowhere by the proxy.
+    let near = configured(&json!({"server": api.url()}), &json!({}));
+    let nowhere = "http://127.0.0.1:1";
+    let config = near.path().join("config");
+    sees(pi(&config).env("HTTP_PROXY", nowhere));
+}
+
+#[test]
+fn credentials_reach_the_api_server() {
+    let api = Server::api();
+    let cluster = json!({"server": api.url()});
+    let folder = tempfile::tempdir().unwrap();
+    let (token, runs) = (folder.path().join("token"), folder.path().join("runs"));
+    fs::write(&token, "abc\n").unwrap();
+    let by_file = configured(&cluster, &json!({"tokenFile": token}));
+    let missing = folder.path().join("missing");
+    let list = std::env::join_paths([missing, by_file.path().join("config")]).unwrap();
+    sees(&mut pi(Path::new(&list)));
+    let asked = api.asked();
+    assert!(
+        asked[0].contains("authorization: bearer abc\r\n"),
+        "{asked:?}"
+    );
+
+    let script = format!(
+        "echo >> '{}'; echo '{{\"status\": {{\"token\": \"def\"}}}}'",
+        runs.display()
+    );
+    let exec = |command: &str| {
+        json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": command,
+            "args": ["-c", script], "interactiveMode": "IfAvailable",
+            "installHint": "Ask somebody.\nThen try again.",
+        }})
+    };
+    let by_plugin = configured(&cluster, &exec("sh"));
+    sees(&mut pi(&by_plugin.path().join("config")));
+    assert_eq!(
+        fs::read_to_string(&runs).unwrap(),
+        "\n",
+        "it ran more than once"
+    );
+    let asked = api.asked();
+    assert!(
+        asked[0].contains("authorization: bearer def\r\n"),
+        "{asked:?}"
+    );
+
+    let absent = configured(&cluster, &exec("no-such-plugin"));
+    let output = pi(&absent.path().join("config"))
+        .arg("get")
+        .output()
+        .unwrap();
+    assert_eq!(
+        stderr(&output),
+        "error: the credential plugin no-such-plugin is not installed\n\nAsk somebody.\nThen try again.\n"
+    );
+}
+
+#[test]
+fn flags_go_before_the_kubeconfig() {
+    let api = Server::api();
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let url = api.url();
+    let output = sees(pi(empty.path()).args(["-s", &url, "--token", "abc", "-v", "6"]));
+    let told = format!("GET {url}/api/v1/namespaces/default/pods");
+    let stderr = stderr(&output);
+    assert!(
+        stderr.starts_with(&told) && stderr.contains(" 200 OK in "),
+        "{stderr}"
+    );
+    let asked = api.asked();
+    assert!(
+        asked[0].contains("authorization: bearer abc\r\n"),
+        "{asked:?}"
+    );
+
+    let somebody = [
+        "-s",
+        &url,
+        "--as",
+        "bob",
+        "--as-uid",
+        "7",
+        "--as-group=dev",
+        "--as-user-extra",
+        "a=b",
+        "--as-user-extra=a=c",
+    ];
+    sees(pi(empty.path()).args(somebody));
+    let asked = api.asked();
+    for line in [
+        "impersonate-user: bob\r\n",
+        "impersonate-uid: 7\r\n",
+        "impersonate-group: dev\r\n",
+        "impersonate-extra-a: b\r\n",
+        "impersonate-extra-a: c\r\n",
+    ] {
+        assert!(asked[0].contains(line), "{line:?}: {asked:?}");
+    }
+}
+
+#[test]
+fn an_api_server_that_is_silent_is_not_waited_for() {
+    let silent = Server::start(|mut stream, heads| {
+        while let Some(head) = read_head(&mut stream) {
+            heads.lock().unwrap().push(head);
+        }
+    });
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let output = pi(empty.path())
+        .args(["get", "-s", &silent.url(), "--request-timeout=1s"])
+        .output()
+        .unwrap();
+    let stderr = stderr(&output);
+    assert!(!output.status.success(), "{output:?}");
+    assert!(stderr.contains("within 1s (--request-timeout)"), "{stderr}");
+}
