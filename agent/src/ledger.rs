@@ -19,7 +19,7 @@ use std::{
 use curfew_core::{Known, PodId, Record, record::later};
 use jiff::{SignedDuration, Timestamp};
 
-pub use effect::{Announcement, Block, Consequence, Effect, Ending, More, Source};
+pub use effect::{Announcement, Block, Consequence, Effect, More, Source};
 use entry::{Entry, Eviction, Marking, Refusal, Turn};
 pub use entry::{Line, State};
 use gate::Gate;

@@ -9,6 +9,7 @@
 
 pub mod budget;
 pub mod duration;
+pub mod ending;
 pub mod identity;
 pub mod interaction;
 pub mod masking;
@@ -23,6 +24,7 @@ pub mod terms;
 pub mod text;
 pub mod wrapper;
 
+pub use ending::Ending;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};
 pub use record::{Known, PodId, Record};

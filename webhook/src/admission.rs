@@ -196,6 +196,7 @@ impl Admission {
                     user: &user,
                     pod: &named,
                     node: None,
+                    known: &[],
                 };
                 return self.unrecorded(&subject, authority, &format!("pod: {why}"));
             }
@@ -216,15 +217,25 @@ impl Admission {
                 terms,
                 record_command,
             } => (policy, terms, record_command),
-            Ruling::Deny { policy } => {
-                tracing::info!(
-                    event = "forbidden",
-                    id = uid,
-                    pod = named,
-                    user,
-                    kind = kind.as_str(),
-                    policy,
-                );
+            Ruling::Deny {
+                policy,
+                record_command,
+            } => {
+                for (container, argv) in &found.deeds {
+                    tracing::info!(
+                        event = "forbidden",
+                        id = uid,
+                        pod = named,
+                        uid = found.pod.metadata.uid,
+                        node = found.pod.node(),
+                        user,
+                        kind = kind.as_str(),
+                        container,
+                        command = told(&record_command.of(argv)),
+                        spo_request = found.spo_request,
+                        policy,
+                    );
+                }
                 let answer = answer::forbidden(&named, kind, &policy);
                 return (Outcome::Forbidden, answer);
             }
@@ -241,6 +252,7 @@ impl Admission {
         };
         let known = known(&found.deeds, &deed, terms, record_command);
         let node = found.pod.node().map(str::to_owned);
+        let ending = found.pod.ending();
         match self.recorder.record(found.pod, &known).await {
             Ok(trace) => {
                 if let Some(exemption) = terms.exemption {
@@ -264,7 +276,7 @@ impl Admission {
                         deadline = trace.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
-                let answer = answer::recorded(&trace.pod, trace.deadline);
+                let answer = answer::recorded(&trace.pod, trace.deadline, ending);
                 (Outcome::Recorded, answer)
             }
             Err(recording::Failure::Gone) => nothing(uid, &named, kind, Nothing::NoPod),
@@ -276,6 +288,7 @@ impl Admission {
                     user: &user,
                     pod: &named,
                     node: node.as_deref(),
+                    known: &known,
                 };
                 self.unrecorded(&subject, authority, &failure.to_string())
             }
@@ -307,6 +320,7 @@ impl Admission {
             node = subject.node,
             user = subject.user,
             kind = subject.kind.as_str(),
+            command = subject.commands(),
             outcome = outcome.as_str(),
             error = why,
         );
@@ -353,6 +367,22 @@ struct Subject<'a> {
     user: &'a str,
     pod: &'a str,
     node: Option<&'a str>,
+    /// As it was to be recorded; nothing when the pod could not be read.
+    known: &'a [Known],
+}
+
+impl Subject<'_> {
+    /// The commands, as far as they may be told.
+    fn commands(&self) -> Option<String> {
+        let commands = self.known.iter().map(|known| &known.interaction.command);
+        let told: Vec<_> = commands.filter_map(told).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+}
+
+/// A command, where there is one.
+fn told(command: &Command) -> Option<&str> {
+    (!command.is_empty()).then(|| command.as_str())
 }
 
 impl Deed {

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use curfew_core::{Kind, PodId, text::cut};
+use curfew_core::{Ending, Kind, PodId, text::cut};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -104,10 +104,11 @@ pub fn unreadable(error: &crate::review::Unreadable) -> Response {
 }
 
 /// The interaction is recorded.
-pub fn recorded(pod: &PodId, deadline: Option<Timestamp>) -> Answer {
-    Answer::Allow(Some(match deadline {
-        Some(deadline) => format!("pod {pod} will be evicted at {deadline}"),
-        None => format!("this interaction with pod {pod} was recorded"),
+pub fn recorded(pod: &PodId, deadline: Option<Timestamp>, ending: Option<Ending>) -> Answer {
+    Answer::Allow(Some(match (deadline, ending) {
+        (_, Some(ending)) => format!("this interaction with pod {pod} was recorded; {ending}"),
+        (Some(deadline), None) => format!("pod {pod} will be evicted at {deadline}"),
+        (None, None) => format!("this interaction with pod {pod} was recorded"),
     }))
 }
 

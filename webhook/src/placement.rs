@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use curfew_core::{PodId, names};
+use curfew_core::{Ending, PodId, names};
 use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,15 @@ pub struct Pod {
     /// Its specification.
     #[serde(default)]
     pub spec: Spec,
+    /// Its status.
+    #[serde(default)]
+    pub status: Status,
+}
+
+/// As much of a pod's status as matters here.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Status {
+    phase: Option<String>,
 }
 
 /// As much of a pod's specification as matters here.
@@ -75,6 +84,12 @@ impl Pod {
             .node_name
             .as_deref()
             .filter(|node| !node.is_empty())
+    }
+
+    /// How it ends, or has ended, without being evicted.
+    pub fn ending(&self) -> Option<Ending> {
+        let terminating = self.metadata.deletion_timestamp.is_some();
+        Ending::of(terminating, self.status.phase.as_deref())
     }
 
     /// Whether it has a container of this name, of whichever sort.

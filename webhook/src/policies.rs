@@ -67,6 +67,8 @@ pub enum Ruling {
     Deny {
         /// The policy that says so.
         policy: String,
+        /// How much of the command may be told.
+        record_command: RecordCommand,
     },
 }
 
@@ -134,8 +136,12 @@ impl Rules {
                 terms: admitted.terms,
                 record_command: admitted.record_command,
             },
-            Verdict::Deny { policy } => Ruling::Deny {
+            Verdict::Deny {
+                policy,
+                record_command,
+            } => Ruling::Deny {
                 policy: policy.to_owned(),
+                record_command,
             },
         }
     }

@@ -52,6 +52,43 @@ async fn recorded_with_the_agent() {
 }
 
 #[tokio::test]
+async fn no_eviction_is_promised_of_a_pod_that_ends() {
+    for (change, says) in [
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            "is being shut down already",
+        ),
+        (
+            json!({"status": {"phase": "Succeeded"}}),
+            "will not be evicted",
+        ),
+        (
+            json!({"status": {"phase": "Failed"}}),
+            "will not be evicted",
+        ),
+    ] {
+        let mut api = Api::default();
+        for part in ["metadata", "status"] {
+            if let Some(change) = change[part].as_object() {
+                api.pod[part]
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(change.clone());
+            }
+        }
+        let script = Script::start(Agent::Stores, api).await;
+        let answer = script.admit(exec()).await;
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        let expected = "this interaction with pod wh-test/one was recorded; the pod ";
+        assert!(
+            warning.starts_with(expected) && warning.ends_with(says),
+            "{warning}"
+        );
+        assert_eq!(script.notices().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_notice_says_when_it_was_sent() {
     let script = Script::start(Agent::Stores, Api::default()).await;
     let before = Timestamp::now();

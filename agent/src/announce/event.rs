@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use curfew_core::{
-    Action, Kind, Known, PodId, State, duration,
+    Action, Ending, Kind, Known, PodId, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use k8s_openapi::{
 use super::advice::{advice, state};
 use crate::{
     evict::answer::Outcome,
-    ledger::{Announcement, Block, Consequence, Ending},
+    ledger::{Announcement, Block, Consequence},
 };
 
 /// Who reports, in Events.
@@ -226,10 +226,7 @@ fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<E
         note += &format!(", container {container}");
     }
     match (ending, eviction_time) {
-        (Some(Ending::Terminating), _) => note += "; the pod is being shut down already",
-        (Some(Ending::Finished), _) => {
-            note += "; the pod has ended by itself already and will not be evicted";
-        }
+        (Some(ending), _) => note += &format!("; {ending}"),
         (None, Some(at)) => note += &format!("; the pod will be evicted at {at}"),
         (None, None) => note += "; it is only recorded, the pod stays",
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Known, PodId,
+    Ending, Known, PodId,
     budget::NeverRoom,
     metadata::{Extension, Hold},
 };
@@ -60,15 +60,6 @@ pub struct More {
     pub times: u32,
     /// When the first was, as far as that is known.
     pub since: Timestamp,
-}
-
-/// Why nothing follows from an interaction with a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// The pod is being shut down.
-    Terminating,
-    /// All its containers ended by themselves.
-    Finished,
 }
 
 /// What people are told of, by an Event on the pod, a line in the log and a metric.

@@ -1,12 +1,14 @@
 //! One pod of the ledger: what is known of it, and where it stands.
 
-use curfew_core::{Exemption, Known, Record, State as Name, metadata::Extension, record::later};
+use curfew_core::{
+    Ending, Exemption, Known, Record, State as Name, metadata::Extension, record::later,
+};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 use super::{
     earlier,
-    effect::{Block, Consequence, Ending},
+    effect::{Block, Consequence},
 };
 use crate::{
     budgets::{BudgetId, BudgetView},

@@ -1,9 +1,9 @@
 //! What people are told of a record: pure, so that each telling stands in one place.
 
-use curfew_core::{Known, Record};
+use curfew_core::{Ending, Known, Record};
 
 use super::{
-    effect::{Announcement, Effect, Ending, More, Source},
+    effect::{Announcement, Effect, More, Source},
     entry::Entry,
 };
 use crate::pods::PodState;

@@ -62,6 +62,8 @@ pub enum Verdict<'a> {
     Deny {
         /// The policy that says so.
         policy: &'a str,
+        /// How much of the command may be told.
+        record_command: RecordCommand,
     },
 }
 
@@ -184,6 +186,7 @@ impl Policies {
         match applies {
             Some(policy) if policy.spec.action == Some(spec::Action::Deny) => Verdict::Deny {
                 policy: &policy.name,
+                record_command: policy.spec.record_command,
             },
             Some(policy) => {
                 Verdict::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))

@@ -250,7 +250,7 @@ fn the_action_is_the_policys_or_that_of_the_kind() {
         };
         match policies.judge(&case.subject(), DEFAULTS) {
             Verdict::Admit(admitted) => Some(admitted.terms.action),
-            Verdict::Deny { policy } => {
+            Verdict::Deny { policy, .. } => {
                 assert_eq!(policy, "p");
                 None
             }
@@ -549,7 +549,7 @@ proptest! {
         let winner = told.iter().find(|considered| considered.fate == Fate::Applies);
         let by = match policies.judge(&subject, DEFAULTS) {
             Verdict::Admit(admitted) => admitted.policy,
-            Verdict::Deny { policy } => Some(policy),
+            Verdict::Deny { policy, .. } => Some(policy),
         };
         prop_assert_eq!(winner.map(|considered| considered.policy.name.as_str()), by);
         for considered in &told {

@@ -3,11 +3,11 @@
 #[path = "policies/object.rs"]
 mod object;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use curfew_core::{Kind, metadata};
 use curfew_e2e::{
-    Agents, NODES, Namespace, Scheduled, Workload, life, marks, namespace::uid, policies::Policies,
-    within_namespace, workload::CONTAINER,
+    Agents, NODES, Namespace, Scheduled, Workload, eventually, life, marks, namespace::uid,
+    policies::Policies, within_namespace, workload::CONTAINER,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
@@ -112,9 +112,18 @@ async fn what_a_policy_denies_is_refused_in_its_name() {
     within_namespace("policy-deny", async |namespace| {
         let agents = Agents::connect(&namespace.cluster).await?;
         let policies = Policies::new(namespace).await?;
-        let spec = json!({"action": "Deny", "interactions": ["exec", "debug"]});
-        policies.hold(&[("closed", spec)]).await?;
-        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let mut spec = json!({"action": "Deny", "interactions": ["exec", "debug"]});
+        let mut by_name = spec.clone();
+        spec["podSelector"] = json!({"matchLabels": {"app": "pod"}});
+        by_name["recordCommand"] = json!("Name");
+        policies
+            .hold(&[("closed", spec), ("open", by_name)])
+            .await?;
+        let pods = [
+            Workload::new("pod").on(NODE),
+            Workload::new("other").on(NODE),
+        ];
+        let pod = namespace.run_pods(&pods).await?.remove(0);
         let image = format!("--image={}", curfew_e2e::workload::IMAGE);
         for (kind, args) in [
             ("exec", &["exec", "pod", "--", "true"][..]),
@@ -132,7 +141,41 @@ async fn what_a_policy_denies_is_refused_in_its_name() {
             );
         }
         ensure!(agents.records(&uid(&pod)?).await?.is_empty());
-        marks::clean(&namespace.pods().get("pod").await?)
+        marks::clean(&namespace.pods().get("pod").await?)?;
+
+        // Who runs the cluster sees where that was and what, as far as it may be told.
+        let other = ["exec", "other", "--", "echo", "s3cret"];
+        let said = namespace.kubectl.run(&other).await?;
+        ensure!(said.code == Some(1), "{said:?}");
+        let kubectl = namespace.cluster.kubectl().in_namespace(curfew_e2e::CURFEW);
+        let logs = [
+            "logs",
+            "--selector=app.kubernetes.io/component=webhook",
+            "--tail=-1",
+            "--since=5m",
+        ];
+        eventually(life::PROMPT * 5, "the denials in the log", async || {
+            let log = kubectl.ok(&logs).await?;
+            for (name, kind, command) in [
+                ("pod", "exec", "true"),
+                ("pod", "debug", "true"),
+                ("other", "exec", "echo"),
+            ] {
+                let pod = format!("{}/{name}", namespace.name);
+                let mut lines = log
+                    .lines()
+                    .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                let line = lines.find(|line| {
+                    line["event"] == "forbidden"
+                        && line["pod"] == pod.as_str()
+                        && line["kind"] == kind
+                });
+                let line = line.with_context(|| format!("no line of {kind} with {name}"))?;
+                ensure!(line["command"] == command && line["node"] == NODE, "{line}");
+            }
+            Ok(Some(()))
+        })
+        .await
     })
     .await;
 }

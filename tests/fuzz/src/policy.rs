@@ -100,7 +100,7 @@ fn judged(policies: &Policies, subject: &Subject<'_>) {
     let applies = applying.next();
     assert_eq!(applying.next(), None, "two policies apply");
     match policies.judge(subject, defaults) {
-        Verdict::Deny { policy } => assert_eq!(Some(policy), applies),
+        Verdict::Deny { policy, .. } => assert_eq!(Some(policy), applies),
         Verdict::Admit(admitted) => {
             assert_eq!(admitted.policy, applies);
             let terms = admitted.terms;
