@@ -72,10 +72,10 @@ impl Effects {
                     self.metrics.events_dropped.inc();
                 }
             }
-            Effect::Evict { pod, id } => {
+            Effect::Evict { pod, id, seen } => {
                 let evictions = self.metrics.evictions.clone();
                 tokio::spawn(async move {
-                    let outcome = evict::evict(&client, &pod).await;
+                    let outcome = evict::evict(&client, &pod, seen.as_ref()).await;
                     tracing::debug!(
                         node = &*node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
                         answer = outcome.message(), "asked for an eviction"

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_core::{Known, PodId, Record, record::later};
+use curfew_core::{Known, PodId, Record, Wishes, record::later};
 use jiff::{SignedDuration, Timestamp};
 
 pub use effect::{Announcement, Block, Consequence, Effect, More, Source};
@@ -48,6 +48,10 @@ const MARK_PAUSE: Duration = Duration::from_secs(2);
 /// How often people are told that an obstacle is still there. Events live for an hour by default, and
 /// each such telling prolongs that.
 const TELL_AGAIN: Duration = Duration::from_secs(300);
+
+/// How often in a row an eviction may come too early because people gave the pod more time meanwhile. Who changes
+/// that time again and again must not keep the pod for ever.
+const MAX_EARLY: u32 = 5;
 
 /// What of it can be set.
 #[derive(Debug, Clone, Copy)]
@@ -366,6 +370,13 @@ impl Ledger {
                 let record = entry.record.as_ref();
                 out.extend(record.and_then(|record| news::eviction(record, entry.pod.as_ref())));
             }
+            // It is looked at again before it is asked for again.
+            Outcome::Early(_) => {
+                entry.early += 1;
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
+                entry.pod = None;
+                entry.unseen_since = now - UNSEEN_PATIENCE;
+            }
             Outcome::Gone => {
                 // The watch will say so; should it not, the look-up does. Should the pod be there all
                 // the same, it is asked for again.
@@ -624,6 +635,7 @@ impl Ledger {
             // Somebody gave it more time: what was refused before is of no interest any more.
             entry.refusal = None;
             entry.obstacle = None;
+            entry.early = 0;
         } else if let Some(budget) = entry.blocker()
             && self.queues.enter(&budget, turn.clone(), out)
         {
@@ -653,6 +665,7 @@ impl Ledger {
                 out.push(Effect::Evict {
                     pod: record.pod.clone(),
                     id: record.decisive().interaction.request.clone(),
+                    seen: (entry.early < MAX_EARLY).then(|| Wishes::of(record)),
                 });
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;

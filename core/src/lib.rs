@@ -22,6 +22,7 @@ pub mod record;
 pub mod state;
 pub mod terms;
 pub mod text;
+pub mod wishes;
 pub mod wrapper;
 
 pub use ending::Ending;
@@ -30,3 +31,4 @@ pub use notice::{Notice, Receipt};
 pub use record::{Known, PodId, Record};
 pub use state::State;
 pub use terms::{Action, Exemption, Terms};
+pub use wishes::Wishes;

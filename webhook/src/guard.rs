@@ -14,7 +14,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use curfew_core::text::cut;
+use curfew_core::{Wishes, text::cut, wishes};
+use jiff::Timestamp;
 
 use crate::{
     admission::Admission,
@@ -62,6 +63,16 @@ pub enum Refusal {
         /// The caller's node.
         caller: String,
     },
+    /// People gave the pod more time, and the caller has yet to hear of it.
+    #[error(
+        "the eviction of pod {pod} was moved to {until} meanwhile; its agent has to look at the pod again"
+    )]
+    Moved {
+        /// Namespace and name.
+        pod: String,
+        /// When it is to be evicted now.
+        until: Timestamp,
+    },
     /// It is not known which pod there is. That passes.
     #[error("pod {pod} could not be read, so its eviction has to wait: {why}")]
     Unread {
@@ -81,7 +92,8 @@ impl Refusal {
             // To the agent, these two are an end, and not a failure.
             Refusal::Gone(_) => (404, "NotFound"),
             Refusal::OtherPod { .. } => (409, "Conflict"),
-            // It asks again.
+            // It asks again, the former after it has looked at the pod.
+            Refusal::Moved { .. } => (425, "TooEarly"),
             Refusal::Unread { .. } => (503, "ServiceUnavailable"),
         }
     }
@@ -93,13 +105,18 @@ impl Refusal {
             Refusal::Gone(_) => Guarded::Gone,
             Refusal::OtherPod { .. } => Guarded::OtherPod,
             Refusal::OtherNode { .. } => Guarded::OtherNode,
+            Refusal::Moved { .. } => Guarded::Moved,
             Refusal::Unread { .. } => Guarded::Unread,
         }
     }
 
-    /// Whether it may happen while all do as they should: pods go and come back at any time.
+    /// Whether it may happen while all do as they should: pods go and come back, and people extend their time,
+    /// at any moment.
     fn is_usual(&self) -> bool {
-        matches!(self, Refusal::Gone(_) | Refusal::OtherPod { .. })
+        matches!(
+            self,
+            Refusal::Gone(_) | Refusal::OtherPod { .. } | Refusal::Moved { .. }
+        )
     }
 }
 
@@ -109,6 +126,7 @@ struct Claim<'a> {
     pod: String,
     uid: &'a str,
     node: &'a str,
+    seen: Option<&'a Wishes>,
 }
 
 impl<'a> Claim<'a> {
@@ -121,12 +139,13 @@ impl<'a> Claim<'a> {
             pod: named(eviction),
             uid,
             node,
+            seen: eviction.seen.as_ref(),
         })
     }
 
     /// Whether that pod is to be evicted by that caller. The UID counts before the node: an agent may
     /// still have to learn that its pod's name went to another node.
-    fn check(&self, found: Result<Option<Pod>, Failure>) -> Result<(), Refusal> {
+    fn check(&self, found: Result<Option<Pod>, Failure>, now: Timestamp) -> Result<(), Refusal> {
         let pod = || self.pod.clone();
         let found = match found {
             Ok(Some(found)) => found,
@@ -150,7 +169,13 @@ impl<'a> Claim<'a> {
                 caller: self.node.to_owned(),
             });
         }
-        Ok(())
+        let moved = self
+            .seen
+            .and_then(|seen| wishes::moved(seen, &found.id(), &found.annotations()));
+        match moved {
+            Some(until) if until > now => Err(Refusal::Moved { pod: pod(), until }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -177,7 +202,7 @@ pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Byte
 
 async fn decide(admission: &Admission, eviction: &Eviction, id: &str) -> Answer {
     let decided = match Claim::of(eviction) {
-        Ok(claim) => claim.check(find(admission, eviction).await),
+        Ok(claim) => claim.check(find(admission, eviction).await, Timestamp::now()),
         Err(refusal) => Err(refusal),
     };
     let outcome = match &decided {

@@ -7,6 +7,7 @@ fn eviction(uid: Option<&str>, nodes: &[&str]) -> Eviction {
         name: "cart-0".into(),
         nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
         uid: uid.map(str::to_owned),
+        seen: None,
     }
 }
 
@@ -15,12 +16,16 @@ fn pod(uid: &str, node: Option<&str>) -> Result<Option<Pod>, Failure> {
     Ok(Some(serde_json::from_value(pod).unwrap()))
 }
 
+fn now() -> Timestamp {
+    "2027-01-15T08:10:00Z".parse().unwrap()
+}
+
 fn late() -> Result<Option<Pod>, Failure> {
     Err(Failure::Failed("no answer".into()))
 }
 
 fn judged(eviction: &Eviction, found: Result<Option<Pod>, Failure>) -> Result<(), Refusal> {
-    Claim::of(eviction)?.check(found)
+    Claim::of(eviction)?.check(found, now())
 }
 
 #[test]
@@ -155,5 +160,72 @@ fn a_refusal_says_what_is_wrong() {
         for part in said {
             assert!(sentence.contains(part), "{part}: {sentence}");
         }
+    }
+}
+
+#[test]
+fn a_pod_that_was_given_more_time_is_not_evicted_before_that() {
+    // Done at 08:00 for ten minutes, which may be extended by an hour.
+    let marked = |more: &[(&str, &str)]| {
+        let mut annotations = json!({
+            "curfew.dev/interaction-time": "2027-01-15T08:00:00Z",
+            "curfew.dev/interactor": "alice",
+            "curfew.dev/interaction": "attach",
+            "curfew.dev/interactions": "1",
+            "curfew.dev/ttl": "10m0s",
+            "curfew.dev/max-extension": "1h0m0s",
+            "curfew.dev/eviction-time": "2027-01-15T08:10:00Z",
+            "curfew.dev/last-interaction": json!({
+                "uid": "u-1",
+                "interaction": {"time": "2027-01-15T08:00:00Z", "kind": "attach", "user": "alice", "command": "", "request": ""},
+                "terms": {"action": "Evict", "ttl": "10m0s", "maxExtension": "1h0m0s"},
+            }).to_string(),
+        });
+        for (key, value) in more {
+            annotations[format!("curfew.dev/{key}")] = json!(value);
+        }
+        let pod = json!({
+            "metadata": {"name": "cart-0", "uid": "u-1", "annotations": annotations},
+            "spec": {"nodeName": "node-1"},
+        });
+        Ok(Some(serde_json::from_value(pod).unwrap()))
+    };
+    let asked = |seen: Option<&str>| Eviction {
+        seen: seen.map(|seen| serde_json::from_str(seen).unwrap()),
+        ..eviction(Some("u-1"), &["node-1"])
+    };
+    let (nothing, half_an_hour) = (Some("{}"), Some(r#"{"extension":"30m"}"#));
+    for (seen, live, until) in [
+        (nothing, &[][..], None),
+        (
+            nothing,
+            &[("extension", "30m")],
+            Some("2027-01-15T08:40:00Z"),
+        ),
+        (half_an_hour, &[("extension", "30m")], None),
+        // A shorter one may have been taken for a longer one.
+        (
+            half_an_hour,
+            &[("extension", "20m")],
+            Some("2027-01-15T08:30:00Z"),
+        ),
+        // What does not reach beyond this moment keeps nothing.
+        (half_an_hour, &[], None),
+        (nothing, &[("extension", "nonsense")], None),
+        // Whoever does not say what it knows is not asked.
+        (None, &[("extension", "30m")], None),
+        // Without a record there is nothing that could be extended.
+        (
+            nothing,
+            &[("extension", "30m"), ("last-interaction", "{}")],
+            None,
+        ),
+    ] {
+        let judged = judged(&asked(seen), marked(live));
+        let expected = until.map(|until: &str| Refusal::Moved {
+            pod: "shop/cart-0".into(),
+            until: until.parse().unwrap(),
+        });
+        assert_eq!(judged.err(), expected, "{seen:?} {live:?}");
     }
 }

@@ -184,6 +184,7 @@ impl PastEviction {
         match self.result {
             "accepted" => "evicted",
             "gone" => "was gone already",
+            "early" => "got more time meanwhile",
             "disruption_budget" | "several_disruption_budgets" => "blocked",
             "throttled" | "unavailable" => "API server away",
             "forbidden" | "denied" => "refused",

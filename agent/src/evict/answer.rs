@@ -44,6 +44,8 @@ pub enum Outcome {
     Accepted,
     /// That pod is not there any more, or another one has its name.
     Gone,
+    /// People gave the pod more time meanwhile, in the guard's words.
+    Early(String),
     /// A PodDisruptionBudget has no room.
     Budget {
         /// Its name, where the answer tells it.
@@ -122,6 +124,7 @@ pub fn read(answer: &Answer) -> Outcome {
                 why,
             }
         }
+        425 if why.contains(GUARD) => Outcome::Early(why),
         // Too early, or too slow for something on the way.
         408 | 425 => Outcome::Passing { why, wait },
         // Our own guard's means that it could not read that pod in time.
@@ -176,6 +179,7 @@ impl Outcome {
         match self {
             Outcome::Accepted => "accepted",
             Outcome::Gone => "gone",
+            Outcome::Early(_) => "early",
             Outcome::Budget { .. } => "disruption_budget",
             Outcome::Budgets(_) => "several_disruption_budgets",
             Outcome::Throttled(_) => "throttled",
@@ -187,9 +191,10 @@ impl Outcome {
     }
 
     /// Every name of an outcome.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 10] = [
         "accepted",
         "gone",
+        "early",
         "disruption_budget",
         "several_disruption_budgets",
         "throttled",
@@ -222,6 +227,7 @@ impl Outcome {
         match self {
             Outcome::Budget { why, .. }
             | Outcome::Budgets(why)
+            | Outcome::Early(why)
             | Outcome::Forbidden(why)
             | Outcome::Denied(why)
             | Outcome::Away { why, .. }
@@ -243,6 +249,8 @@ impl Outcome {
             Outcome::Throttled(wait)
             | Outcome::Away { wait, .. }
             | Outcome::Passing { wait, .. } => (1, 30, *wait),
+            // The pod is looked at first.
+            Outcome::Early(_) => (1, 1, None),
             // Gone, and yet there: the watch and the API server have to agree first.
             Outcome::Accepted | Outcome::Gone => (10, 10, None),
         };

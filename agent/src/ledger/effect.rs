@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Ending, Known, PodId,
+    Ending, Known, PodId, Wishes,
     budget::NeverRoom,
     metadata::{Extension, Hold},
 };
@@ -22,6 +22,8 @@ pub enum Effect {
         pod: PodId,
         /// The request of the interaction that set the deadline.
         id: String,
+        /// What people have asked for, where the pod is to stay if that is something else by now.
+        seen: Option<Wishes>,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by
     /// [`Ledger::answered`](super::Ledger::answered) or [`Ledger::gone`](super::Ledger::gone).

@@ -77,6 +77,8 @@ pub(super) struct Entry {
     /// When it was asked for the last time.
     pub(super) asked: Timestamp,
     pub(super) refusal: Option<Refusal>,
+    /// How often in a row it was asked for too early.
+    pub(super) early: u32,
     /// Whether the answer to a request may have been lost.
     pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
@@ -101,6 +103,7 @@ impl Entry {
             eviction: Eviction::From(Timestamp::MIN),
             asked: Timestamp::MIN,
             refusal: None,
+            early: 0,
             unanswered: false,
             obstacle: None,
             marking: Marking::Idle,

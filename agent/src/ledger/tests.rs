@@ -139,6 +139,7 @@ fn evict(uid: &str) -> Effect {
     Effect::Evict {
         pod: pod_id(uid),
         id: "request-0".into(),
+        seen: Some(Wishes::default()),
     }
 }
 

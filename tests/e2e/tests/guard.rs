@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use curfew_core::{metadata, wishes};
 use curfew_e2e::{
-    NODES, Namespace, Workload, eventually, namespace::uid, tokens, within_namespace,
+    NODES, Namespace, Workload, eventually, life, namespace::uid, tokens, within_namespace,
 };
 use http_body_util::BodyExt;
 use hyper::{Request, header::CONTENT_TYPE};
@@ -41,12 +42,26 @@ impl Said {
 
 /// Asks for an eviction, with the UID or without one.
 async fn evict(client: &Client, pod: (&str, &str), uid: Option<&str>, query: &str) -> Result<Said> {
+    evict_seeing(client, pod, uid, query, None).await
+}
+
+/// The same, and says what its caller knows of people's wishes.
+async fn evict_seeing(
+    client: &Client,
+    pod: (&str, &str),
+    uid: Option<&str>,
+    query: &str,
+    seen: Option<&str>,
+) -> Result<Said> {
     let (namespace, name) = pod;
     let options = uid.map(|uid| json!({"preconditions": {"uid": uid}}));
     let eviction = json!({
         "apiVersion": "policy/v1",
         "kind": "Eviction",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {
+            "name": name, "namespace": namespace,
+            "annotations": seen.map(|seen| json!({wishes::SEEN: seen})),
+        },
         "deleteOptions": options,
     });
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction{query}");
@@ -171,6 +186,38 @@ async fn nobody_else_is_guarded() {
         ensure!(said.code == 201, "{said:?}");
         let live = uid(&namespace.pods().get("lone").await?)?;
         let said = evict(admin, lone, Some(&live), "").await?;
+        ensure!(said.code == 201, "{said:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_extension_of_the_last_moment_keeps_the_pod() {
+    within_namespace("last-moment", async |namespace| {
+        let cluster = &namespace.cluster;
+        let own = tokens::agent_of(cluster, NODES[0]).await?;
+        let pod = namespace
+            .run_pod(&Workload::new("pod").on(NODES[0]))
+            .await?;
+        let id = uid(&pod)?;
+        let (place, uid) = ((namespace.name.as_str(), "pod"), Some(id.as_str()));
+        life::exec(namespace, &pod, &["true"]).await?;
+        eventually(PATIENCE, "the pod is marked", async || {
+            let pod = namespace.pods().get("pod").await?;
+            let marked = pod.annotations().contains_key(metadata::EVICTION_TIME);
+            Ok(marked.then_some(()))
+        })
+        .await?;
+        namespace
+            .kubectl
+            .ok(&["pi", "extend", "pod", "--duration=1m"])
+            .await?;
+        for seen in ["{}", r#"{"extension":"59s"}"#] {
+            let said = evict_seeing(&own, place, uid, "", Some(seen)).await?;
+            said.check_refusal(425, &["was moved to"])?;
+        }
+        let said = evict_seeing(&own, place, uid, "", Some(r#"{"extension":"1m"}"#)).await?;
         ensure!(said.code == 201, "{said:?}");
         Ok(())
     })

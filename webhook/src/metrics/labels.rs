@@ -57,6 +57,8 @@ pub enum Guarded {
     OtherPod,
     /// Denied: the pod is not on the caller's node.
     OtherNode,
+    /// Denied: people gave the pod more time, which the caller did not know.
+    Moved,
     /// Denied: the pod could not be read.
     Unread,
     /// Not understood.
@@ -64,13 +66,14 @@ pub enum Guarded {
 }
 
 impl Guarded {
-    pub(super) const ALL: [Guarded; 8] = [
+    pub(super) const ALL: [Guarded; 9] = [
         Guarded::Admitted,
         Guarded::NoUid,
         Guarded::NoNode,
         Guarded::Gone,
         Guarded::OtherPod,
         Guarded::OtherNode,
+        Guarded::Moved,
         Guarded::Unread,
         Guarded::Invalid,
     ];
@@ -84,6 +87,7 @@ impl Guarded {
             Guarded::Gone => "gone",
             Guarded::OtherPod => "other_pod",
             Guarded::OtherNode => "other_node",
+            Guarded::Moved => "moved",
             Guarded::Unread => "unread",
             Guarded::Invalid => "invalid",
         }

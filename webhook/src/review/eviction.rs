@@ -1,6 +1,6 @@
 //! Reading the AdmissionReviews of evictions.
 
-use curfew_core::text::cut;
+use curfew_core::{Wishes, text::cut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,6 +21,8 @@ pub struct Eviction {
     pub nodes: Vec<String>,
     /// The UID that the pod must have, if the request says it; of bounded length.
     pub uid: Option<String>,
+    /// What the caller knows of people's wishes for the pod, if the request says it.
+    pub seen: Option<Wishes>,
 }
 
 #[derive(Default, Deserialize)]
@@ -34,7 +36,21 @@ struct Extra {
 #[serde(rename_all = "camelCase")]
 struct Object {
     #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
     delete_options: Option<DeleteOptions>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "curfew.dev/seen-wishes", default)]
+    seen: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +94,9 @@ fn eviction(raw: &RawValue) -> Result<Eviction, Unfit> {
     };
     let object = fields.object.ok_or(Unfit::Missing("request.object"))?;
     let object: Object = part("request.object", object)?;
+    let seen = object.metadata.annotations;
+    // One that cannot be read says nothing.
+    let seen = seen.and_then(|annotations| serde_json::from_str(&annotations.seen?).ok());
     let uid = object
         .delete_options
         .and_then(|options| options.preconditions?.uid)
@@ -95,5 +114,6 @@ fn eviction(raw: &RawValue) -> Result<Eviction, Unfit> {
             .map(bounded)
             .collect(),
         uid: uid.map(bounded),
+        seen,
     })
 }

@@ -2,9 +2,19 @@
 
 use super::*;
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
+use serde_json::json;
 
 fn wish(version: u32, wishes: &[(&str, &str)]) -> PodView {
     marked_with(&record("u", shell(0)), version, wishes)
+}
+
+/// The eviction of a pod with these wishes.
+fn evict_with(seen: serde_json::Value) -> Effect {
+    Effect::Evict {
+        pod: pod_id("u"),
+        id: "request-0".into(),
+        seen: Some(serde_json::from_value(seen).unwrap()),
+    }
 }
 
 #[test]
@@ -52,7 +62,10 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
         ),
         "{told:?}"
     );
-    assert_eq!(bench.tick_at(4200), [evict("u")]);
+    assert_eq!(
+        bench.tick_at(4200),
+        [evict_with(json!({"extension": "2h"}))]
+    );
     bench.answer("u", Outcome::Accepted);
     let late = wish(4, &[(EXTENSION, "30m")]);
     let told = bench.told(|ledger, now, out| ledger.seen(late, now, out));
@@ -92,7 +105,10 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
         ),
         "{told:?}"
     );
-    assert_eq!(bench.tick_at(610), [evict("u")]);
+    assert_eq!(
+        bench.tick_at(610),
+        [evict_with(json!({"extension": "30m"}))]
+    );
 }
 
 #[test]
@@ -105,7 +121,10 @@ fn an_extension_frees_a_blocked_pod_from_its_queue() {
         "{effects:?}"
     );
     assert_eq!(bench.state("u"), "scheduled");
-    assert_eq!(bench.tick_at(2400), [evict("u")]);
+    assert_eq!(
+        bench.tick_at(2400),
+        [evict_with(json!({"extension": "30m"}))]
+    );
 }
 
 #[test]
@@ -142,7 +161,10 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     bench.touched("u");
     bench.effects(|ledger, now, out| ledger.seen(wish(3, &[(HOLD, "evidence")]), now, out));
     assert_eq!(bench.tick_at(600 + 7199).len(), 0);
-    assert_eq!(bench.tick_at(600 + 7200), [evict("u")]);
+    assert_eq!(
+        bench.tick_at(600 + 7200),
+        [evict_with(json!({"hold": "evidence"}))]
+    );
 }
 
 #[test]
@@ -156,4 +178,51 @@ fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
     });
     bench.effects(|ledger, now, out| ledger.restore(vec![stored], now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
+}
+
+fn early() -> Outcome {
+    Outcome::Early("the eviction of pod shop/cart-1 was moved".into())
+}
+
+#[test]
+fn what_is_asked_for_too_early_is_looked_at_again() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    assert_eq!(bench.tick_at(600), [evict("u")]);
+    let effects = bench.effects(|ledger, now, out| ledger.evicted("u", early(), now, out));
+    assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
+    assert_eq!(bench.tick_at(610), []);
+    let extended = wish(3, &[(EXTENSION, "30m")]);
+    let told = bench.told(|ledger, now, out| ledger.answered(extended, now, out));
+    assert!(
+        matches!(&told[..], [Announcement::Extended { .. }]),
+        "{told:?}"
+    );
+    assert_eq!(bench.state("u"), "scheduled");
+    assert_eq!(
+        bench.tick_at(2400),
+        [evict_with(json!({"extension": "30m"}))]
+    );
+}
+
+#[test]
+fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
+    let mut bench = Bench::new();
+    bench.touched("u");
+    let mut asked = 0;
+    for second in 600..700 {
+        let effects = bench.tick_at(second);
+        let [Effect::Evict { seen, .. }] = &effects[..] else {
+            continue;
+        };
+        asked += 1;
+        if seen.is_none() {
+            break;
+        }
+        bench.answer("u", early());
+        // Whatever it was, it is taken back before the look.
+        let pod = wish(second as u32, &[]);
+        bench.effects(|ledger, now, out| ledger.answered(pod, now, out));
+    }
+    assert_eq!(asked, MAX_EARLY + 1);
 }

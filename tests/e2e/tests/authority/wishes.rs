@@ -283,17 +283,29 @@ async fn a_pod_that_is_leaving_is_not_extended() {
             Ok(pod.annotations().contains_key(MAX_EXTENSION).then_some(()))
         })
         .await?;
+        let me = user(namespace, "admin");
+        let is_too_late = async || {
+            for (key, requester) in [(EXTENSION, EXTENSION_REQUESTER), (HOLD, HOLD_REQUESTER)] {
+                let wish = [(key, "1m"), (requester, me.as_str())];
+                let said = annotate(&kubectl_of(namespace, "admin"), "pod", &wish, &[]).await?;
+                refused(&said, POLICY, "is being shut down already")?;
+            }
+            anyhow::Ok(())
+        };
+        // As an eviction leaves it, before the pod is deleted.
+        let condition = json!({"status": {"conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]}});
+        let patch = condition.to_string();
+        let patch = ["patch", "pod", "pod", "--subresource=status", "-p", &patch];
+        namespace.kubectl.ok(&patch).await?;
+        is_too_late().await?;
         namespace
             .kubectl
             .ok(&["delete", "pod", "pod", "--wait=false"])
             .await?;
-        let me = user(namespace, "admin");
-        for (key, requester) in [(EXTENSION, EXTENSION_REQUESTER), (HOLD, HOLD_REQUESTER)] {
-            let wish = [(key, "1m"), (requester, me.as_str())];
-            let said = annotate(&kubectl_of(namespace, "admin"), "pod", &wish, &[]).await?;
-            refused(&said, POLICY, "is being shut down already")?;
-        }
-        Ok(())
+        is_too_late().await
     })
     .await;
 }
