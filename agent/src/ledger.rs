@@ -316,6 +316,17 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
+        if let mark::Outcome::Refused(why) = &result
+            && let Some(record) = &entry.record
+            && !entry.unmarked
+        {
+            out.push(news::unmarked(record, why));
+        }
+        entry.unmarked = match result {
+            mark::Outcome::Done => false,
+            mark::Outcome::Refused(_) => true,
+            mark::Outcome::Failed => entry.unmarked,
+        };
         entry.marking = match result {
             mark::Outcome::Done => {
                 let (last, times) = &mut entry.marked;
@@ -334,7 +345,7 @@ impl Ledger {
             mark::Outcome::Failed => Marking::Later {
                 again: later(now, MARK_RETRY),
             },
-            mark::Outcome::Refused => Marking::Refused {
+            mark::Outcome::Refused(_) => Marking::Refused {
                 version: entry
                     .pod
                     .as_ref()

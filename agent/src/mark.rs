@@ -1,12 +1,15 @@
 //! The pod's own metadata: what they are to be by its record, and the one patch that makes them so.
 
 use crate::pods::{PodState, PodView, WatchedPod, digest};
-use curfew_core::{Known, PodId, Record, metadata};
+use curfew_core::{Known, PodId, Record, metadata, text::cut};
 use curfew_runtime::{api, explain};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+
+/// As much of a refusal as an Event has room for.
+const MAX_WHY: usize = 512;
 
 /// A change of a pod's metadata, made for one version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,23 +22,27 @@ pub struct Change {
     ids: String,
     /// What makes it.
     patch: serde_json::Value,
+    /// How many annotations there is no room for.
+    missing: usize,
 }
 
 /// What came of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was made, or the pod had changed and was read again: the ledger looks anew.
     Done,
     /// It will pass; later again.
     Failed,
-    /// The API server does not take it for this pod, as when its annotations are full.
-    Refused,
+    /// The API server does not take it for this pod, and says this.
+    Refused(String),
 }
 
 /// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
 /// stand nowhere else; nothing when they do.
 pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change> {
     let wanted = metadata::annotations(record, alone);
+    let all = wanted.len();
+    let wanted = metadata::fitting(wanted, pod.room as usize);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
@@ -43,7 +50,8 @@ pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change
         pod: record.pod.clone(),
         version: pod.version.clone(),
         ids: record.requests(),
-        patch: metadata::patch(record, alone, Some(&pod.version)),
+        patch: metadata::patch(&record.pod, &wanted, Some(&pod.version)),
+        missing: all - wanted.len(),
     })
 }
 
@@ -57,11 +65,13 @@ pub async fn apply(client: Client, node: &str, change: &Change) -> (Outcome, Opt
     };
     let patch = Patch::Merge(&change.patch);
     let patched = api::call(pods.patch(name, &params, &patch)).await;
-    let Change { pod, ids, .. } = change;
+    let Change {
+        pod, ids, missing, ..
+    } = change;
     let uid = &pod.uid;
     match patched {
         Ok(patched) => {
-            tracing::info!(node, %pod, uid, ids, "marked");
+            tracing::info!(node, %pod, uid, ids, missing, "marked");
             (Outcome::Done, Some(patched.into()))
         }
         // Gone: the watch will say so.
@@ -84,7 +94,8 @@ pub async fn apply(client: Client, node: &str, change: &Change) -> (Outcome, Opt
                 node, %pod, uid, ids, code = status.code, error = status.message,
                 "the pod's metadata cannot be written; the pod is evicted all the same"
             );
-            (Outcome::Refused, None)
+            let why = cut(&status.message, MAX_WHY).into_owned();
+            (Outcome::Refused(why), None)
         }
         Err(error) => {
             let error = explain::short(&error);

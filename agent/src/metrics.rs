@@ -40,6 +40,8 @@ pub struct Metrics {
     lateness: Histogram,
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
+    /// Pods whose metadata cannot be written.
+    pub unmarked: IntCounter,
     /// Failed writes of the store.
     pub store_faults: IntCounter,
     /// Stores that were begun anew because they were damaged or deleted.
@@ -100,6 +102,10 @@ impl Metrics {
                 "curfew_agent_store_write_seconds",
                 "How long it took to write a batch of records to disk, sync included.",
                 &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5],
+            )?,
+            unmarked: all.counter(
+                "curfew_agent_unmarked_pods_total",
+                "Pods with interactions whose labels and annotations the API server did not let be written.",
             )?,
             store_faults: all.counter(
                 "curfew_agent_store_faults_total",
@@ -184,6 +190,7 @@ impl Metrics {
             | Announcement::StillBlocked(_)
             | Announcement::Stuck(_)
             | Announcement::StoreRebuilt { .. } => {}
+            Announcement::Unmarked { .. } => self.unmarked.inc(),
         }
     }
 

@@ -4,7 +4,7 @@
 mod health;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
     pin::pin,
@@ -49,6 +49,8 @@ pub struct PodState {
     pub labelled: bool,
     /// The [`digest`] of the annotations that Curfew writes.
     pub told: u64,
+    /// How many bytes the annotations that Curfew writes may have beside those of others.
+    pub room: u32,
     /// Its priority; the lowest goes first.
     pub priority: i32,
     /// Whether it is ready; disruption budgets count only those that are.
@@ -165,6 +167,7 @@ impl From<WatchedPod> for PodView {
                 labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
             }),
             told: digest(|key| annotations.get(key).map(String::as_str)),
+            room: room(&annotations),
             priority: pod.spec.priority.unwrap_or_default(),
             ready: pod
                 .status
@@ -187,6 +190,15 @@ impl From<WatchedPod> for PodView {
         };
         Self { id, marks, state }
     }
+}
+
+/// How much room others leave for the annotations that Curfew writes.
+fn room(annotations: &BTreeMap<String, String>) -> u32 {
+    let others = annotations
+        .iter()
+        .filter(|(key, _)| !metadata::WRITTEN.contains(&key.as_str()));
+    let taken: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+    metadata::MAX_ANNOTATIONS.saturating_sub(taken) as u32
 }
 
 /// The digest of the annotations that Curfew writes, by which is seen whether a pod tells its record.

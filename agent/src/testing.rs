@@ -87,6 +87,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
             version: version.to_string(),
             labelled: false,
             told: digest(|key| annotations.get(key).map(String::as_str)),
+            room: metadata::MAX_ANNOTATIONS as u32,
             priority: 0,
             ready: true,
             terminating: false,

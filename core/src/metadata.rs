@@ -62,6 +62,21 @@ pub const MAX_REASON: usize = 256;
 /// keeps. Those before them are only counted.
 const MAX_ALONE: usize = MAX_KNOWN - 2;
 
+/// The most bytes that the keys and values of a pod's annotations may have together, by the API server's rule.
+pub const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// What is written where there is no room for all, the most important first. It is too little to be read as a
+/// record, and no extension can be set beside it, because nobody would read that.
+const SHORT: [&str; 7] = [
+    EVICTION_TIME,
+    INTERACTOR,
+    INTERACTION,
+    INTERACTION_TIME,
+    INTERACTIONS,
+    CONTAINER,
+    COMMAND,
+];
+
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
     INTERACTION_TIME,
@@ -187,6 +202,33 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
     marks
 }
 
+/// As many of these annotations as this many bytes have room for: all, or of [`SHORT`] those that fit.
+pub fn fitting(
+    mut annotations: BTreeMap<&'static str, String>,
+    room: usize,
+) -> BTreeMap<&'static str, String> {
+    let all: usize = annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if all <= room {
+        return annotations;
+    }
+    let mut left = room;
+    let mut fitting = BTreeMap::new();
+    for key in SHORT {
+        let value = annotations.remove(key);
+        let rest = value
+            .as_ref()
+            .and_then(|value| left.checked_sub(key.len() + value.len()));
+        if let (Some(value), Some(rest)) = (value, rest) {
+            left = rest;
+            fitting.insert(key, value);
+        }
+    }
+    fitting
+}
+
 /// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
 /// pods were touched on the same terms each time, and have none.
 fn untold_bounds(record: &Record) -> Vec<Known> {
@@ -212,15 +254,18 @@ fn latest<'a>(alone: impl Iterator<Item = &'a Known> + Clone) -> Vec<Known> {
     alone.skip(surplus).cloned().collect()
 }
 
-/// The JSON merge patch (RFC 7386) that makes a pod tell this record: it sets and removes the label and
-/// every annotation of [`WRITTEN`]. UID and resourceVersion are preconditions, so that it neither undoes
-/// what others wrote since that version nor marks another pod.
-pub fn patch(record: &Record, alone: &[Known], version: Option<&str>) -> serde_json::Value {
-    let told = annotations(record, alone);
+/// The JSON merge patch (RFC 7386) that gives a pod the label and of [`WRITTEN`] exactly these annotations. UID
+/// and resourceVersion are preconditions, so that it neither undoes what others wrote since that version nor
+/// marks another pod.
+pub fn patch(
+    pod: &PodId,
+    told: &BTreeMap<&'static str, String>,
+    version: Option<&str>,
+) -> serde_json::Value {
     let annotations: BTreeMap<_, _> = WRITTEN.iter().map(|key| (*key, told.get(key))).collect();
     serde_json::json!({
         "metadata": {
-            "uid": record.pod.uid,
+            "uid": pod.uid,
             "resourceVersion": version,
             "labels": { LABEL: INTERACTED },
             "annotations": annotations,

@@ -78,7 +78,9 @@ async fn attempt(
             return Ok(record);
         }
         let version = pod.metadata.resource_version.as_deref();
-        let patch = metadata::patch(&record, &alone, version);
+        // All of it or nothing: no agent has the rest.
+        let told = metadata::annotations(&record, &alone);
+        let patch = metadata::patch(&record.pod, &told, version);
         let error = match api.patch(&id.name, &params, &Patch::Merge(patch)).await {
             Ok(_) => return Ok(record),
             Err(error) => error,

@@ -6,6 +6,10 @@ use curfew_core::State;
 
 use crate::{evict::answer::Outcome, ledger::Block};
 
+/// What the policy `curfew-accounts` says of a request that changes more than its own labels and annotations. The
+/// agent itself asks for nothing else.
+const CHANGED_ON_THE_WAY: &str = "which a mutating admission webhook or policy may have added";
+
 /// What would help.
 pub(super) fn advice(block: &Block) -> Cow<'static, str> {
     let advice = match &block.why {
@@ -30,6 +34,17 @@ fn budget_advice(block: &Block) -> Cow<'static, str> {
     }
 }
 
+/// What would help where the API server refused a change of a pod's metadata for this reason.
+pub(super) fn marks_advice(why: &str) -> &'static str {
+    if why.contains(CHANGED_ON_THE_WAY) {
+        "a mutating admission webhook or policy changes pods that Curfew updates (kubectl get \
+         mutatingwebhookconfigurations,mutatingadmissionpolicies shows those there are): have it leave out the \
+         requests of system:serviceaccount:curfew:curfew-agent"
+    } else {
+        "have whatever refuses it leave out the requests of system:serviceaccount:curfew:curfew-agent"
+    }
+}
+
 /// The state of a pod that was refused for this reason.
 pub(super) fn state(why: &Outcome) -> State {
     match why.is_blocked() {
@@ -43,6 +58,15 @@ mod tests {
     use super::*;
     use crate::announce::event::tests::block;
     use curfew_core::budget::NeverRoom;
+
+    #[test]
+    fn whoever_changes_pods_on_the_way_is_to_leave_the_agent_out() {
+        let policy = include_str!("../../../manifests/base/admission-accounts.yaml");
+        assert_eq!(policy.matches(CHANGED_ON_THE_WAY).count(), 2);
+        let changed = format!("denied request: spec.containers, {CHANGED_ON_THE_WAY}");
+        assert!(marks_advice(&changed).contains("mutatingwebhookconfigurations"));
+        assert!(!marks_advice("denied the request: no").contains("mutating"));
+    }
 
     #[test]
     fn a_budget_that_never_has_room_is_not_waited_for() {

@@ -15,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 
-use super::advice::{advice, state};
+use super::advice::{advice, marks_advice, state};
 use crate::{
     evict::answer::Outcome,
     ledger::{Announcement, Block, Consequence},
@@ -175,6 +175,22 @@ fn telling(announcement: &Announcement) -> Telling {
                 note += "; it has no controller, so nothing replaces it";
             }
             pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
+        }
+        Announcement::Unmarked {
+            pod,
+            why,
+            eviction_time,
+        } => {
+            let follows = match eviction_time {
+                Some(at) => format!("it will be evicted at {at} all the same"),
+                None => "no timer runs for it".to_owned(),
+            };
+            let note = format!(
+                "the interactions with the pod cannot be told by its labels and annotations; {follows}; {}; the API \
+                 server says: {why}",
+                marks_advice(why)
+            );
+            pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
         }
         Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
             let note = format!(

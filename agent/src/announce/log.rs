@@ -91,7 +91,8 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
             node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
             "eviction blocked"
         ),
-        Announcement::StillBlocked(_) => {}
+        // The latter is logged with each answer.
+        Announcement::StillBlocked(_) | Announcement::Unmarked { .. } => {}
         Announcement::Stuck(Block {
             pod,
             id,

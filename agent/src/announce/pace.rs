@@ -71,6 +71,7 @@ enum Sort {
     Interaction,
     Extension,
     Hold,
+    Unmarked,
 }
 
 #[derive(Debug)]
@@ -91,6 +92,7 @@ impl Pace {
             Announcement::Interaction { pod, .. } => (pod, Sort::Interaction),
             Announcement::Extended { pod, .. } => (pod, Sort::Extension),
             Announcement::Held { pod, .. } => (pod, Sort::Hold),
+            Announcement::Unmarked { pod, .. } => (pod, Sort::Unmarked),
             // The ledger sees to it that these are few.
             Announcement::Evicted { .. }
             | Announcement::Blocked(_)

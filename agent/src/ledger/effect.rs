@@ -119,6 +119,15 @@ pub enum Announcement {
         /// Whether the pod has no controller that would replace it.
         bare: bool,
     },
+    /// The pod's labels and annotations cannot be written.
+    Unmarked {
+        /// The pod.
+        pod: PodId,
+        /// Why, in the words of who refused.
+        why: String,
+        /// When the pod goes.
+        eviction_time: Option<Timestamp>,
+    },
     /// The eviction was refused for a reason that people can do something about.
     Blocked(Block),
     /// It still is, for the same reason.

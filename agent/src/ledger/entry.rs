@@ -83,6 +83,8 @@ pub(super) struct Entry {
     pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
     pub(super) marking: Marking,
+    /// Whether people were told that the pod's metadata cannot be written.
+    pub(super) unmarked: bool,
     /// When the last patch was made, and how many were made one soon after the other.
     pub(super) marked: (Timestamp, u32),
     pub(super) wake: Option<Timestamp>,
@@ -107,6 +109,7 @@ impl Entry {
             unanswered: false,
             obstacle: None,
             marking: Marking::Idle,
+            unmarked: false,
             marked: (Timestamp::MIN, 0),
             wake: None,
             turn: None,

@@ -19,6 +19,15 @@ pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<Effect
     }))
 }
 
+/// Tells that the pod's metadata cannot be written.
+pub(super) fn unmarked(record: &Record, why: &str) -> Effect {
+    Effect::Announce(Announcement::Unmarked {
+        pod: record.pod.clone(),
+        why: why.to_owned(),
+        eviction_time: record.eviction_time(),
+    })
+}
+
 /// Tells of the latest so many interactions, which the agent before this one stored.
 pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Vec<Effect>) {
     let deeds: Vec<_> = record.deeds().collect();

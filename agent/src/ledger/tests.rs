@@ -1,6 +1,7 @@
 //! What the ledger decides, event by event, on a clock that the tests turn.
 
 mod budgets;
+mod marks;
 mod wishes;
 
 use std::collections::BTreeSet;
@@ -313,20 +314,6 @@ fn lost_metadata_are_written_again() {
     let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 5), now, out));
     assert!(matches!(effects[..], [Effect::Mark(_)]));
     assert_eq!(bench.state("u"), "scheduled");
-}
-
-#[test]
-fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
-    let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| {
-        ledger.seen(pod("u", 1), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
-        ledger.marked("u", mark::Outcome::Refused, now, out);
-    });
-    assert_eq!(bench.tick_at(100), []);
-    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
-    assert!(matches!(effects[..], [Effect::Mark(_)]));
-    assert_eq!(bench.tick_at(600), [evict("u")], "evicted all the same");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod deadline;
+mod room;
 
 fn pod() -> PodId {
     PodId {
@@ -277,7 +278,7 @@ fn marks_of_another_pod_tell_nothing() {
 #[test]
 fn the_patch_is_bound_to_the_pod_that_was_read() {
     let record = record(&[known(0, "alice", Action::Record, 600, "a")]);
-    let patch = metadata::patch(&record, &[], Some("7"));
+    let patch = metadata::patch(&record.pod, &metadata::annotations(&record, &[]), Some("7"));
     let metadata = &patch["metadata"];
     assert_eq!(metadata["uid"], "u-1");
     assert_eq!(metadata["resourceVersion"], "7");

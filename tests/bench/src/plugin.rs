@@ -192,7 +192,11 @@ async fn mark(cluster: &TestCluster, node: &PretendNode, pods: &[PodId]) -> Resu
 
 async fn mark_one(webhook: &Client, record: &Record) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(webhook.clone(), &record.pod.namespace);
-    let patch = Patch::Merge(metadata::patch(record, &[], None));
+    let patch = Patch::Merge(metadata::patch(
+        &record.pod,
+        &metadata::annotations(record, &[]),
+        None,
+    ));
     let params = PatchParams::default();
     let patched = pods.patch_metadata(&record.pod.name, &params, &patch);
     patched

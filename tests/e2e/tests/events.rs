@@ -304,3 +304,95 @@ async fn an_event_that_the_api_server_throttles_is_told_later() {
     })
     .await;
 }
+
+/// A policy of the cluster that labels each pod of one namespace that is updated.
+fn mutation(namespace: &Namespace, owner: &Value) -> [Value; 2] {
+    let name = &namespace.name;
+    let object = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name, "ownerReferences": [owner]},
+            "spec": spec,
+        })
+    };
+    let policy = json!({
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"],
+            }],
+        },
+        "mutations": [{
+            "patchType": "ApplyConfiguration",
+            "applyConfiguration": {
+                "expression": "Object{metadata: Object.metadata{labels: {'example.com/team': 'blue'}}}",
+            },
+        }],
+    });
+    let binding = json!({"policyName": name});
+    [
+        object("MutatingAdmissionPolicy", policy),
+        object("MutatingAdmissionPolicyBinding", binding),
+    ]
+}
+
+#[tokio::test]
+async fn whoever_changes_pods_on_the_way_is_told_of() {
+    within_namespace("mutation", async |namespace| {
+        let owner = namespace.as_owner().await?;
+        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let admin = namespace.cluster.kubectl();
+        for object in mutation(namespace, &owner) {
+            let said = admin
+                .feed(&["apply", "-f", "-"], &object.to_string())
+                .await?;
+            // Kubernetes has it since 1.36.
+            if said.stderr.contains("no matches for kind") {
+                return Ok(());
+            }
+            said.success()?;
+        }
+        let changed = [
+            "annotate",
+            "pod",
+            "pod",
+            "example.com/try=1",
+            "--overwrite",
+            "--dry-run=server",
+        ];
+        eventually(SOON, "pods are changed on the way", async || {
+            let shown = [&changed[..], &["-o", "yaml"]].concat();
+            let pod = namespace.kubectl.ok(&shown).await?;
+            Ok(pod.contains("example.com/team").then_some(()))
+        })
+        .await?;
+
+        let watch = namespace.watch().await?;
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
+        let event = event(
+            namespace,
+            &record.uid,
+            "PodInteractionNotMarked",
+            "example.com/team",
+        )
+        .await?;
+        is_of(&event, "Warning")?;
+        for words in [
+            "all the same",
+            "curfew-accounts",
+            "mutatingwebhookconfigurations",
+        ] {
+            ensure!(note(&event).contains(words), "{event:?}");
+        }
+        marks::clean(&namespace.pods().get("pod").await?)?;
+        watch
+            .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
+            .await?;
+        Ok(())
+    })
+    .await;
+}

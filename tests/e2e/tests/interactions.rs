@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::Kind;
+use curfew_core::{Kind, metadata};
 use curfew_e2e::{
     Agents, Namespace, Workload, eventually, life,
     life::Deed,
@@ -13,7 +13,10 @@ use curfew_e2e::{
     workload::{CONTAINER, IMAGE},
 };
 use k8s_openapi::api::core::v1::{EnvVar, Pod};
-use kube::api::{AttachParams, PostParams};
+use kube::{
+    ResourceExt,
+    api::{AttachParams, PostParams},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -310,4 +313,59 @@ async fn fetch(address: &str) -> Result<String> {
         "{answer:?}"
     );
     Ok(answer)
+}
+
+#[tokio::test]
+async fn a_pod_whose_annotations_are_nearly_full_tells_the_most_important() {
+    // With its key, and little room beside it.
+    const FILLER: &str = "example.com/filler";
+    const ROOM: usize = 250;
+    within_namespace("full", async |namespace| {
+        let agents = Agents::connect(&namespace.cluster).await?;
+        let mut pod = Workload::new("pod").on(NODE).pod()?;
+        let filler = "x".repeat(metadata::MAX_ANNOTATIONS - FILLER.len() - ROOM);
+        pod.metadata.annotations = Some([(FILLER.to_owned(), filler)].into());
+        namespace
+            .pods()
+            .create(&PostParams::default(), &pod)
+            .await?;
+        let pod = namespace.ready("pod").await?;
+        let watch = namespace.watch().await?;
+        let record = life::touch(namespace, &agents, &pod, &["echo", "hello"]).await?;
+
+        let deadline = record.deadline()?.to_string();
+        let expected = [
+            (metadata::EVICTION_TIME, deadline.as_str()),
+            (metadata::INTERACTOR, record.decisive.user.as_str()),
+            (metadata::INTERACTION, "exec"),
+        ];
+        eventually(life::PROMPT * 5, "the shortest set of marks", async || {
+            let pod = namespace.pods().get("pod").await?;
+            let labelled = pod.labels().get(metadata::LABEL).map(String::as_str);
+            ensure!(labelled == Some(metadata::INTERACTED), "{:?}", pod.labels());
+            for (key, value) in expected {
+                let found = pod.annotations().get(key).map(String::as_str);
+                ensure!(found == Some(value), "{key} is {found:?}");
+            }
+            Ok(Some(()))
+        })
+        .await?;
+        let shown = namespace.kubectl.ok(&["pi", "get"]).await?;
+        ensure!(
+            shown.contains(&deadline) && shown.contains(&record.decisive.user),
+            "{shown}"
+        );
+        let me = namespace.cluster.administrator().await?;
+        let requester = format!("{}={me}", metadata::EXTENSION_REQUESTER);
+        let extension = format!("{}=1m", metadata::EXTENSION);
+        let extend = ["annotate", "pod", "pod", &extension, &requester];
+        let said = namespace.kubectl.run(&extend).await?;
+        let refused = said.stderr.contains("nearly full") || said.stderr.contains("Too long");
+        ensure!(said.code != Some(0) && refused, "{said:?}");
+        watch
+            .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
+            .await?;
+        Ok(())
+    })
+    .await;
 }

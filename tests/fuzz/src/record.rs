@@ -38,7 +38,9 @@ fn alone(record: &Record) {
         record.eviction_time().is_some()
     );
     assert!(record.extension() <= record.decisive().terms.max_extension);
-    assert!(metadata::patch(record, &[], Some("1")).is_object());
+    assert!(
+        metadata::patch(&record.pod, &metadata::annotations(record, &[]), Some("1")).is_object()
+    );
     let mut twice = record.clone();
     twice.join(record.clone());
     same!(&twice, record);

@@ -248,3 +248,27 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
     let name = event.metadata.name.unwrap();
     assert!(name.len() <= 253 && !name.contains(".."), "{name}");
 }
+
+#[test]
+fn says_what_a_pod_without_marks_comes_to() {
+    let told = |eviction_time| {
+        event(&Announcement::Unmarked {
+            pod: record("u-1", shell(0)).pod,
+            why: "denied the request: ".to_owned() + &"x".repeat(500),
+            eviction_time,
+        })
+    };
+    let timed = told(Some(at(600)));
+    assert_eq!(timed.reason.as_deref(), Some("PodInteractionNotMarked"));
+    assert_eq!(timed.type_.as_deref(), Some("Warning"));
+    let note = timed.note.unwrap();
+    assert!(
+        note.contains("it will be evicted at 2027-01-15T08:10:00Z all the same"),
+        "{note}"
+    );
+    assert!(
+        note.len() <= MAX_NOTE && note.contains("the API server says: denied"),
+        "{note}"
+    );
+    assert!(told(None).note.unwrap().contains("no timer runs for it"));
+}

@@ -1,0 +1,81 @@
+//! Metadata that cannot be written, or not all of them.
+
+use super::*;
+
+fn refused() -> mark::Outcome {
+    mark::Outcome::Refused("denied the request".to_owned())
+}
+
+#[test]
+fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
+    let mut bench = Bench::new();
+    bench.effects(|ledger, now, out| {
+        ledger.seen(pod("u", 1), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+        ledger.marked("u", refused(), now, out);
+    });
+    assert_eq!(bench.tick_at(100), []);
+    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
+    assert!(matches!(effects[..], [Effect::Mark(_)]));
+    assert_eq!(bench.tick_at(600), [evict("u")], "evicted all the same");
+}
+
+#[test]
+fn that_it_is_refused_is_told_until_it_is_not() {
+    let mut bench = Bench::new();
+    let told = bench.told(|ledger, now, out| {
+        ledger.seen(pod("u", 1), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+        ledger.marked("u", refused(), now, out);
+        ledger.seen(pod("u", 2), now, out);
+        ledger.marked("u", refused(), now, out);
+    });
+    let [
+        Announcement::Interaction { .. },
+        Announcement::Unmarked {
+            why, eviction_time, ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (why.as_str(), *eviction_time),
+        ("denied the request", Some(at(600)))
+    );
+    let told = bench.told(|ledger, now, out| {
+        ledger.marked("u", mark::Outcome::Done, now, out);
+        ledger.seen(pod("u", 3), now, out);
+        ledger.marked("u", refused(), now, out);
+    });
+    assert!(
+        matches!(told[..], [Announcement::Unmarked { .. }]),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
+    let all = metadata::annotations(&record("u", shell(0)), &[]);
+    for room in [0, 60, 150, 300] {
+        let mut bench = Bench::new();
+        let full = |version| seen_as(pod("u", version), |pod| pod.room = room);
+        let effects = bench.effects(|ledger, now, out| {
+            ledger.seen(full(1), now, out);
+            ledger.learned(pod_id("u"), shell(0), now, out);
+        });
+        assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
+        let told = metadata::fitting(all.clone(), room as usize);
+        assert!(told.len() < all.len());
+        let marked = seen_as(full(2), |pod| {
+            pod.labelled = true;
+            pod.told = crate::pods::digest(|key| told.get(key).map(String::as_str));
+        });
+        let effects = bench.effects(|ledger, now, out| {
+            ledger.seen(marked, now, out);
+            ledger.marked("u", mark::Outcome::Done, now, out);
+        });
+        assert!(effects.is_empty(), "{effects:?}");
+        assert_eq!(bench.tick_at(600), [evict("u")]);
+    }
+}
