@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use curfew_e2e::{
-    NODES, Namespace, TestCluster, Workload,
+    NODES, Namespace, TestCluster, Workload, eventually,
     figures::Distribution,
     idlers::{Addresses, Idlers, Port, ask},
     knock::knock,
@@ -25,6 +25,7 @@ use crate::{
 
 const MOST: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Tests that run at the same time have blocks of their own.
 const BLOCK: u8 = 2;
 
@@ -69,6 +70,12 @@ async fn measure(namespace: &Namespace, settings: &Settings) -> Result<Report> {
             let what = format!("{part}:{}", to.port());
             say(&format!("{} connections to {what}", settings.connections));
             let idlers = Idlers::hold(to, port, &from, settings.connections as usize);
+            // What it takes to let them in is not what is measured here.
+            let wanted = settings.connections as usize;
+            eventually(PATIENCE, "all have come", async || {
+                Ok((idlers.count().1 >= wanted).then_some(()))
+            })
+            .await?;
             let (mut probes, mut admissions) = (Vec::new(), Vec::new());
             let until = Instant::now() + Duration::from_secs(settings.seconds);
             while Instant::now() < until {

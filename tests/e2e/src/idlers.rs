@@ -30,8 +30,9 @@ use tokio_rustls::TlsConnector;
 
 /// How long one client waits for anything.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long a client whose connection was closed waits before it opens the next.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The shortest time that a client whose connection was closed waits before it opens the next; the longest is twice
+/// as long. The clients are idle ones: those that connect as fast as they can take the processor, not the places.
+const PAUSE: Duration = Duration::from_secs(15);
 
 /// How a port is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +91,13 @@ impl Idlers {
         let mut held = JoinSet::new();
         for at in 0..connections {
             let from = from[at % from.len()];
+            // Not all at the same time.
+            let pause = PAUSE.mul_f64(1.0 + at as f64 / connections as f64);
             let (open, opened) = (Arc::clone(&open), Arc::clone(&opened));
             held.spawn(async move {
                 loop {
                     drop(idle(to, port, from, &open, &opened).await);
-                    sleep(PAUSE).await;
+                    sleep(pause).await;
                 }
             });
         }
@@ -105,7 +108,8 @@ impl Idlers {
         }
     }
 
-    /// How many are open as far as their clients know, and how many were so far.
+    /// How many are open as far as their clients know, and how many were so far: each counts when it was answered
+    /// or closed.
     pub fn count(&self) -> (usize, usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         (count(&self.open), count(&self.opened))
@@ -128,19 +132,28 @@ async fn idle(
     }
     let mut stream = connect(to, from).await?;
     open.fetch_add(1, Ordering::Relaxed);
-    opened.fetch_add(1, Ordering::Relaxed);
     let _open = Open(open);
     let mut rest = Vec::new();
     match port {
-        Port::Mutual => drop(stream.read_to_end(&mut rest).await?),
+        Port::Mutual => {
+            opened.fetch_add(1, Ordering::Relaxed);
+            stream.read_to_end(&mut rest).await?;
+        }
         Port::Plain => {
-            get(&mut stream, "/healthz").await?;
+            let asked = get(&mut stream, "/healthz").await;
+            opened.fetch_add(1, Ordering::Relaxed);
+            asked?;
             stream.read_to_end(&mut rest).await?;
         }
         Port::Tls => {
-            let mut stream = over_tls(stream, to).await?;
-            get(&mut stream, "/").await?;
-            stream.read_to_end(&mut rest).await?;
+            let asked = async {
+                let mut stream = over_tls(stream, to).await?;
+                get(&mut stream, "/").await?;
+                anyhow::Ok(stream)
+            };
+            let asked = asked.await;
+            opened.fetch_add(1, Ordering::Relaxed);
+            asked?.read_to_end(&mut rest).await?;
         }
     }
     Ok(())

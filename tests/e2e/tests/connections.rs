@@ -11,7 +11,7 @@ use curfew_e2e::{
 };
 
 const NODE: &str = NODES[0];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often each port is asked, and an exec knocks.
 const ROUNDS: u8 = 10;
 
