@@ -89,6 +89,11 @@ async fn names(namespace: &Namespace, policy: String) -> Result<Names> {
         ("deployment NAME", "deployment web".to_owned()),
         ("ipol NAME", format!("ipol {policy}")),
         ("--replicas=N", "--replicas=2".to_owned()),
+        // Of either part.
+        (
+            "-n curfew logs POD",
+            format!("-n curfew logs {}", part("webhook").await?),
+        ),
         ("AGENT-POD", part("agent").await?),
         ("WEBHOOK-POD", part("webhook").await?),
         ("NAMESPACE", namespace.name.clone()),

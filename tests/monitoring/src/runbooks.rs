@@ -36,6 +36,14 @@ impl Command {
         let Some((_, search)) = self.line.split_once("| grep ") else {
             return Vec::new();
         };
+        let search = search.split(" | ").next().unwrap_or_default();
+        if search.starts_with("-e ") {
+            let patterns = search.split("-e ").map(str::trim);
+            return patterns
+                .filter(|pattern| !pattern.is_empty())
+                .map(|pattern| pattern.trim_matches('\'').to_owned())
+                .collect();
+        }
         let search = search.trim_start_matches("-E ");
         let pattern = match search.strip_prefix('\'') {
             Some(quoted) => quoted.split('\'').next(),
@@ -125,6 +133,7 @@ mod tests {
         assert_eq!(searches("x | grep -E 'a|b' | sort"), ["a", "b"]);
         assert_eq!(searches("x | grep '\"event\":\"gone\"'"), ["gone"]);
         assert_eq!(searches("x | grep plain"), ["plain"]);
+        assert_eq!(searches("x | grep -e a-b -e c | sort"), ["a-b", "c"]);
         assert!(searches("x").is_empty());
     }
 }
