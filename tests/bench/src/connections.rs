@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// From how many addresses
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=60))]
     addresses: u8,
     /// For how many seconds each port is looked at
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]

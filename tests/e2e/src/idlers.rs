@@ -1,7 +1,8 @@
 //! Clients that open connections, keep them and ask for nothing more, from many addresses; and how somebody
 //! else gets on meanwhile.
 //!
-//! The addresses are this machine's for as long as they are needed, so that every pod answers to them.
+//! The addresses are this machine's for as long as they are needed, in the network that it shares with the nodes:
+//! pods answer to no others.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -45,12 +46,15 @@ pub enum Port {
     Mutual,
 }
 
+/// How many addresses a block has, with the two that are not used.
+const BLOCK: u8 = 64;
+
 /// Addresses of this machine that nobody else uses, until they are dropped.
 #[derive(Debug)]
 pub struct Addresses(u8);
 
 impl Addresses {
-    /// Up to 250; callers that run at the same time choose different blocks.
+    /// Up to 62; callers that run at the same time choose different blocks, of 1, 2 and 3.
     ///
     /// # Errors
     /// When the machine cannot have them.
@@ -61,12 +65,17 @@ impl Addresses {
     }
 
     fn range(&self) -> String {
-        format!("10.204.{}.0/24", self.0)
+        format!("10.203.0.{}/26", self.first())
+    }
+
+    fn first(&self) -> u8 {
+        self.0.clamp(1, 3) * BLOCK
     }
 
     /// One of them.
     pub fn at(&self, index: u8) -> IpAddr {
-        IpAddr::from(Ipv4Addr::new(10, 204, self.0, index.saturating_add(1)))
+        let at = self.first() + 1 + index.min(BLOCK - 3);
+        IpAddr::from(Ipv4Addr::new(10, 203, 0, at))
     }
 }
 

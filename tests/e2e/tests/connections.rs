@@ -51,7 +51,7 @@ async fn idle_connections_of_a_few_addresses_keep_nobody_out() {
             })
             .await?;
         }
-        let elsewhere = addresses.at(100);
+        let elsewhere = addresses.at(50);
         for round in 0..ROUNDS {
             for (to, port, _) in &held {
                 ask(*to, *port, elsewhere, "/readyz").await?;
