@@ -601,6 +601,9 @@ impl Ledger {
             return;
         };
         let left = self.unschedule(&mut entry, uid);
+        if entry.end_exemption(now, out) {
+            self.dirty.insert(uid.to_owned());
+        }
         entry.wake = match (&entry.record, &entry.pod) {
             // A pod that nobody touched: it is remembered while it lives.
             (None, _) => None,

@@ -22,7 +22,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::M
 use self::standing::Standing;
 use crate::{
     evict::answer::Outcome,
-    ledger::{Announcement, Consequence},
+    ledger::{Announcement, Consequence, Source},
     summary::Summary,
 };
 
@@ -163,6 +163,11 @@ impl Metrics {
     /// Counts what was announced.
     pub fn count(&self, announcement: &Announcement, now: Timestamp) {
         match announcement {
+            // It was counted when it was noticed.
+            Announcement::Interaction {
+                source: Source::Controller,
+                ..
+            } => {}
             Announcement::Interaction { known, more, .. } => self
                 .interactions
                 .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])

@@ -12,7 +12,7 @@ use crate::{
     duration,
     interaction::{Command, Interaction, Kind},
     record::{Counted, Known, MAX_BOUNDS, MAX_KNOWN, PodId, Record},
-    terms::{Action, Terms},
+    terms::{Action, Exemption, Terms},
     text::{cut, is_blank},
 };
 
@@ -232,7 +232,7 @@ pub fn fitting(
 /// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
 /// pods were touched on the same terms each time, and have none.
 fn untold_bounds(record: &Record) -> Vec<Known> {
-    let bounds = record.bounds();
+    let mut bounds = record.bounds();
     if let [decisive] = bounds[..] {
         let Terms {
             max_extension,
@@ -240,9 +240,11 @@ fn untold_bounds(record: &Record) -> Vec<Known> {
             ..
         } = decisive.terms;
         if (max_extension, max_hold) == (record.longest_extension(), record.longest_hold()) {
-            return Vec::new();
+            bounds.clear();
         }
     }
+    // Nothing else tells of terms that hold once the pod has a controller.
+    bounds.extend(record.exempt_bounds());
     let last = record.last();
     let untold = bounds.into_iter().filter(|known| *known != last);
     untold.cloned().collect()
@@ -338,9 +340,15 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 max_hold: last.max_hold,
                 exemption: None,
             },
-            // Nothing but the action has a meaning then; the last one's is as good as any.
+            // Nothing but the action has a meaning then; the last one's is as good as any. Those that may have a
+            // meaning later are told in full.
             None => Terms {
                 action: Action::Record,
+                exemption: last
+                    .known
+                    .terms
+                    .exemption
+                    .filter(|exemption| *exemption != Exemption::Unmanaged),
                 ..last.known.terms
             },
         },
@@ -350,7 +358,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         interactions,
     };
     let mut known = last.bounds;
-    known.truncate(MAX_BOUNDS);
+    known.truncate(2 * MAX_BOUNDS);
     known.push(last.known);
     // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together.
     let full = known.iter().position(|full| full.is_told_by(&decisive));

@@ -67,7 +67,9 @@ impl Known {
     pub fn is_told_by(&self, other: &Known) -> bool {
         self.interaction.time == other.interaction.time
             && self.interaction.looks_like(&other.interaction)
-            && self.expiry() == other.expiry()
+            && (self.expiry() == other.expiry()
+                // Told before the pod had a controller.
+                || (self.has_lost_its_exemption() && other.expiry().is_none()))
     }
 }
 
@@ -368,7 +370,8 @@ impl Record {
         self.known.extend(alone.map(|(known, _)| known));
         while self.known.len() > MAX_KNOWN {
             // What decides stays, and so does the latest: there are far fewer of them than are kept.
-            let bounds = self.bounds();
+            let mut bounds = self.bounds();
+            bounds.extend(self.exempt_bounds());
             let goes = |known: &Known| !bounds.contains(&known);
             let oldest = self.known.iter().position(goes).unwrap_or_default();
             let kept = self.deeds().count() as u32;

@@ -33,7 +33,8 @@ pub enum Exemption {
     Harmless,
     /// The pod is one of those that are never evicted.
     Protected,
-    /// Nothing would put another pod in its place.
+    /// Nothing would put another pod in its place. It ends when the pod gets a controller: the action is
+    /// [`Action::Evict`] then.
     Unmanaged,
 }
 

@@ -269,6 +269,12 @@ impl<'a> Question<'a> {
             policy.map_or("<none>: the webhook's defaults hold", |policy| &policy.name),
         );
         self.outcome(&mut page, verdict, policy.map(|policy| &policy.spec));
+        if policy.is_some_and(|policy| policy.spec.pod_selector.is_some()) {
+            page.line(
+                "But",
+                "the policy applies by labels of the pod, which whoever may edit pods can change",
+            );
+        }
         let hint = policy.and_then(|policy| hint(&book.policies, &policy.spec, &subject));
         page.maybe("Harmless Commands", hint);
         if allowed == Some(false) {
@@ -323,7 +329,7 @@ impl<'a> Question<'a> {
                     "Record: no timer starts, because the policy lists the command as harmless"
                 }
                 (Action::Record, Some(Exemption::Unmanaged)) => {
-                    "Record: no timer starts, because no controller would replace the pod"
+                    "Record: no timer starts for as long as no controller would replace the pod"
                 }
                 (Action::Record, Some(Exemption::Protected)) if self.subject().mirror => {
                     "Record: no timer starts, because static pods are not evicted"

@@ -250,6 +250,9 @@ fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<E
     if eviction_time.is_some() && known.terms.action == Action::Record {
         note += " because of another interaction";
     }
+    if eviction_time.is_some() && known.has_lost_its_exemption() {
+        note += ", because it has a controller now";
+    }
     if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
         note += &format!(" ({})", exemption.as_str());
     }

@@ -52,6 +52,16 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
                 eviction_time = shown(*eviction_time), "learned from the pod"
             );
         }
+        Announcement::Interaction {
+            pod,
+            known,
+            source: Source::Controller,
+            eviction_time,
+            ..
+        } => tracing::info!(
+            node, %pod, uid = pod.uid, id = known.interaction.request, eviction_time = shown(*eviction_time),
+            "exempt no longer: the pod has a controller"
+        ),
         Announcement::Extended {
             pod,
             id,

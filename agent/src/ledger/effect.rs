@@ -53,6 +53,8 @@ pub enum Source {
     Notice,
     /// From the pod's metadata, where the webhook records what it cannot tell the agent.
     Metadata,
+    /// It was known before, and starts a timer since the pod has a controller.
+    Controller,
 }
 
 /// Interactions that are told in the Event of another.

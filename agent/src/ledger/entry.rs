@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::{
     earlier,
-    effect::{Block, Consequence},
+    effect::{Block, Consequence, Effect, Source},
+    news,
 };
 use crate::{
     budgets::{BudgetId, BudgetView},
@@ -129,6 +130,29 @@ impl Entry {
         }
         let finished = self.pod.as_ref().is_some_and(|pod| pod.finished);
         finished.then_some(Ending::Finished)
+    }
+
+    /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns
+    /// whether there were any.
+    pub(super) fn end_exemption(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> bool {
+        let ending = self.ending();
+        let (Some(record), Some(pod)) = (&mut self.record, &self.pod) else {
+            return false;
+        };
+        let started = match pod.bare {
+            true => Vec::new(),
+            false => record.end_exemption(now),
+        };
+        for known in &started {
+            out.push(news::interaction(
+                record,
+                known,
+                Source::Controller,
+                ending,
+                None,
+            ));
+        }
+        !started.is_empty()
     }
 
     /// Whether the pod shows that an eviction was carried out whose answer we never got. A pod that

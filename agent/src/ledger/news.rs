@@ -119,7 +119,7 @@ pub(super) fn wishes(
     }
 }
 
-fn interaction(
+pub(super) fn interaction(
     record: &Record,
     known: &Known,
     source: Source,

@@ -1,6 +1,7 @@
 //! What the ledger decides, event by event, on a clock that the tests turn.
 
 mod budgets;
+mod exempt;
 mod marks;
 mod wishes;
 

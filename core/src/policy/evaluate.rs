@@ -277,14 +277,14 @@ impl Spec {
     }
 
     /// Why an interaction that would start a timer does not. Where there are several reasons, the one
-    /// that lasts comes first: what the pod is outlives what this one command was.
+    /// that lasts comes first: a pod may get a controller later, and a command stays harmless.
     fn exemption(&self, subject: &Subject<'_>) -> Option<Exemption> {
         if subject.mirror || self.protect.covers(subject) {
             Some(Exemption::Protected)
-        } else if !subject.managed && self.unmanaged_pods == UnmanagedPods::Record {
-            Some(Exemption::Unmanaged)
         } else if self.is_harmless(subject) {
             Some(Exemption::Harmless)
+        } else if !subject.managed && self.unmanaged_pods == UnmanagedPods::Record {
+            Some(Exemption::Unmanaged)
         } else {
             None
         }

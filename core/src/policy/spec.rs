@@ -39,7 +39,8 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
 
-    /// Condition: the labels of the pod. Left out, or empty: all pods.
+    /// Condition: the labels of the pod. Left out, or empty: all pods. Whoever may edit pods chooses their labels,
+    /// and with them the policy that applies: a policy for all pods should be the strictest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<Selector>,
 
@@ -99,7 +100,8 @@ pub struct Spec {
     pub harmless_commands: Vec<Vec<String>>,
 
     /// What becomes of pods without a controller, which nothing would replace. Evict: they are evicted like
-    /// all others. Record: the interaction is recorded and shown, and no timer starts.
+    /// all others. Record: the interaction is recorded and shown, and no timer starts for as long as the pod has no
+    /// controller. When it gets one, the time to live begins.
     #[serde(default)]
     pub unmanaged_pods: UnmanagedPods,
 

@@ -321,7 +321,7 @@ fn a_harmless_command_is_compared_word_for_word() {
 }
 
 #[test]
-fn what_the_pod_is_comes_before_what_the_command_was() {
+fn of_several_exemptions_the_one_that_lasts_comes_first() {
     let everything = json!({
         "unmanagedPods": "Record",
         "harmlessCommands": [["ls", "*"]],
@@ -331,7 +331,7 @@ fn what_the_pod_is_comes_before_what_the_command_was() {
     for (priority, managed, argv, expected) in [
         (1000, false, "ls /tmp", Some(Exemption::Protected)),
         (1000, true, "rm /tmp", Some(Exemption::Protected)),
-        (999, false, "ls /tmp", Some(Exemption::Unmanaged)),
+        (999, false, "ls /tmp", Some(Exemption::Harmless)),
         (999, false, "rm /tmp", Some(Exemption::Unmanaged)),
         (999, true, "ls /tmp", Some(Exemption::Harmless)),
         (999, true, "rm /tmp", None),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Known, Record, later};
-use crate::terms::Action;
+use crate::terms::{Action, Exemption};
 
 /// The most interactions that decide when the pod goes.
 pub const MAX_BOUNDS: usize = 4;
@@ -29,6 +29,28 @@ const EXTREMES: [(Duration, bool); MAX_BOUNDS] = [
 ];
 
 impl Known {
+    /// Whether it starts no timer only for as long as no controller would replace the pod.
+    pub fn is_exempt_while_unmanaged(&self) -> bool {
+        self.terms.action == Action::Record && self.is_of_an_unmanaged_pod()
+    }
+
+    /// Whether it was exempt in that way, and the pod has had a controller since.
+    pub fn has_lost_its_exemption(&self) -> bool {
+        self.terms.action == Action::Evict && self.is_of_an_unmanaged_pod()
+    }
+
+    fn is_of_an_unmanaged_pod(&self) -> bool {
+        self.terms.exemption == Some(Exemption::Unmanaged)
+    }
+
+    /// How long the pod may live on, with as much of the extension and of the hold as its terms allow.
+    fn length(&self, extension: Duration, held: bool) -> Duration {
+        let terms = &self.terms;
+        let hold = if held { terms.max_hold } else { Duration::ZERO };
+        let extension = extension.min(terms.max_extension);
+        terms.ttl.saturating_add(extension).saturating_add(hold)
+    }
+
     /// When the pod's time ends by this interaction alone, without an extension.
     pub(super) fn expiry(&self) -> Option<Timestamp> {
         self.end(Duration::ZERO, false)
@@ -37,14 +59,8 @@ impl Known {
     /// When the pod goes by this interaction alone, with as much of the extension and of the hold as its terms
     /// allow. None when it starts no timer.
     fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
-        let terms = &self.terms;
-        let hold = if held { terms.max_hold } else { Duration::ZERO };
-        let extension = extension.min(terms.max_extension);
-        match terms.action {
-            Action::Evict => {
-                let after = terms.ttl.saturating_add(extension).saturating_add(hold);
-                Some(later(self.interaction.time, after))
-            }
+        match self.terms.action {
+            Action::Evict => Some(later(self.interaction.time, self.length(extension, held))),
             Action::Record => None,
         }
     }
@@ -72,6 +88,47 @@ impl Record {
             }
         }
         bounds
+    }
+
+    /// The interactions that would decide when the pod goes, were it to get a controller.
+    pub fn exempt_bounds(&self) -> Vec<&Known> {
+        let mut bounds: Vec<&Known> = Vec::new();
+        for (extension, held) in EXTREMES {
+            let exempt = self
+                .known
+                .iter()
+                .filter(|known| known.is_exempt_while_unmanaged());
+            let length = |known: &&Known| known.length(extension, held);
+            let Some(first) = exempt.min_by_key(length) else {
+                break;
+            };
+            if !bounds.iter().any(|known| length(known) == length(&first)) {
+                bounds.push(first);
+            }
+        }
+        bounds
+    }
+
+    /// The pod has a controller now, by which what was exempt only for the lack of one starts a timer: from this
+    /// moment on, or from its own time, whichever is later. That timer goes on whatever becomes of the
+    /// controller. Returns the interactions that start one by that.
+    pub fn end_exemption(&mut self, now: Timestamp) -> Vec<Known> {
+        let mut started = Vec::new();
+        for known in &mut self.known {
+            if known.is_exempt_while_unmanaged() {
+                let past = now
+                    .as_second()
+                    .saturating_sub(known.interaction.time.as_second());
+                let past = Duration::from_secs(past.try_into().unwrap_or_default());
+                known.terms.action = Action::Evict;
+                known.terms.ttl = known.terms.ttl.saturating_add(past);
+                started.push(known.clone());
+            }
+        }
+        if !started.is_empty() {
+            self.settle();
+        }
+        started
     }
 
     fn first_to_end(&self, extension: Duration, held: bool) -> Option<(Timestamp, &Known)> {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod deadline;
+mod exempt;
 mod room;
 
 fn pod() -> PodId {

@@ -58,6 +58,19 @@ fn answer(policies: Vec<Stored>, words: &[&str]) -> String {
 }
 
 #[test]
+fn a_policy_that_applies_by_labels_says_who_chooses_them() {
+    let by_label = json!({"podSelector": {"matchLabels": {}}, "ttl": "8h"});
+    for (spec, expected) in [(by_label, true), (json!({"ttl": "8h"}), false)] {
+        let page = answer(vec![stored("lax", spec)], &["--", "sh"]);
+        assert_eq!(
+            page.contains("which whoever may edit pods can change"),
+            expected,
+            "{page}"
+        );
+    }
+}
+
+#[test]
 fn every_policy_says_why_in_the_order_in_which_they_are_asked() {
     let page = answer(
         vec![

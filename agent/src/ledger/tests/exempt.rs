@@ -1,0 +1,45 @@
+//! Interactions that are exempt while the pod has no controller.
+
+use curfew_core::{Action, Exemption};
+
+use super::*;
+
+#[test]
+fn a_controller_starts_the_timer_and_that_is_told_once() {
+    let mut bench = Bench::new();
+    let mut exempt = shell(0);
+    exempt.terms.action = Action::Record;
+    exempt.terms.exemption = Some(Exemption::Unmanaged);
+    let seen = |version, bare| {
+        let view = marked(&record("u", exempt.clone()), version);
+        seen_as(view, |pod| pod.bare = bare)
+    };
+    bench.told(|ledger, now, out| {
+        ledger.seen(seen(1, true), now, out);
+        ledger.learned(pod_id("u"), exempt.clone(), now, out);
+    });
+    assert_eq!(bench.state("u"), "recorded");
+    bench.tick_at(5000);
+    let told = bench.told(|ledger, now, out| ledger.seen(seen(2, false), now, out));
+    let [
+        Announcement::Interaction {
+            known,
+            source,
+            eviction_time,
+            ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (*source, *eviction_time),
+        (Source::Controller, Some(at(5600)))
+    );
+    assert!(known.has_lost_its_exemption());
+    assert_eq!(bench.ledger.take_dirty().len(), 1);
+    // Whoever takes the controller away again changes nothing by that.
+    let told = bench.told(|ledger, now, out| ledger.seen(seen(3, true), now, out));
+    assert!(told.is_empty(), "{told:?}");
+    assert_eq!(bench.tick_at(5600), [evict("u")]);
+}

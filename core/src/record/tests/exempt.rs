@@ -1,0 +1,88 @@
+//! Interactions that are exempt while the pod has no controller.
+
+use super::*;
+use crate::terms::Exemption;
+
+/// One that is exempt while nothing would replace the pod.
+fn exempt(second: i64, ttl: u64, request: &str) -> Known {
+    let mut known = known(second, "alice", Action::Record, ttl, request);
+    known.terms.exemption = Some(Exemption::Unmanaged);
+    known
+}
+
+fn rebuilt(record: &Record) -> Record {
+    let marks = metadata::read(&pod(), &marks_of(record)).unwrap();
+    Record::from_marks(pod(), marks).unwrap()
+}
+
+#[test]
+fn their_time_begins_when_the_pod_gets_a_controller() {
+    let mut record = record(&[exempt(0, 600, "a")]);
+    assert_eq!(
+        (record.deadline(), record.exemption()),
+        (None, Some(Exemption::Unmanaged))
+    );
+    let before = record.clone();
+    assert_eq!(record.end_exemption(at(86_400)).len(), 1);
+    assert_eq!(record.deadline(), Some(at(87_000)));
+    // That it has one is seen again, and the store or the pod tells of what was.
+    assert!(record.end_exemption(at(90_000)).is_empty());
+    record.join(before.clone());
+    record.absorb(metadata::read(&pod(), &marks_of(&before)).unwrap());
+    assert_eq!(
+        (record.deadline(), record.interactions()),
+        (Some(at(87_000)), 1)
+    );
+    assert!(record.end_exemption(at(90_000)).is_empty());
+    // Nor is it lost with the store.
+    assert_eq!(rebuilt(&record).deadline(), Some(at(87_000)));
+}
+
+#[test]
+fn what_is_recorded_for_another_reason_starts_no_timer() {
+    let mut harmless = known(0, "alice", Action::Record, 600, "a");
+    harmless.terms.exemption = Some(Exemption::Harmless);
+    let recorded = known(1, "bob", Action::Record, 600, "b");
+    let mut record = record(&[harmless, recorded]);
+    assert!(record.end_exemption(at(60)).is_empty());
+    assert_eq!(record.deadline(), None);
+}
+
+#[test]
+fn a_running_timer_is_not_moved_later() {
+    let mut record = record(&[shell(0, "bob", "b"), exempt(1, 60, "a")]);
+    let before = record.deadline();
+    record.end_exemption(at(300));
+    assert_eq!(record.deadline(), Some(at(360)).min(before));
+}
+
+proptest! {
+    /// After a loss of the store the pod's marks are enough to start the same timer.
+    #[test]
+    fn marks_tell_what_a_controller_would_change(
+        seconds in prop::collection::vec((0i64..100, 1u64..900, 0u8..3), 1..30),
+        adopted in 0i64..500,
+    ) {
+        let all: Vec<_> = seconds
+            .iter()
+            .enumerate()
+            .map(|(n, (second, ttl, sort))| match sort {
+                0 => exempt(*second, *ttl, &n.to_string()),
+                1 => known(*second, "bob", Action::Record, *ttl, &n.to_string()),
+                _ => {
+                    let mut known = known(*second, "carol", Action::Record, *ttl, &n.to_string());
+                    known.terms.exemption = Some(Exemption::Harmless);
+                    known
+                }
+            })
+            .collect();
+        let mut kept = record(&all);
+        let mut rebuilt = rebuilt(&kept);
+        kept.end_exemption(at(100 + adopted));
+        rebuilt.end_exemption(at(100 + adopted));
+        prop_assert_eq!(rebuilt.deadline(), kept.deadline());
+        let marks = metadata::read(&pod(), &marks_of(&kept)).unwrap();
+        kept.absorb(marks);
+        prop_assert_eq!(rebuilt.deadline(), kept.deadline());
+    }
+}
