@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
     Agents, Namespace, PodWatch, Scheduled, Workload,
     budgets::{budget, budgets},
-    eventually, life, marks, within_namespace,
+    eventually, life, marks, table, within_namespace,
 };
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -204,6 +204,10 @@ async fn a_budget_that_never_yields_is_a_matter_of_its_own() {
             },
         )
         .await?;
+        // The word for it is the same everywhere.
+        let shown = ["pi", "get", "-o", "wide"];
+        let shown = namespace.kubectl.ok(&shown).await?;
+        table::check(&shown, &record.name, &[("STATE", "stuck")])?;
         lives(namespace, &record).await
     })
     .await;
