@@ -75,3 +75,27 @@ async fn a_deleted_store_is_made_anew_with_all_that_was_known() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_mounted_folder_is_deleted_starts_anew() {
+    alone("folder-deleted", async |namespace| {
+        let cluster = &namespace.cluster;
+        let agents = Agents::connect(cluster).await?;
+        let pod = namespace.run_pod(&Workload::new("pod").on(NODE)).await?;
+        let watch = namespace.watch().await?;
+        let record = life::touch_seen(namespace, &agents, &pod, &["true"]).await?;
+        let pid = tools::agent(cluster, NODE).await?;
+        // Nothing can be made in what the agent has mounted then.
+        fs::remove_dir_all(folder()?)?;
+        tools::restarted(cluster, NODE, pid).await?;
+        ensure!(folder()?.join("records/db").is_file(), "there is no store");
+        let agents = Agents::connect(cluster).await?;
+        let known = agents.record_only_on(NODE, &record.uid).await?;
+        ensure!(known.eviction_time == record.eviction_time, "{known:?}");
+        watch
+            .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
+            .await?;
+        Ok(())
+    })
+    .await;
+}
