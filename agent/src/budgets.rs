@@ -3,19 +3,13 @@
 
 use std::{fmt, pin::pin};
 
-use curfew_core::{
-    budget::{NeverRoom, Numbers},
-    text::cut,
-};
-use curfew_runtime::explain;
+use curfew_core::budget::{NeverRoom, Numbers};
+use curfew_runtime::watch::Watch;
 use futures::TryStreamExt;
 use k8s_openapi::{
     api::policy::v1::PodDisruptionBudget, apimachinery::pkg::util::intstr::IntOrString,
 };
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, api::ListParams, runtime::watcher};
 
 use crate::schedule::Schedule;
 
@@ -106,15 +100,11 @@ fn never(budget: &PodDisruptionBudget, current: bool) -> Option<NeverRoom> {
     })
 }
 
-/// Watches one budget and tells the schedule what it sees, until the schedule is gone. What fails is
-/// tried again with backoff.
-pub(crate) async fn watch(client: Client, id: BudgetId, schedule: Schedule) {
+/// Watches one budget and tells the schedule what it sees, until the schedule is gone.
+pub(crate) async fn watch(watch: Watch, client: Client, id: BudgetId, schedule: Schedule) {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, &id.namespace);
-    let config = watcher::Config::default()
-        .fields(&format!("metadata.name={}", id.name))
-        // Streamed, it needs no right to list.
-        .streaming_lists();
-    let mut events = pin!(watcher(budgets, config).default_backoff());
+    let by_name = ListParams::default().fields(&format!("metadata.name={}", id.name));
+    let mut events = pin!(watch.events(budgets, by_name));
     let mut found = false;
     loop {
         let seen = match events.try_next().await {
@@ -130,16 +120,8 @@ pub(crate) async fn watch(client: Client, id: BudgetId, schedule: Schedule) {
             Ok(Some(watcher::Event::InitDone | watcher::Event::Delete(_))) => None,
             Ok(Some(watcher::Event::Apply(budget))) => Some(BudgetView::from(&budget)),
             Ok(None) => return,
-            Err(error) => {
-                let error = explain::watch(&error);
-                tracing::warn!(
-                    namespace = id.namespace,
-                    budget = cut(&id.name, 253).as_ref(),
-                    error,
-                    "the watch of a PodDisruptionBudget failed; trying again"
-                );
-                continue;
-            }
+            // The watch tries again, and logs it.
+            Err(_) => continue,
         };
         if schedule.budget_seen(id.clone(), seen).await.is_err() {
             return;

@@ -107,7 +107,8 @@ impl Effects {
                 });
             }
             Effect::WatchBudget(id) => {
-                let watch = tokio::spawn(budgets::watch(client, id.clone(), schedule));
+                let watch = self.metrics.watches.open("budgets");
+                let watch = tokio::spawn(budgets::watch(watch, client, id.clone(), schedule));
                 self.watches.insert(id, AbortOnDropHandle::new(watch));
             }
             Effect::UnwatchBudget(id) => {

@@ -32,7 +32,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{PostParams, WatchEvent, WatchParams},
-    runtime::{WatchStreamExt, watcher::watch_object},
 };
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::server::danger::ClientCertVerifier;
@@ -103,7 +102,7 @@ impl Keeper {
     /// When the watch of the trusted CAs ends.
     pub async fn run(self, identities: watch::Sender<Option<Identity>>) -> anyhow::Result<()> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut bundles = pin!(watch_object(maps, TRUST).default_backoff());
+        let mut bundles = pin!(self.metrics.watches.open("trust").object(maps, TRUST));
         let mut trust: Option<Trust> = None;
         let mut leaf: Option<Leaf> = None;
         let mut due: Option<Instant> = None;
@@ -247,17 +246,8 @@ async fn answer(
 
 /// The CAs of the ConfigMap. What cannot be understood is told, and what was known before holds.
 fn understand(map: Result<Option<ConfigMap>, kube::runtime::watcher::Error>) -> Option<Trust> {
-    let map = match map {
-        Ok(map) => map?,
-        Err(error) => {
-            tracing::warn!(
-                event = "trust-watch",
-                error = explain::watch(&error),
-                "cannot watch which CAs are trusted; trying again"
-            );
-            return None;
-        }
-    };
+    // What fails is tried again, and logged by the watch.
+    let map = map.ok()??;
     let text = map
         .data
         .unwrap_or_default()

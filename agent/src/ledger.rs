@@ -36,6 +36,9 @@ use crate::{
 /// How long the watch may lag behind a notice before the pod is looked up by name.
 const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long the watch has to show a patch, of which the answer could not tell whether it is the latest.
+const WATCH_LAG: Duration = Duration::from_secs(1);
+
 /// How long to wait after a failed patch of the pod's metadata.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,8 @@ pub struct Ledger {
     /// UIDs whose record is being written to it.
     writing: BTreeSet<String>,
     synced: bool,
+    /// How often the watch has begun to list the pods.
+    lists: u64,
     /// What the clock showed last.
     latest: Timestamp,
 }
@@ -100,6 +105,7 @@ impl Ledger {
             dirty: BTreeSet::new(),
             writing: BTreeSet::new(),
             synced: false,
+            lists: 0,
             latest: Timestamp::MIN,
         }
     }
@@ -203,29 +209,39 @@ impl Ledger {
         record
     }
 
-    /// The API server answered a request of ours with the pod. The watch may have shown a later version
-    /// meanwhile, or that the pod is gone: then it knows better.
+    /// The API server answered a request of ours with the pod. That is later than what the watch showed before
+    /// the request was sent, whatever the resourceVersions are. What the watch showed since may be later
+    /// still, or that the pod is gone: then it knows better.
     pub fn answered(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
-        let news = match self.entries.get(&pod.id.uid) {
-            None => false,
-            Some(entry) => match &entry.pod {
-                None => true,
-                Some(known) => pod.state.is_later_than(known),
-            },
+        let Some(entry) = self.entries.get_mut(&pod.id.uid) else {
+            return;
         };
-        if news {
-            self.seen(pod, now, out);
+        if entry.pod.is_none() || entry.marking == (Marking::Asked { shown: false }) {
+            entry.answered_in = Some(self.lists);
+            self.found(pod, now, out);
         }
     }
 
     /// The watch saw the pod.
     pub fn seen(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
-        let PodView { id, marks, state } = pod;
-        let uid = id.uid.clone();
         let entry = self
             .entries
-            .entry(uid.clone())
+            .entry(pod.id.uid.clone())
             .or_insert_with(|| Box::new(Entry::new(now)));
+        entry.answered_in = None;
+        if let Marking::Asked { shown } = &mut entry.marking {
+            *shown = true;
+        }
+        self.found(pod, now, out);
+    }
+
+    /// The pod is as this says.
+    fn found(&mut self, pod: PodView, now: Timestamp, out: &mut Vec<Effect>) {
+        let PodView { id, marks, state } = pod;
+        let uid = id.uid.clone();
+        let Some(entry) = self.entries.get_mut(&uid) else {
+            return;
+        };
         let before = entry.record.clone();
         entry.pod = Some(state);
         let ending = entry.ending();
@@ -282,6 +298,11 @@ impl Ledger {
         }
     }
 
+    /// The watch is about to list the node's pods.
+    pub fn list_begins(&mut self) {
+        self.lists += 1;
+    }
+
     /// The list of the node's pods is complete: these there are.
     pub fn listed(&mut self, uids: &BTreeSet<String>, now: Timestamp, out: &mut Vec<Effect>) {
         self.synced = true;
@@ -293,6 +314,8 @@ impl Ledger {
             .collect();
         for uid in missing {
             match self.entries.get_mut(&uid) {
+                // The API server has shown it since the list began, so it may be later than the list.
+                Some(entry) if entry.answered_in == Some(self.lists) => {}
                 // It was in the watch's earlier events and is not in its list.
                 Some(entry) if entry.pod.is_some() => self.gone(&uid, out),
                 // The store knows it, or a notice outran the watch: the API server knows.
@@ -325,8 +348,9 @@ impl Ledger {
         entry.unmarked = match result {
             mark::Outcome::Done => false,
             mark::Outcome::Refused(_) => true,
-            mark::Outcome::Failed => entry.unmarked,
+            mark::Outcome::Gone | mark::Outcome::Failed => entry.unmarked,
         };
+        let shown = entry.marking == (Marking::Asked { shown: true });
         entry.marking = match result {
             mark::Outcome::Done => {
                 let (last, times) = &mut entry.marked;
@@ -335,11 +359,28 @@ impl Ledger {
                 }
                 *last = now;
                 *times += 1;
-                match *times > MARK_BURST {
-                    true => Marking::Later {
+                if *times > MARK_BURST {
+                    Marking::Later {
                         again: later(now, MARK_PAUSE),
-                    },
-                    false => Marking::Idle,
+                    }
+                } else if shown && entry.is_untold() {
+                    Marking::Later {
+                        again: later(now, WATCH_LAG),
+                    }
+                } else {
+                    Marking::Idle
+                }
+            }
+            mark::Outcome::Gone => {
+                // The watch should have said so; the pod is looked up before it is believed.
+                out.extend(
+                    entry
+                        .record
+                        .as_ref()
+                        .map(|record| Effect::LookUp(record.pod.clone())),
+                );
+                Marking::Later {
+                    again: later(now, MARK_RETRY),
                 }
             }
             mark::Outcome::Failed => Marking::Later {
@@ -738,12 +779,12 @@ fn mark_pod(
 ) -> Option<Timestamp> {
     let change = mark::wanted(record, alone, pod)?;
     match marking {
-        Marking::Asked => return None,
+        Marking::Asked { .. } => return None,
         Marking::Refused { version } if *version == pod.version => return None,
         Marking::Later { again } if now < *again => return Some(*again),
         _ => {}
     }
-    *marking = Marking::Asked;
+    *marking = Marking::Asked { shown: false };
     out.push(Effect::Mark(change));
     None
 }

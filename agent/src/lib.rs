@@ -90,8 +90,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let node = args
         .node_name
         .context("--node-name is missing: the name of the node that this agent runs on")?;
-    let client = client::connect().await?;
     let metrics = metrics::Metrics::new()?;
+    let client = client::connect(metrics.watches.reach()).await?;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let (schedule, inbox) = schedule::channel();
@@ -154,13 +154,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             }
         }
     });
+    let watch = metrics.watches.open("pods");
     tasks.spawn("notices", {
         let router = notices::router(node.clone(), clock, schedule.clone(), metrics.clone());
         serve_notices(router, identities, metrics, args.listen, stop.clone())
     });
     tasks.spawn("pods", async move {
         tokio::select! {
-            ended = pods::watch(client, &node, schedule) => ended,
+            ended = pods::watch(watch, client, &node, schedule) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

@@ -33,6 +33,8 @@ pub enum Outcome {
     Done,
     /// It will pass; later again.
     Failed,
+    /// The API server has no pod of that UID under its name.
+    Gone,
     /// The API server does not take it for this pod, and says this.
     Refused(String),
 }
@@ -74,19 +76,19 @@ pub async fn apply(client: Client, node: &str, change: &Change) -> (Outcome, Opt
             tracing::info!(node, %pod, uid, ids, missing, "marked");
             (Outcome::Done, Some(patched.into()))
         }
-        // Gone: the watch will say so.
-        Err(kube::Error::Api(status)) if status.code == 404 => (Outcome::Failed, None),
+        Err(kube::Error::Api(status)) if status.code == 404 => (Outcome::Gone, None),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            match api::call(pods.get(name)).await {
-                Ok(found) => {
-                    let found = PodView::from(found);
-                    let same = found.id == *pod && found.state.version != change.version;
-                    match same {
-                        true => (Outcome::Done, Some(found)),
-                        false => (Outcome::Failed, None),
-                    }
+            match api::call(pods.get_opt(name))
+                .await
+                .map(|found| found.map(PodView::from))
+            {
+                Ok(Some(found)) if found.id != *pod => (Outcome::Gone, None),
+                // The next change is made for what it is now, whatever that was before.
+                Ok(Some(found)) if found.state.version != change.version => {
+                    (Outcome::Done, Some(found))
                 }
-                Err(_) => (Outcome::Failed, None),
+                Ok(None) => (Outcome::Gone, None),
+                Ok(Some(_)) | Err(_) => (Outcome::Failed, None),
             }
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 413 | 422) => {

@@ -15,6 +15,7 @@ use curfew_core::{Action, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
     tls::Refusals,
+    watch::Watches,
 };
 use jiff::Timestamp;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::MetricFamily};
@@ -25,6 +26,9 @@ use crate::{
     ledger::{Announcement, Consequence, Source},
     summary::Summary,
 };
+
+/// What an agent watches: the pods of its node, the budgets in their way, and whom it has to trust.
+const WATCHES: [&str; 3] = ["pods", "budgets", "trust"];
 
 /// The metrics of one agent.
 #[derive(Debug, Clone)]
@@ -48,8 +52,8 @@ pub struct Metrics {
     pub store_rebuilt: IntCounter,
     /// Records that were kept apart because this build cannot read them.
     pub set_aside: IntGauge,
-    /// Errors of the watch of the node's pods.
-    pub watch_errors: IntCounter,
+    /// The watches of the process.
+    pub watches: Watches,
     clock_skew: Gauge,
     certificate_expiry: Gauge,
     /// Clients that were not let in to post notices.
@@ -120,10 +124,7 @@ impl Metrics {
                 "curfew_agent_store_set_aside_records",
                 "Records in the store that this release cannot read, and keeps.",
             )?,
-            watch_errors: all.counter(
-                "curfew_agent_watch_errors_total",
-                "Errors of the watch of this node's pods; each is followed by another try.",
-            )?,
+            watches: Watches::new("agent", &WATCHES, &mut all)?,
             clock_skew: all.seconds(
                 "curfew_agent_clock_skew_seconds",
                 "How far this node's clock is ahead of the webhook's, as of the last notice; the time on the \
@@ -220,6 +221,7 @@ impl Metrics {
         // Each scrape sets all of it, so nothing half set outlives a panic.
         let standing = standing.unwrap_or_else(PoisonError::into_inner);
         standing.show(summary);
+        self.watches.show();
         self.catalog.gather()
     }
 }

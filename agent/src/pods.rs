@@ -14,14 +14,11 @@ use curfew_core::{
     PodId,
     metadata::{self, Marks},
 };
-use curfew_runtime::explain;
+use curfew_runtime::{explain, watch::Watch};
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    Api, Client, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use health::WatchHealth;
@@ -43,7 +40,7 @@ pub struct PodView {
 /// annotations only their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodState {
-    /// The resourceVersion of what was seen.
+    /// The resourceVersion of what was seen. Of two that differ nothing tells which is later.
     pub version: String,
     /// Whether it has the label of pods that were interacted with.
     pub labelled: bool,
@@ -95,15 +92,6 @@ impl PodState {
     /// Whether its metadata tell anything.
     pub fn tells(&self) -> bool {
         self.told != digest(|_| None)
-    }
-
-    /// Whether this is a later version of the same pod. Since Kubernetes 1.35 resourceVersions are
-    /// promised to be comparable numbers (KEP-5504).
-    pub fn is_later_than(&self, other: &PodState) -> bool {
-        match (self.version.parse::<u128>(), other.version.parse::<u128>()) {
-            (Ok(this), Ok(other)) => this > other,
-            _ => self.version != other.version,
-        }
     }
 }
 
@@ -213,17 +201,23 @@ pub fn digest<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> u64 {
 /// Watches the pods of the node and tells the schedule, until the schedule is gone.
 ///
 /// # Errors
-/// When the watch ends, which it does not by itself: what fails is tried again with backoff.
-pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Result<()> {
+/// When the schedule is gone; the watch does not end by itself.
+pub async fn watch(
+    watch: Watch,
+    client: Client,
+    node: &str,
+    schedule: Schedule,
+) -> anyhow::Result<()> {
     let pods: Api<WatchedPod> = Api::all(client);
-    let config = watcher::Config::default()
-        .fields(&format!("spec.nodeName={node}"))
-        .streaming_lists();
-    let mut events = pin!(watcher(pods, config).default_backoff());
+    let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let mut events = pin!(watch.events(pods, of_node));
     let mut listed = BTreeSet::new();
     loop {
         match events.try_next().await {
-            Ok(Some(watcher::Event::Init)) => listed.clear(),
+            Ok(Some(watcher::Event::Init)) => {
+                listed.clear();
+                schedule.list_begins().await?;
+            }
             Ok(Some(watcher::Event::InitApply(pod))) => {
                 let pod = PodView::from(pod);
                 listed.insert(pod.id.uid.clone());
@@ -237,15 +231,7 @@ pub async fn watch(client: Client, node: &str, schedule: Schedule) -> anyhow::Re
                 schedule.pod_gone(PodView::from(pod).id.uid).await?;
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
-            Err(error) => {
-                let error = explain::watch(&error);
-                tracing::warn!(
-                    node,
-                    error,
-                    "the watch of the node's pods failed; trying again"
-                );
-                schedule.watch_failed(error).await?;
-            }
+            Err(error) => schedule.watch_failed(explain::watch(&error)).await?,
         }
     }
 }

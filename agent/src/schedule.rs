@@ -57,6 +57,7 @@ pub(crate) enum Message {
     Notice(Box<Notice>, oneshot::Sender<Result<Receipt, NotRecorded>>),
     PodSeen(PodView),
     PodGone(String),
+    ListBegins,
     PodsListed(BTreeSet<String>),
     WatchFailed(String),
     Marked(String, mark::Outcome, Option<PodView>),
@@ -121,6 +122,14 @@ impl Schedule {
     /// When the task has ended.
     pub async fn pod_gone(&self, uid: String) -> Result<(), Ended> {
         self.tell(Message::PodGone(uid)).await
+    }
+
+    /// The watch is about to list the pods of the node.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn list_begins(&self) -> Result<(), Ended> {
+        self.tell(Message::ListBegins).await
     }
 
     /// The watch has listed all pods of the node; these are their UIDs.
@@ -318,11 +327,11 @@ impl Task {
             Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
             Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
             Message::PodGone(uid) => self.ledger.gone(&uid, out),
+            Message::ListBegins => self.ledger.list_begins(),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
             Message::WatchFailed(message) => {
-                self.watch.failed(Instant::now());
+                self.watch.failed();
                 self.watch_error = Some(WatchError { time: now, message });
-                self.effects.metrics.watch_errors.inc();
             }
             Message::Marked(uid, outcome, pod) => {
                 if let Some(pod) = pod {
@@ -356,7 +365,7 @@ impl Task {
                 });
             }
             Message::Sum(answer) => {
-                let watch_is_well = self.watch.is_well(Instant::now());
+                let watch_is_well = self.watch.is_well();
                 let store = self.journal.health();
                 let _ = answer.send(Summary::of(&self.ledger, store, watch_is_well, now));
             }
@@ -372,7 +381,7 @@ impl Task {
                         set_aside: self.set_aside.len(),
                     },
                     Watch {
-                        failing: !self.watch.is_well(Instant::now()),
+                        failing: !self.watch.is_well(),
                         last_error: self.watch_error.clone(),
                     },
                     &self.history,

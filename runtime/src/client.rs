@@ -14,6 +14,8 @@ use tower::{
     util::BoxCloneSyncService,
 };
 
+use crate::reach::Reachability;
+
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,19 +37,20 @@ pub fn patience() -> TimeoutLayer {
 /// elsewhere).
 ///
 /// It does not retry by itself: that would hide for minutes that an eviction is refused or that
-/// the API server throttles. Whoever calls decides, and gives each call its own time limit.
+/// the API server throttles. Whoever calls decides, and gives each call its own time limit. Whether it is
+/// answered is told to `reach`.
 ///
 /// # Errors
 /// When there is neither a ServiceAccount nor a kubeconfig that can be read.
-pub async fn connect() -> anyhow::Result<Client> {
+pub async fn connect(reach: &Reachability) -> anyhow::Result<Client> {
     let config = Config::infer()
         .await
         .context("found no way to reach the API server")?;
-    build(config).context("cannot build a client of the API server")
+    build(config, reach).context("cannot build a client of the API server")
 }
 
 /// What kube builds by itself has no limit of its buffers.
-fn build(config: Config) -> anyhow::Result<Client> {
+fn build(config: Config, reach: &Reachability) -> anyhow::Result<Client> {
     ensure!(
         config.proxy_url.is_none(),
         "the API server is only reached without a proxy"
@@ -57,6 +60,7 @@ fn build(config: Config) -> anyhow::Result<Client> {
         .http1_max_buf_size(READ_BUFFER)
         .build(BoxCloneSyncService::new(connector));
     let service = ServiceBuilder::new()
+        .layer(reach.layer())
         .layer(patience())
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)

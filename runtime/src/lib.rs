@@ -1,5 +1,5 @@
 //! What every process of Curfew's in a cluster shares and what has nothing to do with pods: its log,
-//! its signals, tasks and timers, its client and calls of the API server, bounded HTTP servers, mutual TLS and the plain
+//! its signals, tasks and timers, its client, calls and watches of the API server, bounded HTTP servers, mutual TLS and the plain
 //! port for metrics and health.
 #![warn(missing_docs)]
 
@@ -11,6 +11,8 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod ops;
+pub mod reach;
 pub mod tasks;
 pub mod time;
 pub mod tls;
+pub mod watch;

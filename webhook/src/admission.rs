@@ -36,7 +36,7 @@ use crate::{
     identity::Identities,
     metrics::{Home, Metrics, Outcome},
     placement,
-    policies::{Rules, Ruling},
+    policies::{Knowledge, Rules, Ruling},
     recording::{self, Recorder},
     review::{self, Deed, Request},
 };
@@ -178,7 +178,8 @@ impl Admission {
             cut(&request.name, 253)
         );
         // Waiting for the policies takes no time of its own.
-        let (found, ()) = tokio::join!(self.find(request), self.rules.known(self.pod_timeout));
+        let (found, knowledge) =
+            tokio::join!(self.find(request), self.rules.known(self.pod_timeout));
         let found = match found {
             Ok(found) => found,
             Err(Unfound::Nothing(why)) => {
@@ -201,6 +202,11 @@ impl Admission {
                 return self.unrecorded(&subject, authority, &format!("pod: {why}"));
             }
         };
+        if knowledge == Knowledge::None
+            && let Some(denied) = self.undecided(uid, &named, kind, &user)
+        {
+            return denied;
+        }
         let attempt = Attempt {
             user: &user,
             groups: &groups,
@@ -293,6 +299,25 @@ impl Admission {
                 self.unrecorded(&subject, authority, &failure.to_string())
             }
         }
+    }
+
+    /// What becomes of an interaction while the policies were never read: it is denied, or nothing is returned
+    /// and the flags hold.
+    fn undecided(&self, id: &str, pod: &str, kind: Kind, user: &str) -> Option<(Outcome, Answer)> {
+        let denied = match self.unrecorded {
+            Unrecorded::Admit => None,
+            Unrecorded::Deny => Some((Outcome::Denied, answer::undecided(pod, id))),
+        };
+        tracing::error!(
+            event = "policies-unknown",
+            id,
+            pod,
+            user,
+            kind = kind.as_str(),
+            denied = denied.is_some(),
+            "this replica could not read the policies yet",
+        );
+        denied
     }
 
     /// What becomes of an interaction that could be recorded nowhere. `authority` says whether this

@@ -12,14 +12,11 @@ use std::{
 
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{
-    Api, Client, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
-};
-use tokio::sync::watch;
+use kube::{Api, Client, ResourceExt, api::ListParams, runtime::watcher};
+use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
-use curfew_runtime::explain;
+use curfew_runtime::watch::Watch;
 
 /// The Service of the agents.
 pub const SERVICE: &str = "curfew-agent";
@@ -34,23 +31,15 @@ pub type Agents = Arc<HashMap<String, SocketAddr>>;
 /// # Errors
 /// When the watch ends, which it does not by itself.
 pub async fn run(
+    watch: Watch,
     client: Client,
     namespace: String,
-    agents: watch::Sender<Agents>,
+    agents: Sender<Agents>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
-    let config =
-        watcher::Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
-    let events = watcher(api, config)
-        .inspect_err(|error| {
-            tracing::warn!(
-                event = "agents-watch",
-                error = explain::watch(error),
-                "cannot watch the agents' endpoints; trying again"
-            );
-        })
-        .default_backoff();
+    let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
+    let events = watch.events(api, of_service);
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         () = follow(events, &agents) => anyhow::bail!("the watch of the agents' endpoints ended"),
@@ -59,7 +48,7 @@ pub async fn run(
 
 async fn follow(
     events: impl Stream<Item = watcher::Result<watcher::Event<EndpointSlice>>>,
-    agents: &watch::Sender<Agents>,
+    agents: &Sender<Agents>,
 ) {
     let mut events = std::pin::pin!(events);
     let mut slices: BTreeMap<String, Vec<(String, SocketAddr)>> = BTreeMap::new();
@@ -84,7 +73,7 @@ async fn follow(
                 slices.remove(&slice.name_any());
             }
             Ok(None) => return,
-            // Told where the stream was made.
+            // The watch tries again, and logs it.
             Err(_) => continue,
         }
         let map: HashMap<_, _> = slices.values().flatten().cloned().collect();
@@ -148,7 +137,7 @@ mod tests {
     }
 
     async fn after(events: Vec<watcher::Event<EndpointSlice>>) -> Vec<(String, String)> {
-        let (send, agents) = watch::channel(Agents::default());
+        let (send, agents) = tokio::sync::watch::channel(Agents::default());
         follow(stream::iter(events.into_iter().map(Ok)), &send).await;
         let mut map: Vec<_> = agents
             .borrow()

@@ -151,6 +151,19 @@ pub fn denied(pod: &str, node: Option<&str>, id: &str) -> Answer {
     }
 }
 
+/// The policies were never read, and the interaction is denied. `id` finds it in the log.
+pub fn undecided(pod: &str, id: &str) -> Answer {
+    Answer::Deny {
+        code: 503,
+        reason: "ServiceUnavailable",
+        message: format!(
+            "Curfew could not read its InteractionPolicies yet, so it does not know whether one of them \
+             forbids this interaction with pod {pod}. Nothing was done. Try again in a moment; if that does \
+             not help, those who run this cluster find the reason in the log of curfew-webhook, id {id}."
+        ),
+    }
+}
+
 /// The interaction could be recorded nowhere and is let through, for this reason.
 pub fn unrecorded(pod: &str, because: &str) -> Answer {
     Answer::Allow(Some(format!(

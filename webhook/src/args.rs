@@ -33,7 +33,8 @@ pub struct Args {
     /// How long beyond its deadline a pod may be held at the most
     #[arg(long, env = "CURFEW_DEFAULT_MAX_HOLD", default_value = "24h", value_parser = whole_seconds)]
     pub default_max_hold: Duration,
-    /// What becomes of an interaction that could be recorded nowhere
+    /// What becomes of an interaction that could be recorded nowhere, or that comes before this replica has read
+    /// the policies
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
     pub unrecorded: Unrecorded,
     /// How long the API server may take to tell where the pod is

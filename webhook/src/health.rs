@@ -20,7 +20,7 @@ pub(crate) struct Health {
     pub(crate) forwarder: Forwarder,
     pub(crate) identities: Identities,
     pub(crate) rules: Rules,
-    /// From when on requests are served by the flags, should the policies still not be known.
+    /// From when on requests are served, should the policies still not be known.
     pub(crate) without_policies: Instant,
     pub(crate) stop: CancellationToken,
 }
@@ -39,7 +39,7 @@ impl Ops for Health {
         } else if self.identities.borrow().is_none() {
             Err("has no certificate yet".to_owned())
         } else if !self.rules.are_known() && Instant::now() < self.without_policies {
-            // Bounded, because where policies cannot be read nobody's exec is to be stopped for it.
+            // Bounded: a replica that serves can say why it refuses, or admit as `--unrecorded` says.
             Err("does not know the policies yet".to_owned())
         } else {
             Ok(())

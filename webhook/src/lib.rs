@@ -56,7 +56,8 @@ use crate::{
 
 /// How long requests in hand may go on once no new ones are taken.
 const FINISH: Duration = configuration::TIMEOUT;
-/// How long a replica that has just started waits for the policies before it serves without them.
+/// How long a replica that has just started is not ready because it does not know the policies. After that it
+/// serves, and `--unrecorded` decides: no answer at all would refuse everything, and could not say why.
 const POLICIES: Duration = Duration::from_secs(10);
 
 /// Runs the webhook until it is told to stop.
@@ -68,11 +69,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let lifetimes = args.lifetimes()?;
     // The client of the API server takes the process's provider; there must be exactly one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = client::connect().await?;
     let metrics = Metrics::new().context("cannot make metrics")?;
+    let client = client::connect(metrics.watches.reach()).await?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
-    let (rules, keeper) = policies::rules(args.terms());
+    let (rules, keeper) = policies::rules(args.terms(), &metrics.watches);
     let forwarder = Forwarder::new(
         agents.clone(),
         identities.clone(),
@@ -114,6 +115,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(
         "agents",
         agents::run(
+            metrics.watches.open("agents"),
             client.clone(),
             args.namespace.clone(),
             known_agents,
@@ -134,6 +136,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(
         "trust",
         identity::publication::run(
+            metrics.watches.open("trust"),
             client.clone(),
             args.namespace.clone(),
             identities.clone(),

@@ -11,6 +11,7 @@ use curfew_core::{Exemption, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
     tls::Refusals,
+    watch::Watches,
 };
 use prometheus::{
     Gauge, Histogram, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -23,6 +24,18 @@ use crate::policies::Known;
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";
 
+/// What a replica watches.
+const WATCHES: [&str; 8] = [
+    "policies",
+    "namespaces",
+    "agents",
+    "certificates",
+    "ca",
+    "trust",
+    "configuration",
+    "own-namespace",
+];
+
 /// What keeps an interaction from starting a timer.
 const EXEMPTIONS: [Exemption; 3] = [
     Exemption::Harmless,
@@ -34,6 +47,8 @@ const EXEMPTIONS: [Exemption; 3] = [
 #[derive(Debug, Clone)]
 pub struct Metrics {
     catalog: Catalog,
+    /// The watches of the process.
+    pub watches: Watches,
     admissions: IntCounterVec,
     admission: HistogramVec,
     recorded: IntCounterVec,
@@ -120,7 +135,7 @@ impl Metrics {
             )?,
             policies_known: all.gauge(
                 "curfew_webhook_policies_known",
-                "Whether this replica knows the policies; until it does, the flags hold.",
+                "Whether this replica has read the policies; until it has, --unrecorded decides.",
             )?,
             exempted: all.counters(
                 "curfew_webhook_exempted_total",
@@ -162,6 +177,7 @@ impl Metrics {
                 "curfew_webhook_unknown_paths_total",
                 "Requests to the admission port under paths that no API server was told; they are refused.",
             )?,
+            watches: Watches::new("webhook", &WATCHES, &mut all)?,
             catalog: all,
         })
     }
@@ -248,6 +264,7 @@ impl Metrics {
         for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
             self.policies.with_label_values(&[state]).set(count as i64);
         }
+        self.watches.show();
         self.catalog.gather()
     }
 

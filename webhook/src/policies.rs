@@ -4,9 +4,9 @@
 //! them. One task writes what is known; everybody else reads it. Which policy applies and what it comes
 //! to is for [`curfew_core::policy`].
 //!
-//! No admission waits for a policy longer than for the pod that it is about. Where policies are not
-//! known by then, the flags hold: such an interaction is recorded, and starts a timer. Once they are
-//! known they stay so: while the API server cannot be watched, what was seen last holds.
+//! No admission waits for a policy longer than for the pod that it is about. Once policies are known they
+//! stay so: while the API server cannot be watched, what was seen last holds. But an admission in that time
+//! first has the watches list anew at once, and waits for that a moment.
 
 mod book;
 mod namespaces;
@@ -21,14 +21,14 @@ use curfew_core::{
 };
 use curfew_crd::{Attempt, Stored};
 use futures::{Stream, TryStreamExt};
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, api::ListParams, runtime::watcher};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use curfew_runtime::explain;
+use curfew_runtime::{
+    explain,
+    watch::{Watch, Watches},
+};
 
 use book::Book;
 pub use book::Known;
@@ -36,12 +36,17 @@ pub use namespaces::{Labels, Namespaces};
 
 use crate::placement::Pod;
 
+/// How long an admission waits for the API server to list policies and namespaces, when their watches do not
+/// live.
+const ANEW: Duration = Duration::from_millis(200);
+
 /// What admissions ask.
 #[derive(Debug, Clone)]
 pub struct Rules {
     defaults: DefaultTerms,
     policies: watch::Receiver<Option<Arc<Known>>>,
     namespaces: watch::Receiver<Option<Namespaces>>,
+    watches: [Watch; 2],
 }
 
 /// Who keeps [`Rules`] up to date.
@@ -49,6 +54,18 @@ pub struct Rules {
 pub struct Keeper {
     policies: watch::Sender<Option<Arc<Known>>>,
     namespaces: watch::Sender<Option<Namespaces>>,
+    watches: [Watch; 2],
+}
+
+/// Whether policies and the labels of namespaces are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// They are, as the API server has them.
+    Current,
+    /// They were read once; the API server did not show just now what they are.
+    Former,
+    /// They were never read.
+    None,
 }
 
 /// What follows from an interaction.
@@ -73,17 +90,20 @@ pub enum Ruling {
 }
 
 /// Rules that know nothing yet, and who is to keep them.
-pub fn rules(defaults: DefaultTerms) -> (Rules, Keeper) {
+pub fn rules(defaults: DefaultTerms, watches: &Watches) -> (Rules, Keeper) {
+    let watches = ["policies", "namespaces"].map(|name| watches.open(name));
     let (keeper_of_policies, policies) = watch::channel(None);
     let (keeper_of_namespaces, namespaces) = watch::channel(None);
     let rules = Rules {
         defaults,
         policies,
         namespaces,
+        watches: watches.clone(),
     };
     let keeper = Keeper {
         policies: keeper_of_policies,
         namespaces: keeper_of_namespaces,
+        watches,
     };
     (rules, keeper)
 }
@@ -99,8 +119,9 @@ impl Rules {
         self.policies.borrow().is_some() && self.namespaces.borrow().is_some()
     }
 
-    /// Waits until they are, but no longer than this.
-    pub async fn known(&self, within: Duration) {
+    /// Waits until they are, but no longer than this; and where their watches do not live, for a moment until
+    /// they do.
+    pub async fn known(&self, within: Duration) -> Knowledge {
         let (mut policies, mut namespaces) = (self.policies.clone(), self.namespaces.clone());
         // Ends early, too, when the process ends.
         let both = async {
@@ -108,10 +129,18 @@ impl Rules {
             let _ = namespaces.wait_for(Option::is_some).await;
         };
         if timeout(within, both).await.is_err() {
-            tracing::warn!(
-                event = "policies-unknown",
-                "policies or namespaces are not known yet; where they are not, the flags hold"
-            );
+            return Knowledge::None;
+        }
+        let [policies, namespaces] = &self.watches;
+        match tokio::join!(policies.revive(ANEW), namespaces.revive(ANEW)) {
+            (true, true) => Knowledge::Current,
+            _ => {
+                tracing::warn!(
+                    event = "policies-former",
+                    "the API server does not list policies and namespaces just now; what was read before holds"
+                );
+                Knowledge::Former
+            }
         }
     }
 
@@ -154,12 +183,13 @@ impl Keeper {
     /// When a watch ends, which it does not by itself.
     pub async fn run(self, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
         let all: Api<Stored> = Api::all(client.clone());
-        let policies = watcher(all.clone(), watcher::Config::default()).default_backoff();
+        let [policies, namespaces] = &self.watches;
+        let policies = policies.events(all.clone(), ListParams::default());
         let reports = self.policies.subscribe();
         tokio::select! {
             () = stop.cancelled() => Ok(()),
             () = follow(policies, &self.policies) => anyhow::bail!("the watch of policies ended"),
-            () = namespaces::run(client, &self.namespaces) => anyhow::bail!("the watch of namespaces ended"),
+            () = namespaces::run(namespaces, client, &self.namespaces) => anyhow::bail!("the watch of namespaces ended"),
             () = status::report(all, reports) => anyhow::bail!("the reports on policies ended"),
         }
     }
@@ -206,14 +236,8 @@ async fn follow(
                     "the cluster does not know InteractionPolicies; the flags hold"
                 );
             }
-            Err(error) => {
-                tracing::warn!(
-                    event = "policies-watch",
-                    error = explain::watch(&error),
-                    "cannot watch policies; what was known of them holds; trying again"
-                );
-                continue;
-            }
+            // The watch tries again, and logs it; what was known of them holds.
+            Err(_) => continue,
         }
         policies.send_replace(Some(Arc::new(book.known())));
     }

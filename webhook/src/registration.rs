@@ -88,8 +88,11 @@ impl Registration {
 
     /// Keeps the configuration, until there is a reason not to.
     async fn keep(&self) -> Obstacle {
-        let mut configurations = watched(self.configurations(), NAME);
-        let mut namespaces = watched(self.namespaces(), &self.namespace);
+        let watches = &self.metrics.watches;
+        let (configuration, namespace) =
+            (watches.open("configuration"), watches.open("own-namespace"));
+        let mut configurations = watched(&configuration, self.configurations(), NAME);
+        let mut namespaces = watched(&namespace, self.namespaces(), &self.namespace);
         let mut identities = self.identities.clone();
         let mut repair_not_before = Instant::now();
         let mut repair_due: Option<Instant> = Some(repair_not_before);

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     budgets::{BudgetId, BudgetView},
     evict::answer::Outcome,
+    mark,
     pods::{PodState, Termination},
 };
 
@@ -43,8 +44,9 @@ pub(super) struct Refusal {
 pub(super) enum Marking {
     /// Nothing is under way.
     Idle,
-    /// The patch is open.
-    Asked,
+    /// The patch is open. `shown` says whether the watch has shown the pod since it was sent: then nobody can
+    /// tell whether the answer or what was shown is later.
+    Asked { shown: bool },
     /// The next is not before then: the last one failed, or there were many.
     Later { again: Timestamp },
     /// The API server takes no such patch for the pod as it is: only a changed pod is tried again.
@@ -67,6 +69,8 @@ pub(super) struct Obstacle {
 pub(super) struct Entry {
     pub(super) record: Option<Record>,
     pub(super) pod: Option<PodState>,
+    /// The list during or after which the API server answered with the pod, unless the watch has shown it since.
+    pub(super) answered_in: Option<u64>,
     /// Whether the record is from the store and the pod has yet to show how much of it was told: the
     /// agent may have been killed between the two.
     pub(super) restored: bool,
@@ -100,6 +104,7 @@ impl Entry {
         Self {
             record: None,
             pod: None,
+            answered_in: None,
             restored: false,
             alone: Vec::new(),
             unseen_since: now,
@@ -115,6 +120,14 @@ impl Entry {
             wake: None,
             turn: None,
             queued: None,
+        }
+    }
+
+    /// Whether the pod's metadata do not tell its record yet.
+    pub(super) fn is_untold(&self) -> bool {
+        match (&self.record, &self.pod) {
+            (Some(record), Some(pod)) => mark::wanted(record, &self.alone, pod).is_some(),
+            _ => false,
         }
     }
 

@@ -158,12 +158,108 @@ fn an_interaction_is_told_once_and_marked_on_the_pod() {
     assert_eq!(effects, [], "the patch is under way");
     let marked = marked(&record("u", shell(0)), 3);
     let told = bench.told(|ledger, now, out| {
-        ledger.answered(marked, now, out);
+        ledger.answered(marked.clone(), now, out);
         ledger.marked("u", mark::Outcome::Done, now, out);
+        // What the watch showed meanwhile may be later than the answer: it shows the patch, too.
+        ledger.seen(marked, now, out);
     });
     assert_eq!(told, []);
     assert_eq!(bench.state("u"), "scheduled");
     assert_eq!(bench.ledger.next_tick(), Some(at(600)));
+}
+
+/// The pod was touched and its patch is open.
+fn asked_to_mark(version: u32) -> Bench {
+    let mut bench = Bench::new();
+    let effects = bench.effects(|ledger, now, out| {
+        ledger.seen(pod("u", version), now, out);
+        ledger.learned(pod_id("u"), shell(0), now, out);
+    });
+    assert!(matches!(effects[..], [Effect::Mark(_)]));
+    bench
+}
+
+#[test]
+fn an_answer_is_later_than_what_was_shown_before_it_was_asked_for_whatever_the_revisions_are() {
+    // etcd was restored from a backup: the pod has a lower revision than the watch showed.
+    let mut bench = asked_to_mark(5000);
+    let effects = bench.effects(|ledger, now, out| {
+        ledger.answered(pod("u", 900), now, out);
+        ledger.marked("u", mark::Outcome::Done, now, out);
+    });
+    let [Effect::Mark(change)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert!(format!("{change:?}").contains("900"), "{change:?}");
+    let effects = bench.effects(|ledger, now, out| {
+        ledger.answered(marked(&record("u", shell(0)), 901), now, out);
+        ledger.marked("u", mark::Outcome::Done, now, out);
+    });
+    assert_eq!(effects, []);
+    assert_eq!(bench.ledger.next_tick(), Some(at(600)));
+}
+
+#[test]
+fn an_answer_that_may_be_older_than_what_was_shown_waits_for_the_watch() {
+    let mut bench = asked_to_mark(1);
+    let wished = &[
+        (metadata::EXTENSION, "5m"),
+        (metadata::EXTENSION_REQUESTER, "bob"),
+    ];
+    let later = marked_with(&record("u", shell(0)), 3, wished);
+    let effects = bench.effects(|ledger, now, out| {
+        ledger.seen(later, now, out);
+        ledger.answered(marked(&record("u", shell(0)), 2), now, out);
+        ledger.marked("u", mark::Outcome::Done, now, out);
+    });
+    assert_eq!(
+        effects,
+        [],
+        "what the watch shows next may be the answer to it"
+    );
+    let effects = bench.tick_at(1);
+    let [Effect::Mark(change)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    let change = format!("{change:?}");
+    assert!(
+        change.contains("\"3\""),
+        "it is made for what was shown: {change}"
+    );
+    bench.tick_at(600);
+    assert_eq!(bench.state("u"), "scheduled", "the extension holds");
+}
+
+#[test]
+fn a_pod_that_the_api_server_does_not_have_is_looked_up_and_forgotten() {
+    let mut bench = asked_to_mark(1);
+    let effects =
+        bench.effects(|ledger, now, out| ledger.marked("u", mark::Outcome::Gone, now, out));
+    assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
+    // Should the look-up fail, all is tried again.
+    let effects = bench.tick_at(5);
+    assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
+    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    assert_eq!(bench.state("u"), "none");
+}
+
+#[test]
+fn a_pod_that_was_found_while_the_list_was_on_its_way_is_kept() {
+    let mut bench = Bench::new();
+    bench.touched("old");
+    bench.effects(|ledger, now, out| {
+        ledger.list_begins();
+        ledger.learned(pod_id("new"), shell(0), now, out);
+        ledger.answered(pod("new", 7), now, out);
+        ledger.listed(&BTreeSet::new(), now, out);
+    });
+    assert_eq!(bench.state("old"), "none", "the watch had shown it");
+    assert_eq!(bench.state("new"), "scheduled");
+    bench.effects(|ledger, now, out| {
+        ledger.list_begins();
+        ledger.listed(&BTreeSet::new(), now, out);
+    });
+    assert_eq!(bench.state("new"), "none", "a later list does not have it");
 }
 
 #[test]

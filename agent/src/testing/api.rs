@@ -14,7 +14,7 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
-use curfew_runtime::client::patience;
+use curfew_runtime::{client::patience, reach::Reachability};
 use futures::{Stream, stream};
 use kube::{Client, client, client::ClientBuilder};
 use serde_json::{Value, json};
@@ -112,11 +112,12 @@ impl ApiServer {
         }))
     }
 
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self, reach: &Reachability) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request| server.clone().serve(request));
         ClientBuilder::new(service, "default")
             .with_layer(&patience())
+            .with_layer(&reach.layer())
             .build()
     }
 

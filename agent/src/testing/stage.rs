@@ -83,7 +83,7 @@ impl Agent {
     /// Whether it says that the watch of its pods is complete and well, and how often it failed.
     pub(crate) async fn watch(&self) -> (bool, u64) {
         let summary = self.schedule.summary().await.unwrap();
-        (summary.watched, self.metrics.watch_errors.get())
+        (summary.watched, self.metrics.watches.errors("pods"))
     }
 
     /// The only pod of its schedule; none when that is empty.
@@ -123,8 +123,8 @@ impl Stage {
 
     /// Starts an agent, on what the one before left, and waits until it is ready.
     pub(crate) async fn start(&self) -> Agent {
-        let client = self.api.client();
         let metrics = Metrics::new().unwrap();
+        let client = self.api.client(metrics.watches.reach());
         let (schedule, inbox) = schedule::channel();
         let kept = metrics.clone();
         let (effects, told) = Effects::new(client.clone(), NODE, schedule.clone(), metrics.clone());
@@ -138,7 +138,8 @@ impl Stage {
         let task = Task::new(NODE.to_owned(), clock, journal, ledger, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
         tokio::spawn(announce::post_all(client.clone(), reporter, metrics, told));
-        let watch = pods::watch(client, NODE, schedule.clone());
+        let watch = kept.watches.open("pods");
+        let watch = pods::watch(watch, client, NODE, schedule.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),

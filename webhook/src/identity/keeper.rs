@@ -88,7 +88,8 @@ impl Keeper {
         if let Err(error) = self.renew(identities, &known) {
             return error;
         }
-        let mut secrets: BoxStream<'_, Option<Secret>> = watched(self.secrets(), NAME);
+        let watch = self.metrics.watches.open("ca");
+        let mut secrets: BoxStream<'_, Option<Secret>> = watched(&watch, self.secrets(), NAME);
         let mut step_due = Instant::now();
         let mut renewal_due = renewal(identities);
         loop {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::{api, explain, time::until};
+use curfew_runtime::{api, explain, time::until, watch::Watch};
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -28,6 +28,7 @@ const BETWEEN_REPAIRS: Duration = Duration::from_secs(10);
 /// # Errors
 /// None; a task says so by its type.
 pub async fn run(
+    watch: Watch,
     client: Client,
     namespace: String,
     mut identities: Identities,
@@ -35,7 +36,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let keeping = async {
-        let mut found = watched(maps.clone(), TRUST);
+        let mut found = watched(&watch, maps.clone(), TRUST);
         let mut actual: Option<Option<String>> = None;
         let mut repair_not_before = Instant::now();
         let mut due: Option<Instant> = None;

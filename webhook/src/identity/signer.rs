@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher},
+    api::{ListParams, Patch, PatchParams},
+    runtime::WatchStreamExt,
 };
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, PublicKey, SanType};
 use serde_json::json;
@@ -64,21 +64,16 @@ impl Signer {
 
     async fn answer_all(&self) {
         let all: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        let config = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}"));
-        let mut requests = std::pin::pin!(
-            watcher(all.clone(), config)
-                .default_backoff()
-                .applied_objects()
-        );
+        let of_signer = ListParams::default().fields(&format!("spec.signerName={SIGNER}"));
+        let watch = self.metrics.watches.open("certificates");
+        let events = watch.events(all.clone(), of_signer);
+        let mut requests = std::pin::pin!(events.applied_objects());
         loop {
             match requests.try_next().await {
                 Ok(Some(request)) => self.answer(&all, &request).await,
                 Ok(None) => return,
-                Err(error) => tracing::warn!(
-                    event = "requests-watch",
-                    error = explain::watch(&error),
-                    "cannot watch the agents' requests for certificates; trying again"
-                ),
+                // The watch tries again, and logs it.
+                Err(_) => {}
             }
         }
     }

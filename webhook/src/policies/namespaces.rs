@@ -7,14 +7,10 @@ use std::{
 
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt, watcher},
-};
-use tokio::sync::watch;
+use kube::{Api, Client, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::watcher};
+use tokio::sync::watch::Sender;
 
-use curfew_runtime::explain;
+use curfew_runtime::watch::Watch;
 
 /// The label that the API server puts on every namespace: its name.
 const NAME: &str = "kubernetes.io/metadata.name";
@@ -33,23 +29,15 @@ pub(super) fn labels(known: Option<&Namespaces>, namespace: &str) -> Labels {
 }
 
 /// Keeps them up to date. Ends only with the watch.
-pub(super) async fn run(client: Client, namespaces: &watch::Sender<Option<Namespaces>>) {
+pub(super) async fn run(watch: &Watch, client: Client, namespaces: &Sender<Option<Namespaces>>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let events = watcher(api, watcher::Config::default())
-        .inspect_err(|error| {
-            tracing::warn!(
-                event = "namespaces-watch",
-                error = explain::watch(error),
-                "cannot watch namespaces; what was known of them holds; trying again"
-            );
-        })
-        .default_backoff();
+    let events = watch.events(api, ListParams::default());
     follow(events, namespaces).await;
 }
 
 pub(super) async fn follow(
     events: impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Namespace>>>>,
-    namespaces: &watch::Sender<Option<Namespaces>>,
+    namespaces: &Sender<Option<Namespaces>>,
 ) {
     let mut events = std::pin::pin!(events);
     let mut listed = Namespaces::new();
@@ -73,7 +61,7 @@ pub(super) async fn follow(
                 known.get_or_insert_default().remove(&namespace.name_any());
             }),
             Ok(None) => return,
-            // Told where the stream was made.
+            // The watch tries again, and logs it; what was known of them holds.
             Err(_) => {}
         }
     }

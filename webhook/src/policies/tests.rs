@@ -4,7 +4,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Mutex};
 
 use axum::http::{Method, Request, Response};
 use curfew_crd::Status;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use kube::client::Body;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use watcher::Event::{self, Apply, Delete, Init, InitApply, InitDone};
 
 use super::*;
+use crate::metrics::Metrics;
 
 fn policy(name: &str, generation: i64, spec: Value) -> Stored {
     with_status(name, generation, spec, Value::Null)
@@ -194,13 +195,15 @@ async fn the_labels_follow_the_namespaces() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_rules_longer_than_is_said() {
-    let (rules, keeper) = rules(DefaultTerms {
+    let defaults = DefaultTerms {
         ttl: Duration::from_secs(600),
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
-    });
+    };
+    let (rules, keeper) = rules(defaults, &Metrics::new().unwrap().watches);
     let began = tokio::time::Instant::now();
-    rules.known(Duration::from_secs(1)).await;
+    let known = rules.known(Duration::from_secs(1)).await;
+    assert_eq!(known, Knowledge::None);
     assert_eq!(began.elapsed(), Duration::from_secs(1));
     assert!(!rules.are_known());
 
@@ -336,4 +339,88 @@ fn a_condition_keeps_the_time_since_when_it_is_so() {
         second.conditions[0].last_transition_time,
         first.conditions[0].last_transition_time
     );
+}
+
+/// An API server that can be away, with these policies and no namespace.
+struct Cluster {
+    policies: Mutex<Vec<Value>>,
+    away: watch::Sender<bool>,
+}
+
+impl Cluster {
+    fn client(self: &Arc<Self>, watches: &Watches) -> Client {
+        let cluster = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let cluster = cluster.clone();
+            async move {
+                if *cluster.away.borrow() {
+                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+                }
+                if request.method() == Method::PATCH {
+                    return Ok(Response::new(axum::body::Body::from("{\"metadata\": {}}")));
+                }
+                let of_policies = request.uri().path().contains("interactionpolicies");
+                let listed = cluster.policies.lock().unwrap().clone();
+                let mut lines: Vec<_> = listed
+                    .into_iter()
+                    .filter(|_| of_policies)
+                    .map(|policy| json!({"type": "ADDED", "object": policy}))
+                    .collect();
+                lines.push(json!({"type": "BOOKMARK", "object": {
+                    "apiVersion": "v1", "kind": "Bookmark",
+                    "metadata": {"resourceVersion": "1",
+                                 "annotations": {"k8s.io/initial-events-end": "true"}},
+                }}));
+                let lines = stream::iter(lines).map(|line| Ok(format!("{line}\n")));
+                let mut away = cluster.away.subscribe();
+                let end = stream::once(async move {
+                    let _ = away.wait_for(|away| *away).await;
+                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+                });
+                let body = axum::body::Body::from_stream(lines.chain(end));
+                Ok(Response::new(body))
+            }
+        });
+        kube::client::ClientBuilder::new(service, "default")
+            .with_layer(&watches.reach().layer())
+            .build()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
+    let defaults = DefaultTerms {
+        ttl: Duration::from_secs(600),
+        max_extension: Duration::ZERO,
+        max_hold: Duration::ZERO,
+    };
+    let cluster = Arc::new(Cluster {
+        policies: Mutex::default(),
+        away: watch::Sender::new(false),
+    });
+    let watches = Metrics::new().unwrap().watches;
+    let (rules, keeper) = rules(defaults, &watches);
+    tokio::spawn(keeper.run(cluster.client(&watches), CancellationToken::new()));
+    let patience = Duration::from_millis(1500);
+    assert_eq!(rules.known(patience).await, Knowledge::Current);
+
+    cluster.away.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(rules.known(patience).await, Knowledge::Former);
+    let waited = began.elapsed();
+    assert!(waited <= Duration::from_millis(202), "{waited:?}");
+
+    let spec = json!({"action": "Deny"});
+    let mut made = json!({"metadata": {"name": "no", "uid": "u", "generation": 1}, "spec": spec});
+    made["apiVersion"] = json!("curfew.dev/v1alpha1");
+    made["kind"] = json!("InteractionPolicy");
+    cluster.policies.lock().unwrap().push(made);
+    cluster.away.send_replace(false);
+    let began = tokio::time::Instant::now();
+    assert_eq!(rules.known(patience).await, Knowledge::Current);
+    let waited = began.elapsed();
+    assert!(waited <= Duration::from_millis(200), "{waited:?}");
+    let known = rules.policies().unwrap();
+    assert_eq!(known.count(), (1, 0), "the new policy is in force");
 }

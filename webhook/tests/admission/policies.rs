@@ -1,6 +1,7 @@
 //! What policies make of interactions, through the router.
 
 use curfew_core::{Exemption, Kind, terms::Action};
+use curfew_webhook::args::Unrecorded;
 use serde_json::{Value, json};
 
 use crate::script::{Agent, Api, Script, changed, exec, review};
@@ -255,4 +256,23 @@ async fn a_command_is_known_behind_the_prefix_of_the_security_profiles_operator(
         );
         assert_eq!(known.interaction.command.as_str(), command);
     }
+}
+
+#[tokio::test]
+async fn until_the_policies_were_read_once_the_flag_for_what_is_unrecorded_decides() {
+    let script = Script::without_policies(Agent::Stores, owned());
+    let review = script.admit(exec()).await;
+    assert_eq!(review["response"]["allowed"], false, "{review}");
+    let said = review["response"]["status"]["message"].as_str().unwrap();
+    assert!(
+        said.contains("could not read its InteractionPolicies"),
+        "{said}"
+    );
+    assert!(script.notices().is_empty());
+
+    let mut script = Script::without_policies(Agent::Stores, owned());
+    script.unrecorded(Unrecorded::Admit);
+    let review = script.admit(exec()).await;
+    assert_eq!(review["response"]["allowed"], true, "{review}");
+    assert_eq!(told(&script).terms.ttl.as_secs(), 600, "the flags hold");
 }

@@ -72,6 +72,13 @@ pub(crate) enum Agent {
     Foreign,
 }
 
+/// What the replica has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Policies,
+    Nothing,
+}
+
 /// What the API server does.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -128,6 +135,15 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) async fn start(agent: Agent, api: Api) -> Self {
+        Self::reading(Reads::Policies, agent, api)
+    }
+
+    /// One that could not read the policies yet.
+    pub(crate) fn without_policies(agent: Agent, api: Api) -> Self {
+        Self::reading(Reads::Nothing, agent, api)
+    }
+
+    fn reading(reads: Reads, agent: Agent, api: Api) -> Self {
         let notices = Notices::default();
         let patches = Arc::new(Mutex::new(Vec::new()));
         let late = api.late;
@@ -152,12 +168,15 @@ impl Script {
             },
             fallback: if late { SHORT } else { PATIENCE },
         };
-        let (rules, keeper) = policies::rules(DefaultTerms {
+        let defaults = DefaultTerms {
             ttl: Duration::from_secs(600),
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
-        });
-        keeper.set(Vec::new(), HashMap::new());
+        };
+        let (rules, keeper) = policies::rules(defaults, &metrics.watches);
+        if reads == Reads::Policies {
+            keeper.set(Vec::new(), HashMap::new());
+        }
         let gate = admission::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let admission = Arc::new(Admission {

@@ -11,9 +11,12 @@ use curfew_e2e::{
     evictions::Mark,
     figures, marks,
     namespace::uid,
+    policies::Policies,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{Touched, alone, exec, told_once, until};
 
@@ -85,6 +88,48 @@ async fn an_api_server_that_is_back_is_asked_once() {
         );
         figures::report(cluster, "api-server-back", &shown)?;
         ensure!(slowest <= PROMPT, "{shown}");
+        Result::Ok(())
+    })
+    .await;
+}
+
+/// Long enough for pauses that double to be of many seconds.
+const LONG: Duration = Duration::from_secs(25);
+/// How soon after it was made a policy is in force, though the watches were broken off.
+const IN_FORCE: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_is_made_after_an_outage_is_in_force_at_once() {
+    alone("policy-after-outage", async |namespace| {
+        let cluster = &namespace.cluster;
+        let policies = Policies::new(namespace).await?;
+        namespace
+            .run_pod(&Workload::new("pod").on(NODES[0]))
+            .await?;
+        disrupt::on_machine(cluster, |machine| machine.kill(API_SERVER)).await?;
+        tokio::time::sleep(LONG).await;
+        disrupt::on_machine(cluster, |machine| {
+            machine.start(API_SERVER)?;
+            machine.wait_until_ready()
+        })
+        .await?;
+        policies.apply("no", json!({"action": "Deny"})).await?;
+        let made = Instant::now();
+        // Whichever replica is asked.
+        let mut asked = 0;
+        while made.elapsed() < IN_FORCE || asked < 6 {
+            let said = namespace
+                .kubectl
+                .run(&["exec", "pod", "--", "true"])
+                .await?;
+            let late = made.elapsed() > IN_FORCE;
+            ensure!(
+                said.success().is_err() || !late,
+                "admitted {:?} after the policy was made",
+                made.elapsed()
+            );
+            asked += 1;
+        }
         Result::Ok(())
     })
     .await;
