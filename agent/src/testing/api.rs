@@ -311,13 +311,8 @@ impl ApiServer {
             for object in state.model.list(&resource, &selector) {
                 ready.push_back(json!({"type": "ADDED", "object": object}));
             }
-            ready.push_back(json!({"type": "BOOKMARK", "object": {
-                "kind": "Bookmark", "apiVersion": "v1",
-                "metadata": {
-                    "resourceVersion": version.to_string(),
-                    "annotations": {"k8s.io/initial-events-end": "true"}
-                }
-            }}));
+            let end_of_list = json!({"k8s.io/initial-events-end": "true"});
+            ready.push_back(bookmark(version, end_of_list));
         }
         let watching = Watching {
             open,
@@ -331,6 +326,16 @@ impl ApiServer {
         };
         stream::unfold(Some(watching), |watching| async { watching?.next().await })
     }
+}
+
+/// How long nothing happens until a watch tells that it lives.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+
+fn bookmark(version: u64, annotations: Value) -> Value {
+    json!({"type": "BOOKMARK", "object": {
+        "kind": "Bookmark", "apiVersion": "v1",
+        "metadata": {"resourceVersion": version.to_string(), "annotations": annotations},
+    }})
 }
 
 /// A watch that is open.
@@ -357,6 +362,9 @@ impl Watching {
             }
             tokio::select! {
                 _ = self.changed.changed() => {}
+                () = tokio::time::sleep(BOOKMARKS) => {
+                    self.ready.push_back(bookmark(self.version, json!({})));
+                }
                 () = tokio::time::sleep_until(self.until) => return None,
             }
         }

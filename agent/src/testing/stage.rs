@@ -112,6 +112,8 @@ pub(crate) struct Stage {
 impl Stage {
     /// An empty node; up to so many eviction requests may be open at a time.
     pub(crate) fn set(most_evictions: usize) -> Self {
+        // Pauses that are cut by chance are the same in each run.
+        fastrand::seed(1);
         Self {
             api: ApiServer::new(),
             disk: Disk::default(),

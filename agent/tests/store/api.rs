@@ -14,7 +14,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State},
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -89,19 +89,16 @@ impl ApiServer {
 type Signer = (Arc<Authorities>, Arc<Mutex<Value>>);
 
 /// The ConfigMap that names the trusted CA, which never changes.
-async fn trust(State((authorities, _)): State<Signer>, uri: Uri) -> Response {
-    if uri.query().is_some_and(|query| query.contains("watch=")) {
-        return watched(None);
-    }
+async fn trust(State((authorities, _)): State<Signer>) -> Response {
     let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": TRUST, "namespace": "curfew", "resourceVersion": "1"},
         "data": {TRUST_KEY: authorities.bundle()},
     });
-    let list = json!({
-        "apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "1"},
-        "items": [map],
-    });
-    Json(list).into_response()
+    watched([
+        json!({"type": "ADDED", "object": map}),
+        end_of_list("ConfigMap"),
+    ])
 }
 
 /// Signs whatever an agent asks for.
@@ -129,13 +126,16 @@ async fn sign(
 /// Tells of the request that was signed last.
 async fn answer(State((_, signed)): State<Signer>) -> Response {
     let request = signed.lock().unwrap().clone();
-    watched(Some(json!({"type": "MODIFIED", "object": request})))
+    watched([json!({"type": "MODIFIED", "object": request})])
 }
 
 /// A watch in which this happens, and nothing more.
-fn watched(event: Option<Value>) -> Response {
-    let line = event.map(|event| Ok::<_, Infallible>(format!("{event}\n")));
-    let watch = Body::from_stream(stream::iter(line).chain(stream::pending()));
+fn watched(events: impl IntoIterator<Item = Value>) -> Response {
+    let lines = events
+        .into_iter()
+        .map(|event| Ok::<_, Infallible>(format!("{event}\n")));
+    let lines: Vec<_> = lines.collect();
+    let watch = Body::from_stream(stream::iter(lines).chain(stream::pending()));
     ([(header::CONTENT_TYPE, "application/json")], watch).into_response()
 }
 
@@ -145,13 +145,17 @@ async fn list(State(pods): State<Arc<Mutex<Pods>>>) -> Response {
     if !pods.lock().unwrap().listed {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let end_of_list = json!({"type": "BOOKMARK", "object": {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {
+    watched([end_of_list("Pod")])
+}
+
+/// What ends a list that is streamed.
+fn end_of_list(kind: &str) -> Value {
+    json!({"type": "BOOKMARK", "object": {
+        "apiVersion": "v1", "kind": kind, "metadata": {
             "resourceVersion": "1",
             "annotations": {"k8s.io/initial-events-end": "true"},
         },
-    }});
-    watched(Some(end_of_list))
+    }})
 }
 
 /// Says of a pod that it is gone, or nothing.

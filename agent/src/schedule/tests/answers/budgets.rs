@@ -155,6 +155,7 @@ async fn a_budget_that_never_yields_is_a_state_of_its_own_and_does_not_flood() {
     let tries = asked(&stage).len();
     assert!(tries < (DAY / 20.0) as usize, "{tries}");
     let watches = watches(&stage);
-    assert!(watches < (DAY / 200.0) as usize, "{watches}");
+    // Each is listed anew every three to five minutes.
+    assert!(watches < (DAY / 180.0) as usize, "{watches}");
     agent.end().await;
 }

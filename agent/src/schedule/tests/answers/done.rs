@@ -40,6 +40,9 @@ async fn a_pod_that_is_gone_before_the_watch_says_so() {
         "a" => Answer::status(404, "pods \"a\" not found"),
         _ => Answer::honest(),
     });
+    stage.until(DUE + 5.0).await;
+    assert!(agent.only().await.is_none());
+    stage.gone("a");
     stage.until(5000.0).await;
     assert!(agent.only().await.is_none());
     assert_eq!(asked(&stage).len(), 1);
@@ -62,6 +65,9 @@ async fn another_pod_has_the_name_before_the_watch_says_so() {
             _ => Answer::honest(),
         }
     });
+    stage.until(DUE + 5.0).await;
+    assert!(agent.only().await.is_none());
+    stage.gone("a");
     stage.until(5000.0).await;
     assert!(agent.only().await.is_none());
     assert_eq!(asked(&stage).len(), 1, "the other one lives");
