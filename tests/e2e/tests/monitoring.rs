@@ -58,7 +58,7 @@ const RESOLVED: [&str; 18] = [
 /// Those that fire, and that nothing resolves but time: even shortened too much of it.
 const FIRED: [&str; 2] = ["CurfewExtensionsAtMaximum", "CurfewStoreRebuilt"];
 /// Those that only `promtool test rules` makes fire, and why.
-const UNIT_TESTED: [(&str, &str); 4] = [
+const UNIT_TESTED: [(&str, &str); 6] = [
     (
         "CurfewCAExpiring",
         "no CA can be had that ends so soon: the webhook exchanges it in time",
@@ -70,6 +70,14 @@ const UNIT_TESTED: [(&str, &str); 4] = [
     (
         "CurfewPodTerminatingLong",
         "no test has an hour for a pod that does not end",
+    ),
+    (
+        "CurfewPoliciesUnknown",
+        "a replica that cannot read the policies would refuse the execs of all other tests",
+    ),
+    (
+        "CurfewWatchSilent",
+        "no test has three minutes for a watch that is open and shows nothing",
     ),
     (
         "CurfewWebhookUnknownPath",
