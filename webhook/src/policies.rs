@@ -123,12 +123,14 @@ impl Rules {
     /// they do.
     pub async fn known(&self, within: Duration) -> Knowledge {
         let (mut policies, mut namespaces) = (self.policies.clone(), self.namespaces.clone());
-        // Ends early, too, when the process ends.
+        // Ends early, too, when nobody will ever tell.
         let both = async {
             let _ = policies.wait_for(Option::is_some).await;
             let _ = namespaces.wait_for(Option::is_some).await;
         };
-        if timeout(within, both).await.is_err() {
+        // Whether it ended in time is known by what is known now.
+        let _ = timeout(within, both).await;
+        if !self.are_known() {
             return Knowledge::None;
         }
         let [policies, namespaces] = &self.watches;

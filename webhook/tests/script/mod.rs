@@ -173,9 +173,11 @@ impl Script {
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
         };
-        let (rules, keeper) = policies::rules(defaults, &metrics.watches);
-        if reads == Reads::Policies {
-            keeper.set(Vec::new(), HashMap::new());
+        let (rules, mut keeper) = policies::rules(defaults, &metrics.watches);
+        match reads {
+            Reads::Policies => keeper.set(Vec::new(), HashMap::new()),
+            // Without their keeper the rules need not be waited for: they know nothing, and never will.
+            Reads::Nothing => keeper = policies::rules(defaults, &metrics.watches).1,
         }
         let gate = admission::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
