@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::future::join_all;
+use hyper::Request;
+use kube::Client;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::super::{
     Scenario, boxed,
@@ -14,6 +17,10 @@ use super::super::{
 };
 
 const FOR: Duration = Duration::from_secs(60);
+/// A level without seats still takes one request at a time. So many askers keep that one busy.
+const ASKERS: usize = 6;
+
+const AGENT: &str = "system:serviceaccount:curfew:curfew-agent";
 
 /// The agents' requests are rejected.
 pub(super) const ALL: &[Scenario] = &[Scenario {
@@ -41,10 +48,27 @@ async fn throttle(scene: &Scene) -> Result<()> {
     apply(&level).await?;
     scene.touch().await?;
     apply(&schema).await?;
-    sleep(FOR).await;
+    let client = &scene.namespace.cluster.client;
+    let busy = join_all((0..ASKERS).map(|_| keep_busy(client)));
+    // They never end by themselves.
+    drop(timeout(FOR, busy).await);
     kubectl.ok(&["delete", "flowschema", FLOOD]).await?;
     scene.returned();
     Ok(())
+}
+
+/// Asks as an agent would, again and again.
+async fn keep_busy(client: &Client) {
+    loop {
+        let request = Request::get("/api/v1/pods")
+            .header("impersonate-user", AGENT)
+            .body(Vec::new());
+        if let Ok(request) = request
+            && client.request_text(request).await.is_err()
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 fn objects() -> (serde_json::Value, serde_json::Value) {
