@@ -179,7 +179,8 @@ where
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = back => {}
+            // What it does not serve yet it will in a moment, such as a resource that a definition defines.
+            () = back => self.failures = 0,
             () = wanted => {}
         }
     }
@@ -404,7 +405,7 @@ where
             // At once, but not all watches of all processes at the same time.
             1 => some_of(PAUSE.0),
             failures => {
-                let doubled = PAUSE.0 * 2_u32.saturating_pow(failures.min(8) - 1);
+                let doubled = PAUSE.0 * 2_u32.saturating_pow(failures.min(8) - 2);
                 doubled.min(PAUSE.1).mul_f64(0.5 + fastrand::f64() / 2.0)
             }
         });

@@ -363,6 +363,25 @@ async fn the_first_answer_to_another_call_ends_the_pauses_of_all_watches() {
     }
 }
 
+/// As it is with resources that a definition defines: they are served a moment after all others.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_back_and_does_not_serve_this_yet_is_asked_again_soon() {
+    let server = Server::new(Vec::new(), Reply::Unreachable);
+    let (_, watches, watch) = Reader::of(server.clone()).read_on();
+    for round in 0..20 {
+        server.then(Reply::Unreachable);
+        sleep(Duration::from_secs(400 + round)).await;
+        assert!(!watch.is_live());
+        server.then(Reply::Status(403, status(403)));
+        watches.reach().failed();
+        watches.reach().answered();
+        sleep(Duration::from_millis(550)).await;
+        server.then(alive(&[]));
+        sleep(Duration::from_millis(1050)).await;
+        assert!(watch.is_live(), "{round}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_hangs_is_given_up_once_the_server_answers_another_call() {
     let server = Server::new(vec![Reply::Never], alive(&[]));
