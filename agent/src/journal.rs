@@ -99,6 +99,7 @@ impl Disk for OnDisk {
             let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
             let (opened, result) = match keeper.open() {
                 Ok(opened) => (opened, Ok(())),
+                Err(error @ StoreError::Endless(_)) => return Err(error),
                 Err(error) => (None, Err(error)),
             };
             let begun = Instant::now();
@@ -108,13 +109,13 @@ impl Disk for OnDisk {
                 bytes: keeper.size().unwrap_or_default(),
                 sync: begun.elapsed(),
             };
-            WriteReport {
+            Ok(WriteReport {
                 opened,
                 result,
                 health,
-            }
+            })
         });
-        Box::pin(async { Ok(writing.await?) })
+        Box::pin(async { Ok(writing.await??) })
     }
 
     fn can_be_deleted(&self) -> bool {
@@ -206,7 +207,7 @@ impl Journal {
     /// Waits for the batch that is being written; for ever when none is.
     ///
     /// # Errors
-    /// When the thread that wrote it panicked, and the store with it.
+    /// When the thread that wrote it panicked, and the store with it; and when reading the store does not end.
     pub(crate) async fn written(&mut self) -> anyhow::Result<Written> {
         let Some(writing) = &mut self.writing else {
             return pending().await;

@@ -2,7 +2,8 @@
 //!
 //! A store that fails is closed and opened anew at the next write; one that is damaged is moved aside and
 //! begun anew, for the pods' metadata hold what is needed to go on. One that was deleted is begun anew, too, and
-//! the schedule writes to it what it knows. So the agent runs, evicts and tells even while its disk is full: it
+//! the schedule writes to it what it knows. One that cannot be read to its end is moved aside, too, but only the
+//! next process begins a new one. So the agent runs, evicts and tells even while its disk is full: it
 //! only takes no notices then, and the webhook records them on the pods.
 
 use std::{
@@ -78,13 +79,14 @@ impl Keeper {
     /// Opens the store unless it is open and in place.
     ///
     /// # Errors
-    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted.
+    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted,
+    /// and when reading the store does not end: then the process has to.
     pub fn open(&mut self) -> Result<Option<Opened>, StoreError> {
         self.close_if_deleted();
         if self.store.is_some() {
             return Ok(None);
         }
-        let mut moved_to = None;
+        let mut moved_to = moved_before(&self.path);
         if let Some(folder) = self.path.parent() {
             if is_deleted(folder) {
                 return Err(StoreError::NoFolder(folder.to_owned()));
@@ -108,6 +110,17 @@ impl Keeper {
                 moved_to = Some(aside);
                 Store::open(&self.path)?
             }
+            Err(StoreError::Endless(path)) => {
+                let aside = move_for_the_next(&path).map_err(|error| StoreError::Denied {
+                    path: path.clone(),
+                    error,
+                })?;
+                tracing::error!(
+                    store = %path.display(), moved_to = %aside.display(),
+                    "reading the store does not end; it was moved aside, and the agent starts again with a new one"
+                );
+                return Err(StoreError::Endless(path));
+            }
             opened => opened?,
         };
         for uid in &contents.aside {
@@ -117,6 +130,7 @@ impl Keeper {
             );
         }
         self.store = Some(store);
+        forget_moved(&self.path);
         Ok(Some(Opened {
             contents,
             moved_to,
@@ -173,6 +187,34 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_extension(format!("broken-{MOST}")))
 }
 
+/// Where it is written that the store was moved aside, for the process that begins a new one.
+fn moved_note(path: &Path) -> PathBuf {
+    path.with_extension("moved")
+}
+
+/// Moves the store aside, and leaves a note of it.
+fn move_for_the_next(path: &Path) -> io::Result<PathBuf> {
+    let aside = move_aside(path)?;
+    let name = aside.file_name().unwrap_or_default();
+    fs::write(moved_note(path), name.as_encoded_bytes())?;
+    Ok(aside)
+}
+
+/// Where an earlier process moved the store, if nobody has begun a new one since.
+fn moved_before(path: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(moved_note(path)).ok()?;
+    Some(path.with_file_name(name))
+}
+
+/// A new store was begun.
+fn forget_moved(path: &Path) {
+    if let Err(error) = fs::remove_file(moved_note(path))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "the store will be said to be new at the next start, too");
+    }
+}
+
 /// Whether the folder is only there because somebody has it open or mounted.
 fn is_deleted(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| metadata.nlink() == 0)
@@ -205,6 +247,23 @@ mod tests {
         assert!(opened.contents.records.is_empty());
         keeper.commit(&batch()).unwrap();
         assert!(keeper.open().unwrap().is_none(), "it is open");
+    }
+
+    #[test]
+    fn a_store_that_was_moved_aside_for_the_next_process_is_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(folder.path());
+        keeper.open().unwrap();
+        keeper.commit(&batch()).unwrap();
+        drop(keeper);
+        let aside = move_for_the_next(&path(folder.path())).unwrap();
+        assert!(aside.join("db").exists());
+
+        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        assert_eq!(opened.moved_to, Some(aside));
+        assert!(opened.contents.records.is_empty());
+        let again = Keeper::new(folder.path()).open().unwrap().unwrap();
+        assert_eq!(again.moved_to, None);
     }
 
     #[test]

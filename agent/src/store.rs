@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +30,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the lock is tried meanwhile.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long reading a store may take. That of a node's records takes less than a second.
+const READING: Duration = Duration::from_secs(30);
 
 /// Where a value is kept that this build cannot read; behind it stands the UID.
 const ASIDE: &str = "aside/";
@@ -56,6 +60,10 @@ pub enum StoreError {
         /// What was seen.
         why: String,
     },
+    /// Reading it does not end, as with some flipped bytes. A thread goes on reading it, so nothing can be
+    /// put in its place before the process has ended.
+    #[error("the store {0} cannot be read: that does not end")]
+    Endless(PathBuf),
     /// Its file was deleted, or another was put in its place, while it was open.
     #[error("the store {0} was deleted while it was in use")]
     Deleted(PathBuf),
@@ -127,16 +135,22 @@ impl Store {
             fs::create_dir_all(parent).map_err(denied)?;
         }
         remove_half_snapshots(path).map_err(denied)?;
-        // sled panics on some torn files. The half-open database is dropped with the panic.
-        let attempt = catch_unwind(AssertUnwindSafe(|| -> sled::Result<_> {
-            let db = sled::Config::new()
-                .path(path)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None)
-                .open()?;
-            let (contents, moved) = sort_out(&db)?;
-            Ok((db, contents, moved))
-        }));
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        // sled panics on some torn files, and never ends on others. The half-open database is dropped with the
+        // panic.
+        let attempt = within(READING, move || {
+            catch_unwind(AssertUnwindSafe(|| -> sled::Result<_> {
+                let db = config.open()?;
+                let (contents, moved) = sort_out(&db)?;
+                Ok((db, contents, moved))
+            }))
+        });
+        let Some(attempt) = attempt.map_err(denied)? else {
+            return Err(StoreError::Endless(path.to_owned()));
+        };
         let (db, contents, moved) = match attempt {
             Ok(opened) => opened.map_err(|error| read_failure(path, error))?,
             Err(_) => {
@@ -205,6 +219,21 @@ impl Store {
             .size_on_disk()
             .map_err(|error| StoreError::Write(error.to_string()))
     }
+}
+
+/// Does this on a thread of its own. None when it has not ended by then; the thread goes on.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (done, result) = mpsc::channel();
+    thread::Builder::new()
+        .name("store".to_owned())
+        .spawn(move || {
+            // Nobody takes what comes too late.
+            let _ = done.send(work());
+        })?;
+    Ok(result.recv_timeout(limit).ok())
 }
 
 /// Reads the values one by one (copies of all of them would leave garbage behind), and tells how
@@ -308,6 +337,17 @@ mod tests {
         uids.iter()
             .map(|uid| ((*uid).to_owned(), Some(record(uid, shell(0)))))
             .collect()
+    }
+
+    #[test]
+    fn what_does_not_end_is_not_waited_for() {
+        let forever = within(Duration::from_millis(10), || {
+            loop {
+                thread::park();
+            }
+        });
+        assert_eq!(forever.unwrap(), None::<()>);
+        assert_eq!(within(READING, || 7).unwrap(), Some(7));
     }
 
     #[test]
