@@ -6,7 +6,7 @@ use curfew_e2e::{
     Agents, Namespace, Workload, eventually, life, marks, namespace::uid, policies::Policies,
     within_namespace,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -292,10 +292,12 @@ async fn a_pod_that_is_leaving_is_not_extended() {
             }
             anyhow::Ok(())
         };
-        // As an eviction leaves it, before the pod is deleted.
+        // As an eviction leaves it, before the pod is deleted. A condition that is older than two minutes is taken
+        // back by the disruption controller.
+        let now = Timestamp::from_second(Timestamp::now().as_second())?;
         let condition = json!({"status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "lastTransitionTime": now.to_string(),
         }]}});
         let patch = condition.to_string();
         let patch = ["patch", "pod", "pod", "--subresource=status", "-p", &patch];
