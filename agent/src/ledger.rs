@@ -399,7 +399,8 @@ impl Ledger {
     /// The request to evict the pod was answered.
     pub fn evicted(&mut self, uid: &str, outcome: Outcome, now: Timestamp, out: &mut Vec<Effect>) {
         self.open_evictions = self.open_evictions.saturating_sub(1);
-        if self.gate.answered(uid, &outcome, now) {
+        let starts = self.gate.starts(uid, &outcome, now);
+        if !starts && self.gate.answered(uid, &outcome, now) {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
@@ -435,6 +436,11 @@ impl Ledger {
                 entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
+            }
+            Outcome::Forbidden(why) if starts => {
+                let outcome = Outcome::Passing { why, wait: None };
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
+                entry.refusal = Some(Refusal { outcome, tries: 1 });
             }
             outcome => {
                 let tries = entry.refusal.take().map_or(0, |last| last.tries) + 1;

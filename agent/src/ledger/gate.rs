@@ -8,6 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::earlier;
 use crate::evict::answer::Outcome;
 
+/// An API server that was away and is back answers before it has read who may do what. So many refusals of its
+/// authorizer, a second apart, are taken for that.
+const STARTING: u32 = 3;
+
 /// What the last answers said of the API server.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -15,6 +19,8 @@ pub(super) struct Gate {
     /// have a fault of its own; two have none in common but the server.
     failed: Option<String>,
     closed: Option<Closed>,
+    /// How often the API server refused as one that has just started, in a row.
+    starts: u32,
 }
 
 #[derive(Debug)]
@@ -45,6 +51,31 @@ impl Gate {
         let until = later(now, outcome.wait(tries, uid));
         self.closed = Some(Closed { tries, until });
         false
+    }
+
+    /// Whether this is the answer of an API server that is back and has just started, so that it says nothing of
+    /// our rights. It is asked again after a short pause then.
+    pub(super) fn starts(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
+        let away = self.closed.is_some() || self.failed.is_some();
+        if !away || !matches!(outcome, Outcome::Forbidden(_)) {
+            self.starts = 0;
+            return false;
+        }
+        // What was open when the gate closed is answered, too.
+        if self
+            .closed
+            .as_ref()
+            .is_some_and(|closed| now < closed.until)
+        {
+            return true;
+        }
+        if self.starts == STARTING {
+            return false;
+        }
+        self.starts += 1;
+        let until = later(now, Outcome::away(String::new()).wait(1, uid));
+        self.closed = Some(Closed { tries: 1, until });
+        true
     }
 
     /// How many requests may be open now, where that many may be at the most.
@@ -79,6 +110,26 @@ mod tests {
 
     fn away() -> Outcome {
         Outcome::away("refused".into())
+    }
+
+    #[test]
+    fn a_server_that_has_just_started_is_given_a_moment() {
+        let forbidden = Outcome::Forbidden("not yet".into());
+        let mut gate = Gate::default();
+        assert!(!gate.starts("a", &forbidden, at(0)), "it was not away");
+        gate.answered("a", &away(), at(0));
+        for second in 1..=3 {
+            assert!(gate.starts("a", &forbidden, at(second)));
+            assert_eq!(gate.room(5, at(second)), 0);
+            assert!(
+                gate.starts("b", &forbidden, at(second)),
+                "it was open before"
+            );
+            assert_eq!(gate.room(5, at(second + 1)), 1);
+        }
+        assert!(!gate.starts("a", &forbidden, at(4)), "it means it");
+        assert!(gate.answered("a", &forbidden, at(4)));
+        assert_eq!(gate.room(5, at(4)), 5);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{accepted, asked};
+use super::{accepted, asked, told};
 use crate::testing::{
     answer::Answer,
     stage::{Agent, Stage},
@@ -189,6 +189,46 @@ async fn a_watch_fails_for_as_long_as_the_server_is_away() {
             well && errors > 20 && errors <= failed + 1,
             "{answer:?}: {errors} errors"
         );
+        agent.end().await;
+    }
+}
+
+/// A real one does for a moment: it answers before it has read its roles and bindings.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forbids_everything_when_it_is_back_is_asked_again_soon_and_nobody_is_told() {
+    for pods in [1, 8] {
+        let stage = Stage::set(5);
+        for pod in 0..pods {
+            stage.pod(&name(pod), 0);
+        }
+        let agent = stage.start().await;
+        for pod in 0..pods {
+            stage.exec(&agent, &name(pod)).await;
+        }
+        stage.until(AWAY).await;
+        stage.api.go_away(Answer::broken());
+        stage.until(BACK).await;
+        let mut forbidden = 0;
+        stage.api.script_evictions(move |_| {
+            forbidden += 1;
+            match forbidden {
+                1..=2 => Answer::status(403, "pods is forbidden: User \"agent\" cannot create"),
+                _ => Answer::honest(),
+            }
+        });
+        stage.until(BACK + 60.0).await;
+        let evictions = stage.api.evictions();
+        let answered: Vec<_> = evictions
+            .iter()
+            .filter_map(|asked| asked.ended.filter(|(_, status)| *status > 0))
+            .collect();
+        let statuses: Vec<_> = answered.iter().map(|(_, status)| *status).collect();
+        assert_eq!(statuses[..2], [403, 403]);
+        assert_eq!(accepted(&stage).len(), pods, "{statuses:?}");
+        let took = answered[answered.len() - 1].0 - answered[0].0;
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        let blocked = "PodInteractionEvictionBlocked".to_owned();
+        assert!(!told(&stage).contains(&blocked));
         agent.end().await;
     }
 }
