@@ -13,8 +13,9 @@ use crate::{
     workload::CONTAINER,
 };
 
-/// How soon users see what happened.
-pub const PROMPT: Duration = Duration::from_secs(1);
+/// How soon users see what happened. That is a tenth of a second where nothing else runs (`make bench` shows it); here
+/// other tests take the processors meanwhile.
+pub const PROMPT: Duration = Duration::from_secs(3);
 /// How long a test that is not about that waits for it.
 const SEEN: Duration = Duration::from_secs(5);
 /// How late a pod may go. It goes within milliseconds of its deadline where the API server answers at once
