@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 const TOUCHED: &str = "pod/web\n";
 
 /// Flags of kubectl that the plugin does not take, and why.
-const LEFT: [(&str, &str); 6] = [
+const LEFT: [(&str, &str); 7] = [
     ("kuberc", "it has no aliases"),
     (
         "match-server-version",
@@ -24,6 +24,7 @@ const LEFT: [(&str, &str); 6] = [
     ),
     ("profile", "it is for those who develop kubectl"),
     ("profile-output", "it is for those who develop kubectl"),
+    ("version", "`kubectl pi version` prints it"),
     ("vmodule", "it has no levels for each of its files"),
     (
         "warnings-as-errors",
@@ -431,7 +432,7 @@ async fn tables_are_made_as_kubectl_makes_them() {
             .lines()
             .filter_map(|line| line.split(' ').next())
             .collect();
-        ensure!(names == ["web-9", "web-10"], "{table}");
+        ensure!(names == ["web-10", "web-9"], "{table}");
         let said = kubectl
             .run(&["pi", "get", "-o", "go-template={{.kind}}"])
             .await?;

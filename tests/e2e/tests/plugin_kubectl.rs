@@ -44,7 +44,7 @@ async fn a_hold_is_replaced_only_when_that_is_meant() {
         // The same once more replaces nothing.
         kubectl_of(namespace, "admin").ok(&first).await?;
         for (reason, complaint) in [
-            ("  ", "nothing that can be seen"),
+            ("  ", "is empty"),
             ("two\nlines", "control character"),
             ("\u{202e}", "nothing that can be seen"),
         ] {
