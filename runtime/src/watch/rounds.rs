@@ -167,8 +167,10 @@ where
     /// waits for the watch.
     async fn pause(&mut self, pause: Duration) {
         let begun = Instant::now();
+        // What this sees stays news for the attempt after the pause.
+        let mut returns = self.returns.clone();
         let back = async {
-            match self.returns.changed().await {
+            match returns.changed().await {
                 Ok(()) => sleep(some_of(ONCE_BACK)).await,
                 Err(_) => std::future::pending().await,
             }
@@ -179,8 +181,7 @@ where
         };
         tokio::select! {
             () = sleep(pause) => {}
-            // What it does not serve yet it will in a moment, such as a resource that a definition defines.
-            () = back => self.failures = 0,
+            () = back => {}
             () = wanted => {}
         }
     }
@@ -188,7 +189,11 @@ where
     /// Begins a connection with a list. It is consistent, so it is never older than what was known: where the
     /// server streams lists, it serves them from its memory once that is up to date.
     async fn begin(&mut self) -> Result<Phase<K>> {
-        self.returns.mark_unchanged();
+        if self.returns.has_changed().unwrap_or(false) {
+            // What it does not serve yet it will in a moment, such as a resource that a definition defines.
+            self.failures = 0;
+            self.returns.mark_unchanged();
+        }
         if self.streams {
             match self.connect(self.params(true), "").await {
                 Ok(events) => return Ok(Phase::Streaming(events, Seen::default())),
@@ -224,8 +229,9 @@ where
     async fn connect(&mut self, params: WatchParams, version: &str) -> kube::Result<Events<K>> {
         let begun = Instant::now();
         let answer = timeout(PATIENCE, self.api.watch(&params, version));
+        let mut returns = self.returns.clone();
         let hangs = async {
-            if self.returns.changed().await.is_err() {
+            if returns.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             sleep_until(begun + HANGS).await;
