@@ -58,6 +58,7 @@ async fn an_api_server_that_is_back_is_asked_once() {
         })
         .await?;
         let back = Timestamp::now();
+        disrupt::restart_controllers(cluster).await?;
 
         eventually(
             Duration::from_secs(60),
@@ -130,7 +131,7 @@ async fn a_policy_that_is_made_after_an_outage_is_in_force_at_once() {
             );
             asked += 1;
         }
-        Result::Ok(())
+        disrupt::restart_controllers(cluster).await
     })
     .await;
 }
