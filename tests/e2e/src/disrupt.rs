@@ -30,7 +30,7 @@ pub const DEPLOYMENT: &str = "deployment/curfew-webhook";
 /// The API server, as [`Cluster::kill`] knows it.
 pub const API_SERVER: &str = "kube-apiserver";
 /// What makes pods for DaemonSets and Deployments.
-const CONTROLLERS: &str = "kube-controller-manager";
+const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// The admission policy that tests put in the webhook's way.
 pub const OBSTACLE: &str = "curfew-e2e-obstacle";
 /// What the webhook does with what it cannot record.
@@ -223,13 +223,17 @@ async fn endpoints(cluster: &TestCluster, service: &str) -> Result<usize> {
 }
 
 /// Starts the cluster's controllers anew. After an API server that was killed they were seen to make no
-/// pod for minutes ("read version is not as new as written version"), which nothing but this ended.
+/// pod for minutes ("read version is not as new as written version"), or to place none for a minute (the pauses of
+/// their watches grow), which nothing but this ended.
 pub async fn restart_controllers(cluster: &TestCluster) -> Result<()> {
     on_machine(cluster, |machine| {
-        if machine.pid(CONTROLLERS).is_some() {
-            machine.kill(CONTROLLERS)?;
+        for controllers in CONTROLLERS {
+            if machine.pid(controllers).is_some() {
+                machine.kill(controllers)?;
+            }
+            machine.start(controllers)?;
         }
-        machine.start(CONTROLLERS)
+        Ok(())
     })
     .await
 }
