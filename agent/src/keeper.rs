@@ -91,17 +91,11 @@ impl Keeper {
             if is_deleted(folder) {
                 return Err(StoreError::NoFolder(folder.to_owned()));
             }
-            keep_private(folder).map_err(|error| StoreError::Denied {
-                path: folder.to_owned(),
-                error,
-            })?;
+            keep_private(folder).map_err(StoreError::denied(folder))?;
         }
         let (store, contents) = match Store::open(&self.path) {
             Err(StoreError::Damaged { path, why }) => {
-                let aside = move_aside(&path).map_err(|error| StoreError::Denied {
-                    path: path.clone(),
-                    error,
-                })?;
+                let aside = move_aside(&path).map_err(StoreError::denied(&path))?;
                 tracing::error!(
                     store = %path.display(), moved_to = %aside.display(), why,
                     "the store is damaged and was moved aside; records are rebuilt from the pods' \
@@ -111,10 +105,7 @@ impl Keeper {
                 Store::open(&self.path)?
             }
             Err(StoreError::Endless(path)) => {
-                let aside = move_for_the_next(&path).map_err(|error| StoreError::Denied {
-                    path: path.clone(),
-                    error,
-                })?;
+                let aside = move_for_the_next(&path).map_err(StoreError::denied(&path))?;
                 tracing::error!(
                     store = %path.display(), moved_to = %aside.display(),
                     "reading the store does not end; it was moved aside, and the agent starts again with a new one"

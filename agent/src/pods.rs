@@ -1,8 +1,6 @@
 //! The watch of this node's pods. It reads only the fields that the schedule needs: an agent holds a
 //! few hundred bytes a pod, whatever the pods look like.
 
-mod health;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
@@ -20,8 +18,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
-
-pub(crate) use health::WatchHealth;
 
 use crate::schedule::Schedule;
 

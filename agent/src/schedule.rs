@@ -30,7 +30,7 @@ use crate::{
     keeper::Opened,
     ledger::{Announcement, Effect, Ledger},
     mark,
-    pods::{PodView, WatchHealth},
+    pods::PodView,
     store::StoreError,
     summary::Summary,
 };
@@ -216,7 +216,8 @@ pub(crate) struct Task {
     ledger: Ledger,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
-    watch: WatchHealth,
+    /// Whether the watch told of an error last. It lists the pods after each, so it shows something once it goes on.
+    watch_fails: bool,
     /// What the watch told of last.
     watch_error: Option<WatchError>,
     /// UIDs of records in the store that cannot be read.
@@ -248,7 +249,7 @@ impl Task {
             ledger,
             effects,
             inbox,
-            watch: WatchHealth::default(),
+            watch_fails: false,
             watch_error: None,
             set_aside: Vec::new(),
             history: History::default(),
@@ -316,7 +317,7 @@ impl Task {
 
     fn handle(&mut self, message: Message, now: Timestamp, out: &mut Vec<Effect>) {
         if message.is_of_the_watch() {
-            self.watch.showed();
+            self.watch_fails = false;
         }
         match message {
             Message::Notice(notice, answer)
@@ -330,7 +331,7 @@ impl Task {
             Message::ListBegins => self.ledger.list_begins(),
             Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
             Message::WatchFailed(message) => {
-                self.watch.failed();
+                self.watch_fails = true;
                 self.watch_error = Some(WatchError { time: now, message });
             }
             Message::Marked(uid, outcome, pod) => {
@@ -365,7 +366,7 @@ impl Task {
                 });
             }
             Message::Sum(answer) => {
-                let watch_is_well = self.watch.is_well();
+                let watch_is_well = !self.watch_fails;
                 let store = self.journal.health();
                 let _ = answer.send(Summary::of(&self.ledger, store, watch_is_well, now));
             }
@@ -381,7 +382,7 @@ impl Task {
                         set_aside: self.set_aside.len(),
                     },
                     Watch {
-                        failing: !self.watch.is_well(),
+                        failing: self.watch_fails,
                         last_error: self.watch_error.clone(),
                     },
                     &self.history,

@@ -75,6 +75,17 @@ pub enum StoreError {
     Write(String),
 }
 
+impl StoreError {
+    /// What it is when the file system does not let us use this folder.
+    pub(crate) fn denied(path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Denied {
+            path: path.clone(),
+            error,
+        }
+    }
+}
+
 /// Changes that become durable together: the record of a UID, or its end.
 pub type Batch = BTreeMap<String, Option<Record>>;
 
@@ -127,14 +138,11 @@ impl Store {
     }
 
     fn try_open(path: &Path) -> Result<(Self, Contents), StoreError> {
-        let denied = |error| StoreError::Denied {
-            path: path.to_owned(),
-            error,
-        };
+        let denied = StoreError::denied(path);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(denied)?;
+            fs::create_dir_all(parent).map_err(&denied)?;
         }
-        remove_half_snapshots(path).map_err(denied)?;
+        remove_half_snapshots(path).map_err(&denied)?;
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
@@ -148,7 +156,7 @@ impl Store {
                 Ok((db, contents, moved))
             }))
         });
-        let Some(attempt) = attempt.map_err(denied)? else {
+        let Some(attempt) = attempt.map_err(&denied)? else {
             return Err(StoreError::Endless(path.to_owned()));
         };
         let (db, contents, moved) = match attempt {
@@ -161,7 +169,7 @@ impl Store {
             }
         };
         let path = path.join("db");
-        let file = File::open(&path).map_err(denied)?;
+        let file = File::open(&path).map_err(&denied)?;
         let store = Self {
             db,
             file: std::sync::Arc::new(file),
