@@ -51,8 +51,6 @@ use crate::node::PretendNode;
 
 /// The name of the binary, and of the ServiceAccount.
 const NAME: &str = "curfew-agent";
-/// The name under which the API server knows every agent.
-pub(crate) const ACCOUNT: &str = "system:serviceaccount:curfew:curfew-agent";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);

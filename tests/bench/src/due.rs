@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
     TestCluster,
-    agents::{sample, total},
+    agents::{ACCOUNT, sample, total},
     audit, eventually,
     evictions::{Answer, Mark},
 };
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    agent::{ACCOUNT, Setup},
+    agent::Setup,
     node::{PretendNode, within_node},
     report::{Report, signed_ms},
     restart::notices,

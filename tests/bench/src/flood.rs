@@ -12,8 +12,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Namespace, TestCluster, Workload, agents::sample, audit, figures::Distribution,
-    footprint, knock::knock, policies::Policies,
+    Agents, NODES, Namespace, TestCluster, Workload,
+    agents::{ACCOUNT, sample},
+    audit,
+    figures::Distribution,
+    footprint,
+    knock::knock,
+    policies::Policies,
 };
 use k8s_openapi::api::{core::v1::Namespace as Object, events::v1::Event};
 use kube::{Api, Client, api::ListParams};
@@ -33,7 +38,6 @@ use crate::{
 const DELAY: f64 = 0.050;
 const GROWTH_KIB: u64 = 32 * 1024;
 const STORE_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
-const AGENT: &str = "system:serviceaccount:curfew:curfew-agent";
 /// How many Events of a namespace an agent posts at once, and how many a second then.
 const EVENTS: (u64, u64) = (25, 1);
 /// How often an agent may patch a pod.
@@ -273,7 +277,7 @@ struct Asked {
 
 impl Asked {
     fn since(mark: &audit::Mark, namespace: &str) -> Result<Self> {
-        let requests = mark.since(AGENT)?;
+        let requests = mark.since(ACCOUNT)?;
         let count = |what: &str| {
             let path = format!("/namespaces/{namespace}/{what}");
             let written = requests.iter().filter(|request| {

@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use curfew_core::{Action, Command, Interaction, Kind, Known, Notice, PodId, Terms, notice};
-use curfew_e2e::{TestCluster, agents::sample, audit, figures::Distribution};
+use curfew_e2e::{
+    TestCluster,
+    agents::{ACCOUNT, sample},
+    audit,
+    figures::Distribution,
+};
 use jiff::Timestamp;
 
 use crate::{
-    agent::{ACCOUNT, Agent, Setup},
+    agent::{Agent, Setup},
     node::{PretendNode, within_node},
     report::{Report, ms},
     say,

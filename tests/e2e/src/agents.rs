@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 
 use crate::{CURFEW, NODES, TestCluster, http::Connection};
 
+/// The name of their account, as the API server knows it.
+pub const ACCOUNT: &str = "system:serviceaccount:curfew:curfew-agent";
+
 const DEBUG_PORT: u16 = 9091;
 const METRICS_PORT: u16 = 9090;
 

@@ -30,7 +30,7 @@ pub const DEPLOYMENT: &str = "deployment/curfew-webhook";
 /// The API server, as [`Cluster::kill`] knows it.
 pub const API_SERVER: &str = "kube-apiserver";
 /// What makes pods for DaemonSets and Deployments.
-const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+pub const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// The admission policy that tests put in the webhook's way.
 pub const OBSTACLE: &str = "curfew-e2e-obstacle";
 /// What the webhook does with what it cannot record.
@@ -226,16 +226,18 @@ async fn endpoints(cluster: &TestCluster, service: &str) -> Result<usize> {
 /// pod for minutes ("read version is not as new as written version"), or to place none for a minute (the pauses of
 /// their watches grow), which nothing but this ended.
 pub async fn restart_controllers(cluster: &TestCluster) -> Result<()> {
-    on_machine(cluster, |machine| {
-        for controllers in CONTROLLERS {
-            if machine.pid(controllers).is_some() {
-                machine.kill(controllers)?;
-            }
-            machine.start(controllers)?;
+    on_machine(cluster, |machine| restart(machine, &CONTROLLERS)).await
+}
+
+/// Starts these anew.
+pub fn restart(machine: &Cluster, components: &[&str]) -> Result<()> {
+    for component in components {
+        if machine.pid(component).is_some() {
+            machine.kill(component)?;
         }
-        Ok(())
-    })
-    .await
+        machine.start(component)?;
+    }
+    Ok(())
 }
 
 /// Makes the cluster whole, whatever a test did to it: nothing is left of what is done here and in the

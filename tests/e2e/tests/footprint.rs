@@ -5,14 +5,15 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use curfew_cluster::layout;
 use curfew_e2e::{
-    Agents, NODES, TestCluster, audit, eventually,
+    Agents, NODES, TestCluster,
+    agents::ACCOUNT,
+    audit, eventually,
     figures::report,
     footprint::{Process, processes},
 };
 use tokio::time::{Instant, sleep_until};
 
 const AGENT: &str = "curfew-agent";
-const ACCOUNT: &str = "system:serviceaccount:curfew:curfew-agent";
 const MAX_ANONYMOUS_KIB: u64 = 8 * 1024;
 const MAX_ARCHIVE_BYTES: u64 = 10 * 1024 * 1024;
 /// 0.2 % of a processor.

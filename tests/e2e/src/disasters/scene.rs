@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::facts::{Counted, Due, Facts, Fresh};
 use crate::{
-    Agents, NODES, Namespace, Workload, disrupt, eventually, evictions, holdings, marks,
+    Agents, NODES, Namespace, Workload, agents, disrupt, eventually, evictions, holdings, marks,
     namespace::uid, policies::Policies,
 };
 
@@ -36,7 +36,6 @@ const KNOCK: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_secs(75);
 /// How much of what kubectl says is shown.
 const SHOWN: usize = 300;
-const AGENTS: &str = "system:serviceaccount:curfew:curfew-agent";
 
 const DUE: [&str; 4] = ["due-0", "due-1", "due-2", "due-3"];
 const LATER: [&str; 2] = ["later-0", "later-1"];
@@ -305,7 +304,7 @@ impl Scene {
         for one in &touched {
             let evicted = granted
                 .iter()
-                .filter(|eviction| eviction.pod == one.pod && eviction.user == AGENTS);
+                .filter(|eviction| eviction.pod == one.pod && eviction.user == agents::ACCOUNT);
             due.push(Due {
                 pod: one.pod.clone(),
                 deadline: one.deadline,

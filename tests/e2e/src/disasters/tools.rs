@@ -16,8 +16,6 @@ use nix::{
 
 use crate::{NODES, TestCluster, disrupt, eventually};
 
-/// The control plane without its memory, in the order of its start.
-const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// What [`throttled`](super::scenarios::throttled) puts before the agents.
 pub const FLOOD: &str = "curfew-e2e-disaster";
 /// Where an agent has its store, as the node sees it.
@@ -113,22 +111,6 @@ pub fn start_api(machine: &Cluster) -> Result<()> {
     machine.start("etcd")?;
     machine.start("kube-apiserver")?;
     control_plane::wait_until_ready()
-}
-
-/// Starts these anew.
-pub fn restart(machine: &Cluster, components: &[&str]) -> Result<()> {
-    for component in components {
-        if machine.pid(component).is_some() {
-            machine.kill(component)?;
-        }
-        machine.start(component)?;
-    }
-    Ok(())
-}
-
-/// Starts controller manager and scheduler anew: they hold on to dead connections for most of a minute.
-pub fn restart_controllers(machine: &Cluster) -> Result<()> {
-    restart(machine, &CONTROLLERS)
 }
 
 /// Takes back what any disaster may have left behind on the machine.

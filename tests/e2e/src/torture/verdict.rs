@@ -9,11 +9,10 @@ use super::{
     book::{Book, Pages},
     say, world,
 };
-use crate::{Namespace, disrupt, eventually, evictions::Eviction, figures, holdings};
+use crate::{Namespace, agents, disrupt, eventually, evictions::Eviction, figures, holdings};
 
 /// How many violations are told one by one.
 const TOLD: usize = 20;
-const AGENTS: &str = "system:serviceaccount:curfew:curfew-agent";
 
 /// What came of a run.
 #[derive(Debug, Clone, Default)]
@@ -237,7 +236,7 @@ fn assign(
             .filter(|(_, life)| life.gone.is_none_or(|gone| gone >= eviction.asked))
             .min_by_key(|(_, life)| life.created);
         match about {
-            Some((uid, _)) if eviction.user == AGENTS => {
+            Some((uid, _)) if eviction.user == agents::ACCOUNT => {
                 asked.entry(uid.clone()).or_default().push(eviction.asked);
             }
             _ => found.push((Violation::WrongPod, format!("{eviction:?}"))),

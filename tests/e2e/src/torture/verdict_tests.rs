@@ -36,7 +36,7 @@ fn eviction(asked: i64) -> Eviction {
     Eviction {
         pod: "slot-0".into(),
         asked: at(asked),
-        user: AGENTS.into(),
+        user: agents::ACCOUNT.into(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Namespace, Workload, agents::sample, disasters::tools, disrupt, eventually, life,
+    Agents, NODES, Namespace, PodWatch, Scheduled, Workload, agents::sample, disasters::tools,
+    disrupt, eventually, life,
 };
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
@@ -41,6 +42,17 @@ fn folder() -> Result<PathBuf> {
     Ok(tools::node(NODE)?.var_lib().join("curfew"))
 }
 
+/// Sees that the agent of today knows the record, and evicts the pod on time.
+async fn is_kept(namespace: &Namespace, watch: &PodWatch, record: &Scheduled) -> Result<()> {
+    let agents = Agents::connect(&namespace.cluster).await?;
+    let known = agents.record_only_on(NODE, &record.uid).await?;
+    ensure!(known.eviction_time == record.eviction_time, "{known:?}");
+    watch
+        .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
+        .await
+        .map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_store_is_made_anew_with_all_that_was_known() {
     alone("store-deleted", async |namespace| {
@@ -65,13 +77,7 @@ async fn a_deleted_store_is_made_anew_with_all_that_was_known() {
         let pid = tools::agent(cluster, NODE).await?;
         disrupt::kill_process(pid)?;
         tools::restarted(cluster, NODE, pid).await?;
-        let agents = Agents::connect(cluster).await?;
-        let known = agents.record_only_on(NODE, &record.uid).await?;
-        ensure!(known.eviction_time == record.eviction_time, "{known:?}");
-        watch
-            .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
-            .await?;
-        Ok(())
+        is_kept(namespace, &watch, &record).await
     })
     .await;
 }
@@ -89,13 +95,7 @@ async fn an_agent_whose_mounted_folder_is_deleted_starts_anew() {
         fs::remove_dir_all(folder()?)?;
         tools::restarted(cluster, NODE, pid).await?;
         ensure!(folder()?.join("records/db").is_file(), "there is no store");
-        let agents = Agents::connect(cluster).await?;
-        let known = agents.record_only_on(NODE, &record.uid).await?;
-        ensure!(known.eviction_time == record.eviction_time, "{known:?}");
-        watch
-            .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
-            .await?;
-        Ok(())
+        is_kept(namespace, &watch, &record).await
     })
     .await;
 }

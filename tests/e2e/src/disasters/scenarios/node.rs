@@ -44,7 +44,7 @@ async fn anew(scene: &Scene) -> Result<()> {
         .await?;
     sleep(Duration::from_secs(3)).await;
     disrupt::on_machine(cluster, |machine| {
-        tools::restart(machine, &["node-1-kubelet"])?;
+        disrupt::restart(machine, &["node-1-kubelet"])?;
         machine.wait_until_ready()
     })
     .await?;

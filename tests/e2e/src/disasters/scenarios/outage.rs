@@ -36,5 +36,5 @@ async fn outage(scene: &Scene) -> Result<()> {
     sleep(AWAY).await;
     disrupt::on_machine(cluster, tools::start_api).await?;
     scene.returned();
-    disrupt::on_machine(cluster, tools::restart_controllers).await
+    disrupt::restart_controllers(cluster).await
 }

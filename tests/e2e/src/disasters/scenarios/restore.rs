@@ -87,8 +87,8 @@ async fn restore(scene: &Scene, revisions: usize) -> Result<()> {
     scene.returned();
     disrupt::on_machine(cluster, |machine| {
         // They are blind, too: they remember revisions that are still to come.
-        tools::restart_controllers(machine)?;
-        tools::restart(machine, &["node-1-kubelet", "node-2-kubelet"])?;
+        disrupt::restart(machine, &disrupt::CONTROLLERS)?;
+        disrupt::restart(machine, &["node-1-kubelet", "node-2-kubelet"])?;
         machine.wait_until_ready()
     })
     .await?;

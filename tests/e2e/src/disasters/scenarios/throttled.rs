@@ -15,12 +15,11 @@ use super::super::{
     senses::Sign::{Any, Fell, Rose},
     tools::FLOOD,
 };
+use crate::agents::ACCOUNT;
 
 const FOR: Duration = Duration::from_secs(60);
 /// A level without seats still takes one request at a time. So many askers keep that one busy.
 const ASKERS: usize = 6;
-
-const AGENT: &str = "system:serviceaccount:curfew:curfew-agent";
 
 /// The agents' requests are rejected.
 pub(super) const ALL: &[Scenario] = &[Scenario {
@@ -61,7 +60,7 @@ async fn throttle(scene: &Scene) -> Result<()> {
 async fn keep_busy(client: &Client) {
     loop {
         let request = Request::get("/api/v1/pods")
-            .header("impersonate-user", AGENT)
+            .header("impersonate-user", ACCOUNT)
             .body(Vec::new());
         if let Ok(request) = request
             && client.request_text(request).await.is_err()
