@@ -246,14 +246,13 @@ impl Ledger {
         entry.pod = Some(state);
         let ending = entry.ending();
         let restored = std::mem::take(&mut entry.restored);
-        let told = marks.alone.iter().chain(marks.known.last());
+        let told = marks.alone.iter().chain(marks.latest());
         let unknown = |known: &&Known| before.as_ref().is_none_or(|before| !before.has(known));
         let news: Vec<_> = told.filter(unknown).cloned().collect();
         match &mut entry.record {
             Some(record) => {
                 if restored {
-                    let told = marks.counted.map_or(0, |counted| counted.interactions);
-                    let untold = record.interactions().saturating_sub(told);
+                    let untold = record.interactions().saturating_sub(marks.interactions());
                     news::latest(record, untold, ending, out);
                 }
                 record.absorb(marks);

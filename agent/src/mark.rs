@@ -42,9 +42,7 @@ pub enum Outcome {
 /// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
 /// stand nowhere else; nothing when they do.
 pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change> {
-    let wanted = metadata::annotations(record, alone);
-    let all = wanted.len();
-    let wanted = metadata::fitting(wanted, pod.room as usize);
+    let wanted = metadata::fitting(record, alone, pod.room as usize);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
@@ -53,7 +51,7 @@ pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change
         version: pod.version.clone(),
         ids: record.requests(),
         patch: metadata::patch(&record.pod, &wanted, Some(&pod.version)),
-        missing: all - wanted.len(),
+        missing: metadata::annotations(record, &[]).len() - wanted.len(),
     })
 }
 

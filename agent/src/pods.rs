@@ -2,7 +2,7 @@
 //! few hundred bytes a pod, whatever the pods look like.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
     pin::pin,
@@ -151,7 +151,7 @@ impl From<WatchedPod> for PodView {
                 labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
             }),
             told: digest(|key| annotations.get(key).map(String::as_str)),
-            room: room(&annotations),
+            room: metadata::room(&annotations) as u32,
             priority: pod.spec.priority.unwrap_or_default(),
             ready: pod
                 .status
@@ -174,15 +174,6 @@ impl From<WatchedPod> for PodView {
         };
         Self { id, marks, state }
     }
-}
-
-/// How much room others leave for the annotations that Curfew writes.
-fn room(annotations: &BTreeMap<String, String>) -> u32 {
-    let others = annotations
-        .iter()
-        .filter(|(key, _)| !metadata::WRITTEN.contains(&key.as_str()));
-    let taken: usize = others.map(|(key, value)| key.len() + value.len()).sum();
-    metadata::MAX_ANNOTATIONS.saturating_sub(taken) as u32
 }
 
 /// The digest of the annotations that Curfew writes, by which is seen whether a pod tells its record.

@@ -73,6 +73,14 @@ pub(crate) fn marked_with(record: &Record, version: u32, wishes: &[(&str, &str)]
     seen_as(view, |pod| pod.labelled = true)
 }
 
+/// The same where others' annotations leave so much room.
+pub(crate) fn shortened(record: &Record, version: u32, room: u32) -> PodView {
+    let told = metadata::fitting(record, &[], room as usize);
+    let told = told.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let view = annotated(&record.pod.uid, version, &told.collect());
+    seen_as(view, |pod| (pod.labelled, pod.room) = (true, room))
+}
+
 /// The same pod with another state.
 pub(crate) fn seen_as(mut view: PodView, change: impl FnOnce(&mut PodState)) -> PodView {
     change(&mut view.state);

@@ -3,6 +3,8 @@
 //! The annotations tell people what happened and when the pod goes. They are also the second home of
 //! the record: together with the pod's UID they are enough to rebuild it.
 
+mod room;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
@@ -15,6 +17,8 @@ use crate::{
     terms::{Action, Exemption, Terms},
     text::{cut, is_blank},
 };
+
+pub use room::{MAX_ANNOTATIONS, Short, fitting, is_short, room, tells};
 
 /// The prefix of every key that is Curfew's.
 pub const PREFIX: &str = "curfew.dev/";
@@ -62,21 +66,6 @@ pub const MAX_REASON: usize = 256;
 /// keeps. Those before them are only counted.
 const MAX_ALONE: usize = MAX_KNOWN - 2;
 
-/// The most bytes that the keys and values of a pod's annotations may have together, by the API server's rule.
-pub const MAX_ANNOTATIONS: usize = 256 * 1024;
-
-/// What is written where there is no room for all, the most important first. It is too little to be read as a
-/// record, and no extension can be set beside it, because nobody would read that.
-const SHORT: [&str; 7] = [
-    EVICTION_TIME,
-    INTERACTOR,
-    INTERACTION,
-    INTERACTION_TIME,
-    INTERACTIONS,
-    CONTAINER,
-    COMMAND,
-];
-
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
     INTERACTION_TIME,
@@ -123,10 +112,27 @@ pub struct Marks {
     pub alone: Vec<Known>,
     /// How many there were.
     pub counted: Option<Counted>,
+    /// What the pod tells instead of all that where it has no room for it.
+    pub short: Option<Short>,
     /// The extension, where there is one that can be read.
     pub extension: Option<Extension>,
     /// The hold, where there is one.
     pub hold: Option<Hold>,
+}
+
+impl Marks {
+    /// The latest interaction that the pod tells of.
+    pub fn latest(&self) -> Option<&Known> {
+        let short = self.short.as_ref().map(|short| &short.known);
+        self.known.last().or(short)
+    }
+
+    /// How many interactions the pod tells of.
+    pub fn interactions(&self) -> u32 {
+        let short = self.short.as_ref().map(|short| short.interactions);
+        let counted = self.counted.map(|counted| counted.interactions);
+        counted.or(short).unwrap_or_default()
+    }
 }
 
 /// An annotation that does not say what it should.
@@ -202,33 +208,6 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
     marks
 }
 
-/// As many of these annotations as this many bytes have room for: all, or of [`SHORT`] those that fit.
-pub fn fitting(
-    mut annotations: BTreeMap<&'static str, String>,
-    room: usize,
-) -> BTreeMap<&'static str, String> {
-    let all: usize = annotations
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
-    if all <= room {
-        return annotations;
-    }
-    let mut left = room;
-    let mut fitting = BTreeMap::new();
-    for key in SHORT {
-        let value = annotations.remove(key);
-        let rest = value
-            .as_ref()
-            .and_then(|value| left.checked_sub(key.len() + value.len()));
-        if let (Some(value), Some(rest)) = (value, rest) {
-            left = rest;
-            fitting.insert(key, value);
-        }
-    }
-    fitting
-}
-
 /// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
 /// pods were touched on the same terms each time, and have none.
 fn untold_bounds(record: &Record) -> Vec<Known> {
@@ -284,7 +263,16 @@ pub fn patch(
 pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks, InvalidMark> {
     let get = |key: &str| annotations.get(key).map(String::as_str);
     let Some(last) = get(LAST_INTERACTION) else {
-        return Ok(Marks::default());
+        let short = room::short(annotations);
+        return Ok(match short {
+            Some(_) => Marks {
+                short,
+                extension: extension(annotations),
+                hold: hold(annotations),
+                ..Marks::default()
+            },
+            None => Marks::default(),
+        });
     };
     // What parsers have to say may repeat all that they were given.
     let invalid = |key, problem: String| InvalidMark {
@@ -368,6 +356,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         known,
         alone: latest(last.alone.iter()),
         counted: Some(counted),
+        short: None,
         extension: extension(annotations),
         hold: hold(annotations),
     })

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     interaction::Interaction,
-    metadata::{Extension, Hold, Marks},
+    metadata::{Extension, Hold, Marks, Short},
     terms::{Exemption, Terms},
 };
 
@@ -162,7 +162,9 @@ impl Record {
 
     /// The record that a pod's own metadata tells, where it tells of an interaction.
     pub fn from_marks(pod: PodId, marks: Marks) -> Option<Self> {
-        let first = marks.known.first()?.clone();
+        let first = marks.known.first();
+        let first = first.or(marks.short.as_ref().map(|short| &short.known))?;
+        let first = first.clone();
         let mut record = Self::new(pod, first);
         record.absorb(marks);
         Some(record)
@@ -225,9 +227,12 @@ impl Record {
     /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is
     /// an extension or a hold; where it was lost, those remembered stand.
     pub fn absorb(&mut self, marks: Marks) {
-        if !marks.known.is_empty() {
+        if !marks.known.is_empty() || marks.short.is_some() {
             self.extension = marks.extension;
             self.hold = marks.hold;
+        }
+        if let Some(short) = marks.short {
+            self.absorb_short(short);
         }
         self.told = self.told.max(marks.counted);
         let known = || marks.known.iter().chain(&marks.alone);
@@ -236,6 +241,23 @@ impl Record {
             self.settle();
         }
         self.drop_idle_count();
+    }
+
+    /// Adds what a pod tells that has no room for a record. It is the record's own, cut, unless the pod goes earlier
+    /// than the record says: then a webhook added to it while no agent could be told.
+    fn absorb_short(&mut self, short: Short) {
+        let own = self.eviction_time();
+        let is_news = |at: Timestamp| own.is_none_or(|own| at < own);
+        if short.known.expiry().is_some_and(is_news) {
+            self.known.push(short.known);
+            self.settle();
+        }
+        if short.interactions > self.interactions() {
+            self.told = Some(Counted {
+                until: self.last().interaction.time,
+                interactions: short.interactions,
+            });
+        }
     }
 
     /// Whether the interaction is known already, by which a pod is told that says nothing new.

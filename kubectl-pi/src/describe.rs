@@ -24,6 +24,7 @@ use crate::{
     find, output,
     page::Page,
     row::{self, Row, Sighting, annotation},
+    shortened::{self, is_shortened},
     table::plain,
 };
 
@@ -53,7 +54,7 @@ pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool>
     };
     for got in got {
         match got {
-            Ok(pod) => texts.push(describe(&client, &pod).await),
+            Ok(pod) => texts.push(describe(&client, pod).await),
             Err(error @ kube::Error::Api(_)) => {
                 output::error(&error.into());
                 complete = false;
@@ -65,8 +66,9 @@ pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool>
     Ok(complete)
 }
 
-async fn describe(client: &Client, pod: &Pod) -> String {
+async fn describe(client: &Client, mut pod: Pod) -> String {
     let now = Timestamp::now();
+    let source = source(client, &mut pod).await;
     let meta = &pod.metadata;
     // What the user may not read is left out and said.
     let (events, budgets) = futures::join!(events(client, meta), budgets(client, meta));
@@ -96,6 +98,7 @@ async fn describe(client: &Client, pod: &Pod) -> String {
         false => "",
     };
     page.line("State", &format!("{}{detached}", row.state.as_str()));
+    page.maybe("Source", source.as_deref());
     page.maybe("Reason", row.reason.as_deref());
     let when = row.eviction_time(now);
     page.line("Eviction Time", when.as_deref().unwrap_or("<none>"));
@@ -108,6 +111,21 @@ async fn describe(client: &Client, pod: &Pod) -> String {
         event_table(events, now)
     });
     page.0
+}
+
+/// Where all of this is from, unless the pod itself tells it.
+async fn source(client: &Client, pod: &mut Pod) -> Option<String> {
+    if !is_shortened(&pod.metadata) {
+        return None;
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let node = node.unwrap_or_default();
+    let asked = [(&mut pod.metadata, node.clone())];
+    let failed = shortened::complete(client, asked).await;
+    Some(match failed.first() {
+        None => format!("the agent of {node}, because the pod's annotations are nearly full"),
+        Some(why) => format!("the pod's annotations, which have no room for all of it ({why:#})"),
+    })
 }
 
 /// A table of what could be read, if there is any.

@@ -1,7 +1,8 @@
 //! `kubectl pi get`.
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
@@ -14,10 +15,11 @@ use crate::{
     blocks::Blocks,
     cli::{Get, Target},
     connection::Connection,
-    find::{self, is_marked},
+    find::{self, AT_ONCE, is_marked},
     format::Output,
     output,
     row::{self, Row, Sighting},
+    shortened::{self, is_shortened},
     style::Style,
     table::{self, Table},
     watch,
@@ -61,7 +63,10 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
     match &scope.args.output {
         // What they are sorted by may be anything of a pod.
         Output::Table { wide } if scope.args.sort_by.is_some() => {
-            let found = scope.pods::<DynamicObject>().await?;
+            let mut found = scope.pods::<DynamicObject>().await?;
+            let node =
+                |pod: &DynamicObject| pod.data["spec"]["nodeName"].as_str().map(str::to_owned);
+            scope.complete(&mut found, node).await;
             let seen = found.pods.iter().map(|pod| Sighting {
                 meta: &pod.metadata,
                 node: pod.data["spec"]["nodeName"].as_str(),
@@ -71,13 +76,16 @@ pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
             Ok(found.complete)
         }
         Output::Table { wide: false } => {
-            let found = scope.metadata().await?;
+            let mut found = scope.metadata().await?;
+            scope.complete(&mut found, |_| None).await;
             let seen = found.pods.iter().map(|pod| Sighting::of(&pod.metadata));
             scope.print_table(seen.collect(), false).await?;
             Ok(found.complete)
         }
         Output::Table { wide: true } => {
-            let found = scope.pods::<PlacedPod>().await?;
+            let mut found = scope.pods::<PlacedPod>().await?;
+            let node = |pod: &PlacedPod| pod.spec.node_name.clone();
+            scope.complete(&mut found, node).await;
             let seen = found.pods.iter().map(|pod| Sighting {
                 meta: &pod.metadata,
                 node: pod.spec.node_name.as_deref(),
@@ -204,6 +212,42 @@ impl Scope {
             pods = sorted.into_iter().map(|(_, pod)| pod).collect();
         }
         Ok(Found { pods, complete })
+    }
+
+    /// Asks the agents for what some pods have no room to tell.
+    async fn complete<K: Resource>(
+        &self,
+        found: &mut Found<K>,
+        node: impl Fn(&K) -> Option<String>,
+    ) {
+        let short = found.pods.iter_mut();
+        let short = short.filter(|pod| is_shortened(pod.meta()));
+        let placed = stream::iter(short).map(|pod| {
+            let node = node(pod);
+            async move {
+                let node = match node {
+                    Some(node) => Some(node),
+                    // The metadata alone do not say it.
+                    None => self.node_of(pod.meta()).await,
+                };
+                node.map(|node| (pod.meta_mut(), node))
+            }
+        });
+        let placed: Vec<_> = placed.buffer_unordered(AT_ONCE).collect().await;
+        for why in shortened::complete(&self.client, placed.into_iter().flatten()).await {
+            output::note(&format!(
+                "The annotations of some pods are nearly full and do not tell all: {why:#}"
+            ));
+        }
+        if self.args.sort_by.is_none() {
+            found.pods.sort_by_cached_key(|pod| row::order(pod.meta()));
+        }
+    }
+
+    async fn node_of(&self, pod: &ObjectMeta) -> Option<String> {
+        let pods = api::<PlacedPod>(&self.client, pod.namespace.as_deref());
+        let pod = pods.get(pod.name.as_deref()?).await.ok()?;
+        pod.spec.node_name
     }
 
     async fn print_table(&self, seen: Vec<Sighting<'_>>, wide: bool) -> anyhow::Result<()> {

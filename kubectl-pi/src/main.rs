@@ -24,6 +24,7 @@ mod node;
 mod output;
 mod page;
 mod row;
+mod shortened;
 mod style;
 mod table;
 mod target;

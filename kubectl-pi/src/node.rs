@@ -26,7 +26,9 @@ use crate::{
     table::plain,
 };
 
-const PATH: &str = "/v1/schedule";
+const SCHEDULE: &str = "/v1/schedule";
+/// Where the agent tells its records in full.
+pub(crate) const STORE: &str = "/v1/store";
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The schedule of a full node is far smaller.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -68,7 +70,7 @@ struct Decisive {
 pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool> {
     let client = Connection::open(target)?.client;
     let name = args.node.strip_prefix("node/").unwrap_or(&args.node);
-    let answer = ask(&client, name).await?;
+    let answer = ask(&client, name, SCHEDULE).await?;
     if args.web {
         // The same right and the same way: what would fail has failed by now.
         if answer.get("release").is_none() {
@@ -90,10 +92,11 @@ pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool>
     Ok(true)
 }
 
-async fn ask(client: &Client, node: &str) -> anyhow::Result<Value> {
+/// What the agent of the node answers under this path.
+pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Result<Value> {
     let Tunnel { stream, fault } = Tunnel::open(client, node).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(PATH)
+    let request = Request::get(path)
         .header(HOST, "localhost")
         .body(Empty::<Bytes>::new())?;
     let asked = async move {

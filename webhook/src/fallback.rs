@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Kind, Known, PodId, Record, metadata,
+    Interaction, Kind, Known, PodId, Record, metadata,
     record::{Counted, SAME_DEED_WITHIN},
 };
 use kube::{
@@ -66,20 +66,21 @@ async fn attempt(
         let id = pod.id();
         let name = PodName::new(&id.namespace, &id.name).ok_or(Failure::Gone)?;
         let api: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
-        let Some(joined) = join(&id, &pod.annotations(), known) else {
+        let annotations = pod.annotations();
+        let Some(joined) = join(&id, &annotations, known) else {
             return Err(failed("there is nothing to record".to_owned()));
         };
-        let Joined {
-            record,
-            alone,
-            news,
-        } = joined;
-        if !news {
-            return Ok(record);
+        if !joined.is_news() {
+            return Ok(joined.record);
         }
+        let room = metadata::room(&annotations);
+        let told = joined.fitting(room).ok_or_else(|| {
+            failed(format!(
+                "the pod's annotations are nearly full: {room} bytes are left for those of Curfew"
+            ))
+        })?;
+        let record = joined.record;
         let version = pod.metadata.resource_version.as_deref();
-        // All of it or nothing: no agent has the rest.
-        let told = metadata::annotations(&record, &alone);
         let patch = metadata::patch(&record.pod, &told, version);
         let error = match api.patch(&id.name, &params, &Patch::Merge(patch)).await {
             Ok(_) => return Ok(record),
@@ -108,12 +109,29 @@ struct Joined {
     record: Record,
     /// Those before the latest that the agent may not know.
     alone: Vec<Known>,
-    /// Whether it is news to the pod's readers.
+    /// Those of the added ones that the pod does not tell of yet.
     ///
-    /// The same deed told again is none, though its request is another. It must not be: the patch
+    /// The same deed told again is not among them, though its request is another. It must not be: the patch
     /// makes the API server repeat an update of ephemeral containers that is under way, with a new
     /// request, and if that led to another patch there would be no end to it.
-    news: bool,
+    news: Vec<Known>,
+    /// Whether the pod goes at another time by them.
+    moves: bool,
+}
+
+impl Joined {
+    fn is_news(&self) -> bool {
+        self.moves || !self.news.is_empty()
+    }
+
+    /// What is written where there are this many bytes for it; none where that would not tell of all the news. No
+    /// agent has the rest.
+    fn fitting(&self, room: usize) -> Option<BTreeMap<&'static str, String>> {
+        let told = metadata::fitting(&self.record, &self.alone, room);
+        let mut news = self.news.iter();
+        news.all(|known| metadata::tells(&told, &self.record, known))
+            .then_some(told)
+    }
 }
 
 /// What the pod tells with these interactions added; none when there is nothing to tell.
@@ -129,24 +147,26 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
         metadata::Marks::default()
     });
     let mut alone = marks.alone.clone();
-    alone.extend(marks.known.last().cloned());
+    alone.extend(marks.latest().cloned());
+    let short = marks.short.is_some();
     let mut told = Record::from_marks(id.clone(), marks);
-    let mut news = false;
+    let (mut news, mut moves) = (Vec::new(), false);
     for known in known {
         let Some(record) = &mut told else {
             told = Some(Record::new(id.clone(), known.clone()));
             alone.push(known.clone());
-            news = true;
+            news.push(known.clone());
             continue;
         };
         let (repeated, counted, deadline) = (
-            is_repeated(record, known),
+            is_repeated(record, known, short),
             record.interactions(),
             record.deadline(),
         );
         record.learn(known.clone());
         if !repeated {
             alone.push(known.clone());
+            news.push(known.clone());
         }
         // The pod tells until which second its interactions are counted, so that another one in that
         // same second would seem to be among them.
@@ -159,20 +179,21 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
                 ..metadata::Marks::default()
             });
         }
-        news |= !repeated || record.deadline() != deadline;
+        moves |= record.deadline() != deadline;
     }
     Some(Joined {
         record: told?,
         alone,
         news,
+        moves,
     })
 }
 
 /// Whether the pod tells of this already: the same request, or the same deed of moments ago. A debug
 /// container can be added only once, so that the same one is the same deed whenever it is tried: an
 /// update that names the pod's version fails when the record is written in between, and has to pass
-/// the next time.
-fn is_repeated(record: &Record, known: &Known) -> bool {
+/// the next time. A pod that tells in `short` may have had no room for the container and the command.
+fn is_repeated(record: &Record, known: &Known, short: bool) -> bool {
     let did = &known.interaction;
     [record.decisive(), record.last()].into_iter().any(|told| {
         let before = &told.interaction;
@@ -180,10 +201,18 @@ fn is_repeated(record: &Record, known: &Known) -> bool {
         let again = apart <= SAME_DEED_WITHIN || before.request == did.request;
         match before.kind {
             // Whatever a policy says meanwhile.
-            Kind::Debug => before.same_deed(did),
+            Kind::Debug => before.same_deed(did) || (short && may_be(before, did)),
             _ => told.same_deed(known) && again,
         }
     })
+}
+
+/// Whether what was cut may have been this.
+fn may_be(cut: &Interaction, did: &Interaction) -> bool {
+    cut.kind == did.kind
+        && cut.user == did.user
+        && (cut.container.is_none() || cut.container == did.container)
+        && (cut.command.is_empty() || cut.command == did.command)
 }
 
 fn failed(text: String) -> Failure {
@@ -194,7 +223,7 @@ fn failed(text: String) -> Failure {
 mod tests {
     use super::*;
     use curfew_core::{
-        Command, Interaction,
+        Command,
         terms::{Action, Terms},
     };
     use jiff::Timestamp;
@@ -230,16 +259,48 @@ mod tests {
     }
 
     fn marks(told: &Joined) -> BTreeMap<String, String> {
-        metadata::annotations(&told.record, &told.alone)
-            .into_iter()
+        owned(told.fitting(metadata::MAX_ANNOTATIONS).unwrap())
+    }
+
+    fn owned(told: BTreeMap<&'static str, String>) -> BTreeMap<String, String> {
+        told.into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }
 
     #[test]
+    fn a_pod_without_room_tells_what_decides() {
+        let first = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
+        assert_eq!(first.fitting(100), None, "less than can be read again");
+        for room in [200, 300, 500] {
+            let short = owned(first.fitting(room).unwrap());
+            assert!(metadata::is_short(&short));
+            let again = join(&id(), &short, &[known(1, "r2", "alice")]).unwrap();
+            assert!(!again.is_news(), "{room}");
+            // Nothing would tell of this one, and nothing else has it.
+            let other = join(&id(), &short, &[known(1, "r3", "bob")]).unwrap();
+            assert_eq!(other.fitting(room), None, "{room}");
+            let mut strict = known(1, "r4", "carol");
+            strict.terms.ttl = Duration::from_secs(1);
+            let strict = join(&id(), &short, &[strict]).unwrap();
+            let strict = owned(strict.fitting(room).unwrap());
+            assert_eq!(strict[metadata::INTERACTOR], "carol");
+            let told = metadata::read(&id(), &strict).unwrap();
+            let told = Record::from_marks(id(), told).unwrap();
+            assert_eq!(told.deadline(), Timestamp::from_second(1_800_000_002).ok());
+            // There is room again.
+            let both = join(&id(), &short, &[known(1, "r3", "bob")]).unwrap();
+            let full = metadata::read(&id(), &marks(&both)).unwrap();
+            let full = Record::from_marks(id(), full).unwrap();
+            assert_eq!(full.interactions(), 2);
+            assert_eq!(full.deadline(), first.record.deadline());
+        }
+    }
+
+    #[test]
     fn a_repeated_deed_is_no_news() {
         let first = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
-        assert!(first.news);
+        assert!(first.is_news());
         for again in [
             known(0, "r1", "alice"),
             known(1, "r1", "alice"),
@@ -247,10 +308,10 @@ mod tests {
             known(60, "r2", "alice"),
         ] {
             let again = join(&id(), &marks(&first), &[again]).unwrap();
-            assert!(!again.news);
+            assert!(!again.is_news());
         }
         let both = join(&id(), &marks(&first), &[known(1, "r3", "bob")]).unwrap();
-        assert!(both.news);
+        assert!(both.is_news());
         assert_eq!(both.record.interactions(), 2);
         assert_eq!(both.record.deadline(), first.record.deadline());
     }
@@ -266,15 +327,15 @@ mod tests {
         harmless.terms.action = Action::Record;
         let first = join(&id(), &BTreeMap::new(), &[harmless]).unwrap();
         let strict = join(&id(), &marks(&first), &[exec(1, "r2")]).unwrap();
-        assert!(strict.news && strict.record.deadline().is_some());
+        assert!(strict.is_news() && strict.record.deadline().is_some());
         assert_eq!(strict.record.interactions(), 2);
         let mut typed = exec(1, "r3");
         typed.interaction.tty = true;
         let typed = join(&id(), &marks(&strict), &[typed]).unwrap();
-        assert!(typed.news);
+        assert!(typed.is_news());
         assert_eq!(typed.record.interactions(), 3);
         let again = join(&id(), &marks(&typed), &[exec(2, "r4")]).unwrap();
-        assert!(!again.news, "a fallback to SPDY");
+        assert!(!again.is_news(), "a fallback to SPDY");
     }
 
     #[test]
@@ -283,7 +344,7 @@ mod tests {
         for n in 1..20 {
             let next = known(0, &format!("r{n}"), &format!("u{n}"));
             told = join(&id(), &marks(&told), &[next]).unwrap();
-            assert!(told.news);
+            assert!(told.is_news());
             assert_eq!(told.record.interactions(), n + 1);
         }
         let several: Vec<_> = (0..5)
@@ -299,7 +360,7 @@ mod tests {
         let mut broken = marks(&told);
         broken.insert(metadata::TTL.into(), "for ever".into());
         let anew = join(&id(), &broken, &[known(60, "r2", "bob")]).unwrap();
-        assert!(anew.news);
+        assert!(anew.is_news());
         assert_eq!(anew.record.interactions(), 1);
     }
 
@@ -324,11 +385,11 @@ mod tests {
             let mut agent = learned(stored);
             let mut annotations = BTreeMap::new();
             if told > 0 {
-                let (record, alone, news) = (learned(told), Vec::new(), false);
                 annotations = marks(&Joined {
-                    record,
-                    alone,
-                    news,
+                    record: learned(told),
+                    alone: Vec::new(),
+                    news: Vec::new(),
+                    moves: false,
                 });
             }
             for n in stored..stored + beside {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use curfew_core::metadata;
 
 use super::*;
-use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell};
+use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened};
 
 struct Bench {
     ledger: Ledger,

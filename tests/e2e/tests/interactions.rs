@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::{Kind, metadata};
+use curfew_core::{Kind, duration, metadata};
 use curfew_e2e::{
     Agents, Namespace, Workload, eventually, life,
     life::Deed,
@@ -355,6 +355,14 @@ async fn a_pod_whose_annotations_are_nearly_full_tells_the_most_important() {
             shown.contains(&deadline) && shown.contains(&record.decisive.user),
             "{shown}"
         );
+        // The pod does not say how long it has to live, and its agent does.
+        let ttl = record.deadline()?.duration_since(record.decisive.time);
+        let ttl = duration::format(ttl.try_into()?);
+        ensure!(shown.contains(&ttl), "{shown}");
+        let described = namespace.kubectl.ok(&["pi", "describe", "pod"]).await?;
+        for told in ["the agent of", "Longest Extension", &ttl, "echo hello"] {
+            ensure!(described.contains(told), "{told:?}: {described}");
+        }
         let me = namespace.cluster.administrator().await?;
         let requester = format!("{}={me}", metadata::EXTENSION_REQUESTER);
         let extension = format!("{}=1m", metadata::EXTENSION);

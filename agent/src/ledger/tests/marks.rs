@@ -65,7 +65,7 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
             ledger.learned(pod_id("u"), shell(0), now, out);
         });
         assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
-        let told = metadata::fitting(all.clone(), room as usize);
+        let told = metadata::fitting(&record("u", shell(0)), &[], room as usize);
         assert!(told.len() < all.len());
         let marked = seen_as(full(2), |pod| {
             pod.labelled = true;
@@ -78,4 +78,27 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
         assert!(effects.is_empty(), "{effects:?}");
         assert_eq!(bench.tick_at(600), [evict("u")]);
     }
+}
+
+#[test]
+fn a_pod_that_tells_in_short_is_its_record() {
+    let mut all = record("u", shell(0));
+    all.learn(shell(60));
+    let room = 300;
+    let told_in_short = || shortened(&all, 1, room);
+    assert!(told_in_short().marks.short.is_some());
+
+    // After a restart: all of it was told before.
+    let mut bench = Bench::with(vec![all.clone()], 5);
+    let told = bench.told(|ledger, now, out| ledger.seen(told_in_short(), now, out));
+    assert_eq!(told, []);
+    assert!(!bench.ledger.is_dirty());
+
+    // A webhook wrote it while no agent was there, or the store was lost.
+    let mut bench = Bench::new();
+    let effects = bench.effects(|ledger, now, out| ledger.seen(told_in_short(), now, out));
+    assert_eq!(effects, [], "there is no room for more");
+    assert!(bench.ledger.is_dirty(), "it is stored");
+    assert_eq!(stored_as(&bench, "u").interactions(), 2);
+    assert!(matches!(bench.tick_at(600)[..], [Effect::Evict { .. }]));
 }
