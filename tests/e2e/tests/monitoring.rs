@@ -35,7 +35,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 
 /// Those that are caused, fire, and are resolved as their runbooks say.
-const RESOLVED: [&str; 18] = [
+const RESOLVED: [&str; 19] = [
     "CurfewAgentDown",
     "CurfewAgentUnreachable",
     "CurfewAgentWatchBroken",
@@ -47,6 +47,7 @@ const RESOLVED: [&str; 18] = [
     "CurfewInteractionsUnrecorded",
     "CurfewManyInteractions",
     "CurfewNodeWithoutAgent",
+    "CurfewPodsNotMarked",
     "CurfewPolicyRejected",
     "CurfewSeveralDisruptionBudgets",
     "CurfewStoreClosed",
@@ -182,6 +183,7 @@ async fn watched(namespace: &Namespace) -> Result<()> {
     tokio::try_join!(
         budgets::stand_in_the_way(&scene),
         people::cannot_write_policies(&scene, &policies),
+        people::see_no_marks(&scene),
         async {
             people::work(&scene).await?;
             node::is_cut_off(&scene).await

@@ -1,7 +1,9 @@
 //! What people do: many things at once, extensions, holds, policies that cannot be followed.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use curfew_e2e::{NODES, Workload, knock::knock, policies::Policies};
+use curfew_e2e::{NODES, Workload, agents::ACCOUNT, knock::knock, policies::Policies};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
@@ -15,6 +17,10 @@ const GROUP: &str = "stays";
 /// More than are thought many, within five seconds.
 const MANY: usize = 200;
 const CLIENTS: usize = 16;
+/// The pod that the agent may not mark, and how often it is touched.
+const UNMARKED: &str = "unmarked";
+const TOUCHES: usize = 4;
+const APART: Duration = Duration::from_secs(2);
 
 /// Gives pods of the second node time to stay.
 pub(crate) async fn let_some_stay(policies: &Policies<'_>) -> Result<()> {
@@ -77,4 +83,26 @@ pub(crate) async fn cannot_write_policies(
     scene.fires("CurfewPolicyRejected").await?;
     policies.delete("unfit").await?;
     scene.resolves("CurfewPolicyRejected").await
+}
+
+/// A pod whose metadata the agent may not write. A policy of the API server holds after a while, and each touch
+/// is to be written.
+pub(crate) async fn see_no_marks(scene: &Scene<'_>) -> Result<()> {
+    let rule = json!({
+        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"],
+    });
+    let expression =
+        format!("request.name != '{UNMARKED}' || request.userInfo.username != '{ACCOUNT}'");
+    scene.obstruct("marks", rule, &expression).await?;
+    let workload = Workload::new(UNMARKED).on(NODES[0]);
+    scene.namespace.run_pod(&workload).await?;
+    for touch in 0..TOUCHES {
+        let word = format!("touch-{touch}");
+        let client = &scene.cluster.client;
+        knock(client, &scene.namespace.name, UNMARKED, &word).await?;
+        tokio::time::sleep(APART).await;
+    }
+    scene.fires("CurfewPodsNotMarked").await?;
+    scene.clear("marks").await?;
+    scene.resolves("CurfewPodsNotMarked").await
 }
