@@ -4,6 +4,7 @@ mod credential;
 mod kubeconfig;
 mod proxy;
 mod requests;
+mod socks;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -64,9 +65,13 @@ impl Connection {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
         let requests = Requests::new(credential, limit, target.verbosity, &config.cluster_url);
-        let client = ClientBuilder::try_from(config)?
-            .with_layer(&requests)
-            .build();
+        let proxy = config.proxy_url.as_ref().map(proxy::socks_user);
+        let client = match proxy.transpose()?.flatten() {
+            Some((proxy, user)) => socks::client(config, proxy, user, &requests)?,
+            None => ClientBuilder::try_from(config)?
+                .with_layer(&requests)
+                .build(),
+        };
         Ok(Self { client, namespace })
     }
 

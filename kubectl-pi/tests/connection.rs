@@ -72,27 +72,42 @@ impl Server {
         })
     }
 
-    fn socks_proxy(to: SocketAddr) -> Self {
+    /// One that also wants a name and a password, where they are given, and remembers what it got.
+    fn socks_proxy(to: SocketAddr, secret: Option<[&'static str; 2]>) -> Self {
+        fn read(stream: &mut TcpStream, length: u8) -> Vec<u8> {
+            let mut bytes = vec![0; length.into()];
+            stream.read_exact(&mut bytes).unwrap();
+            bytes
+        }
+        fn text(stream: &mut TcpStream) -> String {
+            let length = read(stream, 1)[0];
+            String::from_utf8(read(stream, length)).unwrap()
+        }
         Self::start(move |mut stream, heads| {
-            let mut read = |length: usize| {
-                let mut bytes = vec![0; length];
-                stream.read_exact(&mut bytes).unwrap();
-                bytes
-            };
-            let methods = read(2)[1];
-            read(methods.into());
-            stream.write_all(&[5, 0]).unwrap();
-            let mut read = |length: usize| {
-                let mut bytes = vec![0; length];
-                stream.read_exact(&mut bytes).unwrap();
-                bytes
-            };
-            let head = read(5);
-            let rest = read(usize::from(head[4]) + 2);
-            let name = String::from_utf8_lossy(&rest[..rest.len() - 2]).into_owned();
+            let stream = &mut stream;
+            let count = read(stream, 2)[1];
+            let methods = read(stream, count);
+            let method = if secret.is_some() { 2 } else { 0 };
+            if !methods.contains(&method) {
+                stream.write_all(&[5, 0xff]).unwrap();
+                return;
+            }
+            stream.write_all(&[5, method]).unwrap();
+            if let Some(secret) = secret {
+                assert_eq!(read(stream, 1), [1], "the version of RFC 1929");
+                let given = [text(stream), text(stream)];
+                let refused = u8::from(given != secret);
+                stream.write_all(&[1, refused]).unwrap();
+                if refused != 0 {
+                    return;
+                }
+            }
+            read(stream, 4);
+            let name = text(stream);
+            read(stream, 2);
             heads.lock().unwrap().push(name);
             stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
-            connect(stream, to);
+            connect(stream.try_clone().unwrap(), to);
         })
     }
 
@@ -169,7 +184,7 @@ fn stderr(output: &Output) -> String {
 fn proxies_are_asked_for_the_way() {
     let api = Server::api();
     let http = Server::http_proxy(api.address);
-    let socks = Server::socks_proxy(api.address);
+    let socks = Server::socks_proxy(api.address, None);
     let far = configured(&json!({"server": FAR}), &json!({}));
     let config = far.path().join("config");
     sees(pi(&config).env("HTTP_PROXY", http.url()));
@@ -192,6 +207,47 @@ fn proxies_are_asked_for_the_way() {
     let nowhere = "http://127.0.0.1:1";
     let config = near.path().join("config");
     sees(pi(&config).env("HTTP_PROXY", nowhere));
+}
+
+#[test]
+fn a_socks_proxy_is_told_who_asks() {
+    let api = Server::api();
+    let socks = Server::socks_proxy(api.address, Some(["alice", "p@ss:word"]));
+    let through = |user: &str| {
+        let proxy = format!("socks5://{user}{}", socks.address);
+        configured(&json!({"server": FAR, "proxy-url": proxy}), &json!({}))
+    };
+    let known = through("alice:p%40ss%3Aword@");
+    sees(&mut pi(&known.path().join("config")));
+    assert_eq!(socks.asked(), ["api.invalid"]);
+    let asked = api.asked();
+    assert!(asked[0].starts_with("get /api/v1/"), "{asked:?}");
+
+    for user in ["", "alice:s3cret@"] {
+        let unknown = through(user);
+        let output = pi(&unknown.path().join("config"))
+            .arg("get")
+            .output()
+            .unwrap();
+        let stderr = stderr(&output);
+        assert!(!output.status.success() && !stderr.is_empty(), "{output:?}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
+    }
+    assert!(socks.asked().is_empty());
+
+    let wrong = configured(
+        &json!({"server": FAR, "proxy-url": "socks4://alice:s3cret@near"}),
+        &json!({}),
+    );
+    let output = pi(&wrong.path().join("config"))
+        .arg("get")
+        .output()
+        .unwrap();
+    let stderr = stderr(&output);
+    assert!(
+        stderr.contains("proxy-url: \"socks4://alice:xxxxx@near\" is no proxy"),
+        "{stderr}"
+    );
 }
 
 #[test]

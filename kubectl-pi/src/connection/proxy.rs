@@ -2,8 +2,22 @@
 
 use std::net::IpAddr;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hyper::Uri;
+use percent_encoding::percent_decode_str;
+
+/// The most bytes that SOCKS5 has for a name, and for a password (RFC 1929).
+const MAX_SECRET: usize = 255;
+
+/// The kinds of proxies that there are.
+const SCHEMES: [&str; 3] = ["http", "https", "socks5"];
+
+/// As whom a SOCKS5 proxy is asked.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) password: String,
+}
 
 /// The proxy for the API server of this address. `of_cluster` is the kubeconfig's, which holds for
 /// whatever address; the environment's holds unless `NO_PROXY` exempts the address.
@@ -16,17 +30,17 @@ pub(super) fn choose(
     env: impl Fn(&str) -> Option<String>,
 ) -> anyhow::Result<Option<Uri>> {
     if let Some(proxy) = of_cluster.filter(|proxy| !proxy.is_empty()) {
-        return Ok(Some(address(proxy)?));
+        return Ok(Some(address("proxy-url", proxy)?));
     }
     let either = |upper: &str| {
         let set = |name: &str| env(name).filter(|value| !value.is_empty());
         set(upper).or_else(|| set(&upper.to_ascii_lowercase()))
     };
-    let proxy = match server.scheme_str() {
-        Some("http") => either("HTTP_PROXY"),
-        _ => either("HTTPS_PROXY"),
+    let variable = match server.scheme_str() {
+        Some("http") => "HTTP_PROXY",
+        _ => "HTTPS_PROXY",
     };
-    let Some(proxy) = proxy else {
+    let Some(proxy) = either(variable) else {
         return Ok(None);
     };
     let exempt = either("NO_PROXY").unwrap_or_default();
@@ -37,28 +51,80 @@ pub(super) fn choose(
     });
     match is_exempt(host, port, &exempt) {
         true => Ok(None),
-        false => Ok(Some(address(&proxy)?)),
+        false => Ok(Some(address(variable, &proxy)?)),
     }
 }
 
-fn address(text: &str) -> anyhow::Result<Uri> {
+/// The address that stands in this field. Errors show it without a password.
+fn address(field: &str, text: &str) -> anyhow::Result<Uri> {
+    let shown = without_password(text);
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    let mut address = match scheme {
+    let scheme = match scheme {
         // Names are resolved by the proxy either way.
-        "socks5" | "socks5h" => format!("socks5://{rest}"),
-        _ => format!("{scheme}://{rest}"),
+        "socks5h" => "socks5",
+        scheme => scheme,
     };
-    let parse = |address: &str| {
-        address
-            .parse::<Uri>()
-            .with_context(|| format!("{text:?} is no address of a proxy"))
-    };
-    let uri = parse(&address)?;
-    if uri.scheme_str() == Some("socks5") && uri.port().is_none() {
-        address = format!("{}:1080", address.trim_end_matches('/'));
-        return parse(&address);
+    ensure!(
+        SCHEMES.contains(&scheme),
+        "{field}: {shown:?} is no proxy: there are {}",
+        SCHEMES.join(", ")
+    );
+    let invalid = || format!("{field}: {shown:?} is no address of a proxy");
+    let mut uri: Uri = format!("{scheme}://{rest}").parse().with_context(invalid)?;
+    if scheme == "socks5" && uri.port().is_none() {
+        let rest = rest.trim_end_matches('/');
+        uri = format!("{scheme}://{rest}:1080")
+            .parse()
+            .with_context(invalid)?;
     }
+    socks_user(&uri).with_context(|| format!("{field}: {shown:?}"))?;
     Ok(uri)
+}
+
+/// The address of a SOCKS5 proxy, and as whom it is asked; none where the proxy is of another kind, or asked as
+/// nobody.
+///
+/// # Errors
+/// When SOCKS5 has no room for it.
+pub(super) fn socks_user(proxy: &Uri) -> anyhow::Result<Option<(Uri, User)>> {
+    let authority = proxy.authority().map_or("", |authority| authority.as_str());
+    let (Some("socks5"), Some((user, address))) = (proxy.scheme_str(), authority.rsplit_once('@'))
+    else {
+        return Ok(None);
+    };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = |what: &str, text: &str| {
+        let decoded = percent_decode_str(text).decode_utf8();
+        let decoded = decoded
+            .ok()
+            .with_context(|| format!("the {what} is not in UTF-8"))?;
+        ensure!(
+            decoded.len() <= MAX_SECRET,
+            "the {what} is longer than the {MAX_SECRET} bytes that SOCKS5 has for it"
+        );
+        Ok(decoded.into_owned())
+    };
+    let user = User {
+        name: decoded("user name", name)?,
+        password: decoded("password", password)?,
+    };
+    Ok(Some((format!("socks5://{address}").parse()?, user)))
+}
+
+/// The address as it may be shown.
+fn without_password(text: &str) -> String {
+    let Some((before, address)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte);
+    let (scheme, user) = match before.split_once("://") {
+        Some((scheme, user)) if scheme.bytes().all(of_scheme) => (format!("{scheme}://"), user),
+        _ => (String::new(), before),
+    };
+    match user.split_once(':') {
+        Some((name, _)) => format!("{scheme}{name}:xxxxx@{address}"),
+        None => text.to_owned(),
+    }
 }
 
 /// Whether addresses of this host and port are reached without a proxy.
@@ -123,6 +189,7 @@ fn is_within(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_environment_exempts_as_for_go() {
@@ -173,5 +240,68 @@ mod tests {
         let far = "https://10.0.0.1".parse().unwrap();
         let chosen = choose(&far, None, lower).unwrap();
         assert_eq!(chosen.unwrap().to_string(), "http://proxy:3128/");
+    }
+
+    #[test]
+    fn a_password_goes_to_the_proxy_and_nowhere_else() {
+        let server: Uri = "https://10.0.0.1".parse().unwrap();
+        let chosen = |proxy: &str| choose(&server, Some(proxy), |_| None);
+        let uri = chosen("socks5h://al%40ice:p%3Ass%21@near")
+            .unwrap()
+            .unwrap();
+        let (address, user) = socks_user(&uri).unwrap().unwrap();
+        assert_eq!(address, "socks5://near:1080/");
+        assert_eq!((&*user.name, &*user.password), ("al@ice", "p:ss!"));
+        for other in [
+            "socks5://near",
+            "http://alice:secret@near:3128",
+            "alice:secret@near",
+        ] {
+            let uri = chosen(other).unwrap().unwrap();
+            assert!(socks_user(&uri).unwrap().is_none(), "{other}");
+        }
+
+        let long = "s3cret".repeat(50);
+        for (proxy, says) in [
+            ("socks5://alice:s3cret@near:port", "is no address"),
+            ("ftp://alice:s3cret@near", "http, https, socks5"),
+            ("alice:s3cret@ near", "is no address"),
+            ("socks5://alice:s3cret%ff@near", "UTF-8"),
+            (&*format!("socks5://alice:{long}@near"), "255 bytes"),
+        ] {
+            let error = format!("{:#}", chosen(proxy).unwrap_err());
+            assert!(error.starts_with("proxy-url: \""), "{error}");
+            assert!(
+                error.contains(says) && error.contains("alice:xxxxx@"),
+                "{error}"
+            );
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        let env = |name: &str| (name == "HTTPS_PROXY").then(|| "socks4://near".to_owned());
+        let error = choose(&server, None, env).unwrap_err().to_string();
+        assert!(error.starts_with("HTTPS_PROXY: "), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_there_no_password_is_shown(
+            scheme in "(socks5h?://|https?://|[a-z0-9]{0,6}:?/{0,2})",
+            name in "[ -~]{0,8}",
+            host in "[ -~]{0,12}",
+        ) {
+            let text = format!("{scheme}{name}:S3CRET{name}@{host}");
+            match address("proxy-url", &text) {
+                Ok(uri) => prop_assert!(socks_user(&uri).is_ok()),
+                Err(error) => prop_assert!(!format!("{error:#}").contains("S3CRET"), "{error:#}"),
+            }
+        }
+
+        #[test]
+        fn any_entry_of_the_exempt_is_read(exempt in "[ -~]{0,24}", host in "[a-z0-9.:\\[\\]]{0,12}", port: u16) {
+            let _ = is_exempt(&host, port, &exempt);
+            prop_assert!(is_exempt("127.0.0.1", port, &exempt));
+            let all = format!("{exempt},*");
+            prop_assert!(is_exempt("api.example.com", port, &all));
+        }
     }
 }
