@@ -1,6 +1,9 @@
 //! Speaks to the webhook's port directly, as anybody on the cluster's network could.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
@@ -43,12 +46,23 @@ pub struct Answer {
 impl Replica {
     /// Any of those that run.
     pub async fn any(cluster: &TestCluster) -> Result<Self> {
+        let address = Self::address(cluster).await?;
+        Self::at(cluster, address).await
+    }
+
+    /// Where any of those that run is reached.
+    pub async fn address(cluster: &TestCluster) -> Result<SocketAddr> {
         let pods = cluster.pods_of("webhook").await?;
         let ip = pods
             .iter()
             .find_map(|pod| pod.status.as_ref()?.pod_ip.clone())
             .context("no replica of the webhook runs")?;
-        let mut config = Config::new(format!("https://{ip}:{ADMISSION_PORT}").parse()?);
+        Ok(SocketAddr::new(ip.parse()?, ADMISSION_PORT))
+    }
+
+    /// One that is reached at this address, which may be that of somebody in between.
+    pub async fn at(cluster: &TestCluster, address: SocketAddr) -> Result<Self> {
+        let mut config = Config::new(format!("https://{address}").parse()?);
         // Whom the certificate names is for the API server to check; here it is about what is served.
         config.accept_invalid_certs = true;
         config.default_retry = false;

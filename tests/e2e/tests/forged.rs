@@ -1,83 +1,63 @@
-//! Reviews that no API server sent, posted by somebody who reaches the webhook's port. Alone in its binary,
-//! because it measures what they cost the agents.
+//! Reviews that no API server sent, posted by somebody in another namespace's pod, from where everybody reaches
+//! the webhook's port. Alone in its binary, because it measures what they cost the agents.
+//!
+//! Whoever also knows the path can say that a user reached into a pod that there is; nothing else of a review
+//! is believed.
 
-use std::time::Duration;
+#[path = "forged/shapes.rs"]
+mod shapes;
 
-use anyhow::{Result, ensure};
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
 use curfew_core::metadata;
 use curfew_e2e::{
-    Agents, NODES, Namespace, Workload, eventually,
+    Agents, NODES, Namespace, TestCluster, Workload, eventually,
     footprint::{Process, processes},
+    life,
     namespace::uid,
+    policies::long_ttl,
     webhook::{Replica, path},
     within_namespace,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use shapes::{Shape, Victim};
 
 /// How much more memory an agent may have in the end.
 const MAX_GROWTH_KIB: u64 = 1024;
-/// Of each shape.
-const TIMES: usize = 5;
+/// At least so many reviews are posted, half of them under the right path.
+const MANY: usize = 200;
+/// The port at which the pod of the forger passes on what it gets.
+const RELAY: u16 = 9000;
+const SOON: Duration = Duration::from_secs(10);
 
-/// A review of a debug container for this pod, with as many lies about it as there is room for.
-fn debug(namespace: &str, name: &str, container: &str, node: &str, number: usize) -> Value {
-    let old = json!({
-        "kind": "Pod", "apiVersion": "v1",
-        "metadata": {
-            "name": name, "namespace": namespace, "uid": format!("ghost-{node}-{number}"),
-            "resourceVersion": "1",
-            "labels": {metadata::LABEL: metadata::INTERACTED},
-            "annotations": {
-                "curfew.dev/interaction-time": "2020-01-01T00:00:00Z",
-                "curfew.dev/interactor": "somebody-else",
-                "curfew.dev/interaction": "exec",
-                "curfew.dev/ttl": "1s",
-                "curfew.dev/max-extension": "8760h0m0s",
-                "curfew.dev/interactions": "1",
-            },
-        },
-        "spec": {"nodeName": node, "containers": [{"name": "main", "image": "x"}]},
-    });
-    let mut new = old.clone();
-    new["spec"]["ephemeralContainers"] = json!([{"name": container, "command": ["sh"]}]);
-    json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": format!("11111111-2222-3333-4444-{number:012}"),
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "subResource": "ephemeralcontainers", "operation": "UPDATE",
-            "name": name, "namespace": namespace, "dryRun": false,
-            "userInfo": {"username": "mallory", "groups": ["system:authenticated"]},
-            "object": new, "oldObject": old,
-        },
+/// A replica of the webhook, reached from a pod of this namespace.
+async fn from_a_pod_of(namespace: &Namespace, cluster: &TestCluster) -> Result<Replica> {
+    let webhook = Replica::address(cluster).await?;
+    let (ip, port) = (webhook.ip(), webhook.port());
+    let relay = format!("exec nc -ll -p {RELAY} -e nc {ip} {port}");
+    let forger = namespace
+        .run_pod(&Workload::new("forger").script(&relay))
+        .await?;
+    let status = forger.status.unwrap_or_default();
+    let ip = status.pod_ip.context("the forger has no address")?;
+    let relay = SocketAddr::new(ip.parse()?, RELAY);
+    eventually(SOON, "the forger listens", async || {
+        Ok(TcpStream::connect(relay).await.is_ok().then_some(()))
     })
+    .await?;
+    Replica::at(cluster, relay).await
 }
 
-/// A review of a connection.
-fn connect(namespace: &str, name: &str, subresource: &str, container: &str) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "11111111-2222-3333-4444-555555555555",
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "subResource": subresource, "operation": "CONNECT",
-            "name": name, "namespace": namespace, "dryRun": false,
-            "userInfo": {"username": "mallory", "groups": ["system:authenticated"]},
-            "object": {"container": container, "command": ["sh"], "stdin": true, "tty": true},
-        },
-    })
-}
-
-/// Posts it, and expects no server error.
-async fn post(webhook: &Replica, under: Option<&str>, review: &Value) -> Result<u16> {
-    let (json, body) = ("application/json", review.to_string());
-    let answer = match under {
-        Some(path) => webhook.post_under(path, json, body).await?,
-        None => webhook.post(json, body).await?,
-    };
-    ensure!(answer.status < 500, "{answer:?}");
+/// Posts it under this path, and expects no server error.
+async fn post(webhook: &Replica, path: &str, shape: &Shape) -> Result<u16> {
+    let json = "application/json";
+    let answer = webhook.post_under(path, json, shape.body.clone()).await;
+    let answer = answer.with_context(|| format!("{} under {path}", shape.name))?;
+    ensure!(answer.status < 500, "{}: {answer:?}", shape.name);
     Ok(answer.status)
 }
 
@@ -85,16 +65,23 @@ fn memory(agents: &[Process]) -> Result<Vec<u64>> {
     agents.iter().map(|agent| agent.anonymous_kib()).collect()
 }
 
-/// Whether the pod is as it was made: not marked, and not on its way out.
-async fn is_untouched(namespace: &Namespace, before: &Pod) -> Result<()> {
+/// Whether the pod is as it was: what Curfew says of it, and not on its way out.
+async fn is_as_before(namespace: &Namespace, before: &Pod) -> Result<()> {
     let now = namespace.pods().get(&before.name_any()).await?;
-    ensure!(now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none());
-    ensure!(!now.labels().contains_key(metadata::LABEL), "it is marked");
-    let mut keys = now.annotations().keys();
+    let name = now.name_any();
+    ensure!(now.uid() == before.uid(), "{name} was replaced");
+    ensure!(now.metadata.deletion_timestamp.is_none(), "{name} goes");
+    let told = |pod: &Pod| {
+        let label = pod.labels().get(metadata::LABEL).cloned();
+        let mut annotations = pod.annotations().clone();
+        annotations.retain(|key, _| key.starts_with(metadata::PREFIX));
+        (label, annotations)
+    };
     ensure!(
-        !keys.any(|key| key.starts_with(metadata::PREFIX)),
-        "it has annotations: {:?}",
-        now.annotations()
+        told(&now) == told(before),
+        "{name}: {:?}, before: {:?}",
+        told(&now),
+        told(before)
     );
     Ok(())
 }
@@ -103,90 +90,115 @@ async fn is_untouched(namespace: &Namespace, before: &Pod) -> Result<()> {
 async fn forged_reviews_come_to_nothing() {
     within_namespace("forged", async |namespace| {
         let cluster = &namespace.cluster;
-        let target = namespace
-            .run_pod(&Workload::new("target").on(NODES[0]))
-            .await?;
-        let (name, of) = (&*target.name_any(), &*namespace.name);
-        let agents = processes("curfew-agent")?;
-        let schedules = Agents::connect(cluster).await?;
-        let before = memory(&agents)?;
-        let webhook = Replica::any(cluster).await?;
-
-        let token = path(cluster, "interaction").await?;
-        let wrong = format!("/admit/interaction/{}", "0".repeat(32));
-        let foreign = [
-            "/admit/interaction",
-            &wrong,
-            &token[..token.len() - 1],
-            "/admit/eviction",
-            "/",
-        ];
-        let mut posted = 0;
-        for number in 0..TIMES {
-            for path in foreign {
-                for review in [
-                    debug(of, name, "lens", NODES[0], number),
-                    connect(of, name, "exec", "main"),
-                    connect(of, name, "portforward", ""),
-                ] {
-                    let status = post(&webhook, Some(path), &review).await?;
-                    ensure!(status == 404, "{path} is answered with {status}");
-                    posted += 1;
-                }
-            }
-            // Who knows the path, too, can lie about nothing but the name.
-            for node in [NODES[0], NODES[1], "no-such-node"] {
-                let system = format!("etcd-{number}");
-                let ghost = format!("ghost-{number}");
-                for (namespace, name, container) in [
-                    (of, &*ghost, "lens"),
-                    (of, name, "main"),
-                    (of, &*format!("{name}/status"), "lens"),
-                    (of, "../..", "lens"),
-                    ("../../nodes", name, "lens"),
-                    ("kube-system", &*system, "lens"),
-                    ("curfew", &*system, "lens"),
-                ] {
-                    let review = debug(namespace, name, container, node, number);
-                    post(&webhook, None, &review).await?;
-                    posted += 1;
-                }
-            }
-            for kind in ["exec", "attach"] {
-                for (name, container) in [("nobody", "main"), (name, "no-such"), ("../..", "main")]
-                {
-                    post(&webhook, None, &connect(of, name, kind, container)).await?;
-                    posted += 1;
-                }
-            }
-        }
-        ensure!(posted >= 100, "{posted} is too few to say anything");
-
-        is_untouched(namespace, &target).await?;
-        for agent in schedules.iter() {
-            let schedule = agent.schedule().await?;
-            let ghosts: Vec<_> = schedule
-                .records
-                .iter()
-                .filter(|record| record.uid.starts_with("ghost") || record.last.user == "mallory")
-                .collect();
-            ensure!(ghosts.is_empty(), "{ghosts:?}");
-        }
-        ensure!(schedules.records(&uid(&target)?).await?.is_empty());
-        eventually(Duration::from_secs(10), "agents are small", async || {
-            let after = memory(&agents)?;
-            let pairs = before.iter().zip(&after);
-            let grown: Vec<_> = pairs
-                .map(|(before, after)| after.saturating_sub(*before))
-                .collect();
-            ensure!(
-                grown.iter().all(|kib| *kib <= MAX_GROWTH_KIB),
-                "agents have grown by {grown:?} KiB"
-            );
-            Ok(Some(()))
-        })
-        .await?;
-        is_untouched(namespace, &target).await
+        let other = Namespace::create(cluster, &format!("{}-by", namespace.name)).await?;
+        let tried = forge(namespace, &other).await;
+        other.remove().await?;
+        tried
     })
     .await;
+}
+
+async fn forge(namespace: &Namespace, other: &Namespace) -> Result<()> {
+    let cluster = &namespace.cluster;
+    long_ttl(namespace).await?;
+    let workloads = ["target", "touched"].map(|name| Workload::new(name).on(NODES[0]));
+    let pods = namespace.run_pods(&workloads).await?;
+    let webhook = from_a_pod_of(other, cluster).await?;
+    let schedules = Agents::connect(cluster).await?;
+    // This one has a timer that could be moved.
+    let record = life::touch_seen(namespace, &schedules, &pods[1], &["true"]).await?;
+    let touched = namespace.pods().get("touched").await?;
+    let agents = processes("curfew-agent")?;
+    let before = memory(&agents)?;
+
+    let interaction = path(cluster, "interaction").await?;
+    let eviction = path(cluster, "eviction").await?;
+    let wrong = format!("/admit/interaction/{}", "0".repeat(32));
+    let cut = interaction[..interaction.len() - 1].to_owned();
+    let foreign = ["/admit/interaction", &wrong, &cut, "/admit/eviction", "/"];
+    let shapes = shapes::all(&Victim {
+        namespace: &namespace.name,
+        untouched: "target",
+        touched: "touched",
+    });
+    let (mut under_the_right, mut elsewhere) = (0, 0);
+    for (number, shape) in shapes.iter().enumerate() {
+        let at = if shape.is_eviction {
+            &eviction
+        } else {
+            &interaction
+        };
+        post(&webhook, at, shape).await?;
+        // Reviews of the one kind at the place of the other, too.
+        let at = if shape.is_eviction {
+            &interaction
+        } else {
+            &eviction
+        };
+        post(&webhook, at, shape).await?;
+        under_the_right += 2;
+        // Who is refused for the path may see that before the whole body is sent.
+        if shape.body.len() < 64 * 1024 {
+            for at in [
+                foreign[number % foreign.len()],
+                foreign[(number + 1) % foreign.len()],
+            ] {
+                let status = post(&webhook, at, shape).await?;
+                ensure!(
+                    status == 404,
+                    "{}: {at} is answered with {status}",
+                    shape.name
+                );
+                elsewhere += 1;
+            }
+        }
+    }
+    // What names pods that there are, under paths that nobody was told.
+    for shape in shapes::plausible(&namespace.name, "target") {
+        for at in foreign {
+            let status = post(&webhook, at, &shape).await?;
+            ensure!(
+                status == 404,
+                "{}: {at} is answered with {status}",
+                shape.name
+            );
+            elsewhere += 1;
+        }
+    }
+    ensure!(
+        under_the_right >= MANY / 2 && elsewhere >= MANY / 2,
+        "{under_the_right} and {elsewhere} are too few to say anything"
+    );
+
+    is_as_before(namespace, &pods[0]).await?;
+    is_as_before(namespace, &touched).await?;
+    for agent in schedules.iter() {
+        let schedule = agent.schedule().await?;
+        let is_forged = |record: &&curfew_e2e::Scheduled| {
+            record.uid.starts_with("ghost") || record.last.user == shapes::FORGER
+        };
+        let ghosts: Vec<_> = schedule.records.iter().filter(is_forged).collect();
+        ensure!(ghosts.is_empty(), "{ghosts:?}");
+    }
+    ensure!(schedules.records(&uid(&pods[0])?).await?.is_empty());
+    let after = schedules.record_only_on(NODES[0], &record.uid).await?;
+    ensure!(
+        (after.eviction_time, after.interactions) == (record.eviction_time, record.interactions),
+        "{after:?}, before: {record:?}"
+    );
+    eventually(SOON, "agents are small", async || {
+        let after = memory(&agents)?;
+        let pairs = before.iter().zip(&after);
+        let grown: Vec<_> = pairs
+            .map(|(before, after)| after.saturating_sub(*before))
+            .collect();
+        ensure!(
+            grown.iter().all(|kib| *kib <= MAX_GROWTH_KIB),
+            "agents have grown by {grown:?} KiB"
+        );
+        Ok(Some(()))
+    })
+    .await?;
+    is_as_before(namespace, &pods[0]).await?;
+    is_as_before(namespace, &touched).await
 }
