@@ -7,7 +7,8 @@
 //! only takes no notices then, and the webhook records them on the pods.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -19,6 +20,9 @@ use crate::store::{Batch, Contents, Store, StoreError};
 pub fn path(folder: &Path) -> PathBuf {
     folder.join("records")
 }
+
+/// The most bytes that the name of a file has.
+const MAX_NAME: usize = 255;
 
 /// Opens the store when it has to and writes to it. All of it blocks: not for an async task.
 #[derive(Debug)]
@@ -193,8 +197,13 @@ fn move_for_the_next(path: &Path) -> io::Result<PathBuf> {
 
 /// Where an earlier process moved the store, if nobody has begun a new one since.
 fn moved_before(path: &Path) -> Option<PathBuf> {
-    let name = fs::read_to_string(moved_note(path)).ok()?;
-    Some(path.with_file_name(name))
+    let mut name = String::new();
+    let note = fs::File::open(moved_note(path)).ok()?;
+    // Longer than any name, so that one that was cut is not taken for another.
+    let read = note.take(MAX_NAME as u64 + 1).read_to_string(&mut name);
+    let aside = path.with_file_name(&name);
+    let is_a_name = aside.file_name() == Some(name.as_ref()) && aside.parent() == path.parent();
+    (read.is_ok() && name.len() <= MAX_NAME && is_a_name).then_some(aside)
 }
 
 /// A new store was begun.
@@ -219,6 +228,31 @@ mod tests {
 
     fn batch() -> Batch {
         Batch::from([("u".to_owned(), Some(record("u", shell(0))))])
+    }
+
+    #[test]
+    fn a_note_names_a_neighbour_of_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path());
+        let note = |text: &[u8]| {
+            fs::write(moved_note(&path), text).unwrap();
+            moved_before(&path)
+        };
+        let aside = folder.path().join("records.broken-1");
+        assert_eq!(note(b"records.broken-1"), Some(aside));
+        let long = [b'x'; 300];
+        for other in [
+            &b""[..],
+            b".",
+            b"..",
+            b"../records",
+            b"/etc/passwd",
+            b"a/b",
+            b"\xff",
+            &long,
+        ] {
+            assert_eq!(note(other), None, "{other:?}");
+        }
     }
 
     #[test]

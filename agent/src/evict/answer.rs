@@ -23,6 +23,9 @@ const GUARD: &str = "eviction.curfew.dev";
 /// The most bytes of a reason that are kept.
 const MAX_REASON: usize = 512;
 
+/// The most bytes of a budget's name, which has no more.
+const MAX_NAME: usize = 253;
+
 /// The longest wait that anybody may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -120,7 +123,7 @@ pub fn read(answer: &Answer) -> Outcome {
         // The budget's numbers are out of bounds until its controller has looked again.
         403 if details.is_some_and(|details| details.kind == "poddisruptionbudget") => {
             Outcome::Budget {
-                name: details.map(|details| details.name.clone()),
+                name: details.map(|details| cut(&details.name, MAX_NAME).into_owned()),
                 why,
             }
         }
@@ -155,7 +158,7 @@ fn budget_cause(details: &StatusDetails) -> Option<&str> {
 
 fn budget_name(cause: &str) -> Option<String> {
     let name = cause.strip_prefix(BUDGET_PREFIX)?.split(' ').next()?;
-    (!name.is_empty()).then(|| cut(name, 253).into_owned())
+    (!name.is_empty()).then(|| cut(name, MAX_NAME).into_owned())
 }
 
 impl Outcome {

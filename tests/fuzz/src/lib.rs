@@ -6,6 +6,8 @@
 //! real captures, and whatever was a finding once.
 #![warn(missing_docs)]
 
+mod answer;
+mod certificate;
 mod metadata;
 mod notice;
 mod path;
@@ -15,6 +17,8 @@ mod review;
 
 use std::path::{Path, PathBuf};
 
+pub use answer::answer;
+pub use certificate::certificate;
 pub use metadata::metadata;
 pub use notice::notice;
 pub use path::path;
@@ -36,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "review",
         run: review,
@@ -71,6 +75,18 @@ pub const TARGETS: [Target; 6] = [
         name: "path",
         run: path,
         max_len: 1024,
+        also: None,
+    },
+    Target {
+        name: "answer",
+        run: answer,
+        max_len: 4 * 1024,
+        also: None,
+    },
+    Target {
+        name: "certificate",
+        run: certificate,
+        max_len: 8 * 1024,
         also: None,
     },
 ];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use curfew_core::{
     PodId, Record,
     metadata::{self, MAX_REASON},
+    text::{is_blank, is_unsafe, visible},
 };
 use serde::Deserialize;
 
@@ -34,7 +35,8 @@ pub fn metadata(bytes: &[u8]) {
         uid: pod.uid,
     };
     if let Some(hold) = metadata::hold(&pod.annotations) {
-        assert!(hold.reason.len() <= MAX_REASON);
+        assert!(hold.reason.len() <= MAX_REASON && !is_blank(&hold.reason));
+        assert!(!visible(&hold.reason).contains(is_unsafe));
     }
     let marks = match metadata::read(&id, &pod.annotations) {
         Ok(marks) => marks,
@@ -75,4 +77,32 @@ pub fn metadata(bytes: &[u8]) {
     let mut joined = record.clone();
     joined.join(record.clone());
     same!(joined, record);
+    nearly_full(&record, written);
+}
+
+/// However little room there is, it is kept to, and what is read there is the record, cut.
+fn nearly_full(record: &Record, mut annotations: BTreeMap<String, String>) {
+    let full = metadata::annotations(record, &[]);
+    let size = |told: &BTreeMap<&str, String>| -> usize {
+        told.iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum()
+    };
+    for room in [0, 50, 150, 250, 400, size(&full).saturating_sub(1)] {
+        let told = metadata::fitting(record, &[], room);
+        assert!(size(&told) <= room, "{told:?}");
+        let enough = metadata::tells(&told, record, record.decisive());
+        annotations.retain(|key, _| !metadata::WRITTEN.contains(&key.as_str()));
+        annotations.extend(told.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        let marks = metadata::read(&record.pod, &annotations).unwrap_or_default();
+        let again = Record::from_marks(record.pod.clone(), marks.clone());
+        // Parts of a second have no place on a pod.
+        if let (true, Some(again)) = (enough, again) {
+            same!(again.eviction_time(), record.eviction_time());
+        }
+        let mut own = record.clone();
+        own.absorb(marks);
+        same!(own.eviction_time(), record.eviction_time());
+        same!(own.interactions(), record.interactions());
+    }
 }

@@ -9,10 +9,11 @@ use curfew_core::{
     names, notice,
     policy::{Policies, RecordCommand, Subject, Verdict},
     terms::DefaultTerms,
+    wrapper,
 };
 use curfew_webhook::{
     placement::PodName,
-    review::{self, Deed, Request, eviction},
+    review::{self, Deed, Ephemeral, Request, eviction},
 };
 use jiff::Timestamp;
 
@@ -64,20 +65,73 @@ fn interaction(uid: &str, request: &Request) {
         assert!(!parts.contains(&"..") && !parts.contains(&"."), "{path}");
     }
     assert!(!request.user.is_empty() && request.user.len() <= MAX_USER);
-    let no_labels = BTreeMap::new();
-    let (kind, argv, stdin, tty) = match &request.deed {
+    match &request.deed {
         Deed::Exec {
-            argv, stdin, tty, ..
-        } => (Kind::Exec, argv.as_slice(), *stdin, *tty),
-        Deed::Attach { .. } => (Kind::Attach, &[][..], true, true),
-        Deed::Portforward => (Kind::Portforward, &[][..], false, false),
-        Deed::Debug { containers } => {
-            let argv = containers
-                .first()
-                .map_or(&[][..], |new| new.argv.as_slice());
-            (Kind::Debug, argv, false, false)
+            container,
+            argv,
+            stdin,
+            tty,
+        } => {
+            // What an operator puts before the command is not the command.
+            let (by, argv) = wrapper::split(argv);
+            assert!(by.is_none_or(|by| by.len() == 36));
+            let streams = (*stdin, *tty);
+            recorded(
+                uid,
+                request,
+                Kind::Exec,
+                container.as_deref(),
+                argv,
+                streams,
+            );
         }
-    };
+        Deed::Attach {
+            container,
+            stdin,
+            tty,
+        } => {
+            let streams = (*stdin, *tty);
+            recorded(
+                uid,
+                request,
+                Kind::Attach,
+                container.as_deref(),
+                &[],
+                streams,
+            );
+        }
+        Deed::Portforward => {
+            recorded(uid, request, Kind::Portforward, None, &[], (false, false));
+        }
+        Deed::Debug { containers } => {
+            for Ephemeral { name, argv } in containers.iter().take(8) {
+                let streams = (false, false);
+                recorded(
+                    uid,
+                    request,
+                    Kind::Debug,
+                    Some(name.as_str()),
+                    argv,
+                    streams,
+                );
+            }
+        }
+    }
+}
+
+fn recorded(
+    uid: &str,
+    request: &Request,
+    kind: Kind,
+    container: Option<&str>,
+    argv: &[String],
+    (stdin, tty): (bool, bool),
+) {
+    // One that no pod can have is admitted without a trace.
+    if container.is_some_and(|name| !names::is_label(name)) {
+        return;
+    }
+    let no_labels = BTreeMap::new();
     let subject = Subject {
         namespace: &request.namespace,
         namespace_labels: &no_labels,
@@ -111,18 +165,6 @@ fn interaction(uid: &str, request: &Request) {
     ] {
         let command = record_command.of(argv);
         assert!(command.as_str().len() <= Command::MAX);
-        let container = match &request.deed {
-            Deed::Exec { container, .. } | Deed::Attach { container, .. } => container.clone(),
-            Deed::Portforward => None,
-            Deed::Debug { containers } => containers.first().map(|new| new.name.clone()),
-        };
-        // One that no pod can have is admitted without a trace.
-        if container
-            .as_deref()
-            .is_some_and(|name| !names::is_label(name))
-        {
-            return;
-        }
         let notice = Notice {
             version: notice::VERSION,
             node: "node-1".to_owned(),
@@ -136,10 +178,10 @@ fn interaction(uid: &str, request: &Request) {
                     time: Timestamp::from_second(1_800_000_000).unwrap_or_default(),
                     kind,
                     user: request.user.clone(),
-                    container,
+                    container: container.map(str::to_owned),
                     command,
-                    stdin: false,
-                    tty: false,
+                    stdin,
+                    tty,
                     request: uid.to_owned(),
                 },
                 terms: admitted.terms,
