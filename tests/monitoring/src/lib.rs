@@ -1,10 +1,11 @@
 //! Reads what Curfew ships for Prometheus and Grafana as they read it: [alert rules](rules),
-//! [dashboards] and [monitors](scrape). The tests here check it as it stands there; the end-to-end tests
-//! try it on the real cluster.
+//! [dashboards] and [monitors](scrape); and the Markdown [pages]. The tests here check the files in the
+//! tree; the end-to-end tests try them on the real cluster.
 #![warn(missing_docs)]
 
 pub mod dashboards;
 pub mod lint;
+pub mod pages;
 pub mod promql;
 pub mod rules;
 pub mod runbooks;
