@@ -152,7 +152,7 @@ async fn try_out(cluster: &TestCluster, command: &Command, names: &Names) -> Res
     }
     ensure!(code == 0, "exit status {code}: {err}");
     ensure!(!out.is_empty() || !err.is_empty(), "it prints nothing");
-    if command.comment == "has to be yes" {
+    if command.comment == "must be yes" {
         ensure!(out.trim() == "yes", "it says {out:?}");
     }
     if let Some(search) = search {
