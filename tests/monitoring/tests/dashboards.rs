@@ -13,16 +13,11 @@ use serde_json::Value;
 const EXCLUSIONS: [(&str, &str, &str, &str); 4] = [
     ("target-job-rule", "overview.json", "Alerts", ALERTS),
     ("target-instance-rule", "overview.json", "Alerts", ALERTS),
-    (
-        "target-job-rule",
-        "overview.json",
-        "Alerts that fire",
-        ALERTS,
-    ),
+    ("target-job-rule", "overview.json", "Firing alerts", ALERTS),
     (
         "target-instance-rule",
         "overview.json",
-        "Alerts that fire",
+        "Firing alerts",
         ALERTS,
     ),
 ];
