@@ -164,7 +164,7 @@ async fn more_rights_do_not_take_them_further() {
         let pods: Api<Pod> = Api::namespaced(webhook, &namespace.name);
         let refused = |said: kube::Result<Pod>| match said {
             Err(kube::Error::Api(status)) => {
-                let words = "changes the metadata of pods that exist, and nothing else";
+                let words = "may only change the metadata of existing pods";
                 let by_policy = status.message.contains("'curfew-accounts'");
                 ensure!(by_policy && status.message.contains(words), "{status:?}");
                 Ok(Some(()))

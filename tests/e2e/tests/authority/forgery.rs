@@ -47,7 +47,7 @@ async fn nobody_changes_what_curfew_wrote() {
                 refused(
                     &said,
                     POLICY,
-                    &format!("only Curfew writes {TTL}; people set"),
+                    &format!("only Curfew writes {TTL}; people may set"),
                 )?;
             }
             for label in [
@@ -128,7 +128,7 @@ async fn nothing_is_created_or_bound_with_marks() {
             refused(
                 &said,
                 POLICY,
-                "leave all that begins with curfew.dev/ out of the Pod, of the template",
+                "remove everything that starts with curfew.dev/ from the Pod, from the template",
             )?;
         }
         let said = kubectl
@@ -149,7 +149,7 @@ async fn nothing_is_created_or_bound_with_marks() {
         refused(
             &kubectl.run(&[&faithful[..], &words].concat()).await?,
             POLICY,
-            "and of copies of other pods",
+            "and from copies of other pods",
         )?;
         passed(&kubectl.run(&[&copy[..], &words].concat()).await?)?;
 
@@ -207,7 +207,7 @@ async fn bound(namespace: &Namespace) -> Result<()> {
                 .feed(&["create", "--raw", &path, "-f", "-"], &binding.to_string())
                 .await
         };
-        refused(&bind(TTL).await?, POLICY, "out of the Binding")?;
+        refused(&bind(TTL).await?, POLICY, "from the Binding")?;
         let pod = namespace.pods().get(name).await?;
         ensure!(pod.spec.and_then(|spec| spec.node_name).is_none());
         passed(&bind("example.com/mine").await?)?;

@@ -17,7 +17,7 @@ use crate::{
 
 const POLICY: &str = "curfew-marks";
 const DRY: [&str; 1] = ["--dry-run=server"];
-const NO_DURATION: &str = "has to be hours, minutes and seconds in this order and without a sign, such as 90s, 30m or 1h30m";
+const NO_DURATION: &str = "must be hours, minutes and seconds in this order and without a sign, such as 90s, 30m or 1h30m";
 
 #[tokio::test]
 async fn the_usual_roles_grant_what_they_should() {
@@ -75,12 +75,12 @@ async fn an_extension_is_within_what_the_pod_allows() {
             ("30", NO_DURATION),
             ("100ms", NO_DURATION),
             ("9999999999999h", NO_DURATION),
-            ("0s", "longer than nothing"),
-            ("0h0m0s", "longer than nothing"),
+            ("0s", "longer than 0s"),
+            ("0h0m0s", "longer than 0s"),
             ("1.5s", "whole seconds"),
             (
                 "9999h",
-                "9999h is too long: the most for this pod is 8h0m0s",
+                "9999h is too long: the maximum for this pod is 8h0m0s",
             ),
             ("8h1s", "too long"),
             ("99999h9999999m999999999s", "too long"),
@@ -174,7 +174,7 @@ async fn patching_without_the_right(namespace: &Namespace) -> Result<()> {
         refused(
             &said,
             POLICY,
-            &format!("takes the verb {verb} on interactions.curfew.dev"),
+            &format!("requires the verb {verb} on interactions.curfew.dev"),
         )?;
         refused(&said, POLICY, role)?;
     }
@@ -194,7 +194,7 @@ async fn a_hold_gives_a_reason_and_a_name() {
             passed(&hold(reason).await?)?;
         }
         for reason in ["", &"x".repeat(257), &"ä".repeat(129), "two\nlines", "a\u{1b}[1mbold", "  ", "\u{202e}", "a\u{202e}b", "\u{200b}"] {
-            refused(&hold(reason).await?, POLICY, "one line of 1 to 256 bytes")?;
+            refused(&hold(reason).await?, POLICY, "line of 1 to 256 bytes")?;
         }
         let said = annotate(&admin, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, "bob")], &DRY).await?;
         refused(&said, POLICY, &format!("set it to {me}"))?;
@@ -204,11 +204,11 @@ async fn a_hold_gives_a_reason_and_a_name() {
             .run_pod(&Workload::new("untouched").on(NODE))
             .await?;
         let said = annotate(&admin, "untouched", &[(HOLD, "mine"), (HOLD_REQUESTER, &me)], &DRY).await?;
-        refused(&said, POLICY, "nobody interacted with this pod, so no timer runs that could be held")?;
+        refused(&said, POLICY, "nobody interacted with this pod, so there is no timer to hold")?;
         let editor = kubectl_of(namespace, "edit");
         let mine = user(namespace, "edit");
         let said = annotate(&editor, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, &mine)], &DRY).await?;
-        refused(&said, POLICY, "takes the verb hold on interactions.curfew.dev there, which the ClusterRole admin grants")?;
+        refused(&said, POLICY, "requires the verb hold on interactions.curfew.dev there, which the ClusterRole admin grants")?;
         let said = annotate(&admin, "pod", &[(HOLD, "mine"), (HOLD_REQUESTER, &me)], &[]).await?;
         passed(&said)?;
         passed(&admin.run(&["annotate", "pod", "pod", &format!("{HOLD}-"), &format!("{HOLD_REQUESTER}-")]).await?)
@@ -288,7 +288,7 @@ async fn a_pod_that_is_leaving_is_not_extended() {
             for (key, requester) in [(EXTENSION, EXTENSION_REQUESTER), (HOLD, HOLD_REQUESTER)] {
                 let wish = [(key, "1m"), (requester, me.as_str())];
                 let said = annotate(&kubectl_of(namespace, "admin"), "pod", &wish, &[]).await?;
-                refused(&said, POLICY, "is being shut down already")?;
+                refused(&said, POLICY, "is already terminating")?;
             }
             anyhow::Ok(())
         };
