@@ -12,7 +12,7 @@ use crate::text::cut;
 /// far shorter; an identity provider may make longer ones.
 pub const MAX_USER: usize = 512;
 
-/// How somebody reached into the pod.
+/// The kind of an interaction.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -62,7 +62,7 @@ impl std::str::FromStr for Kind {
 
 /// A text that names no [`Kind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no interaction; it is one of exec, attach, portforward, debug")]
+#[error("{0:?} is not an interaction; it must be one of exec, attach, portforward, debug")]
 pub struct UnknownKind(String);
 
 /// The command of an interaction as a shell would take it, of bounded length.

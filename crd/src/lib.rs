@@ -25,11 +25,11 @@ pub const ACCEPTED: &str = "Accepted";
 /// The longest sentence in a condition, in bytes.
 const MAX_MESSAGE: usize = 512;
 
-/// What follows from an interaction with a pod, and from which interactions with which pods. Of all
-/// policies whose conditions hold, the one with the highest priority applies, and of several of one priority
-/// the one whose name comes first in the alphabet. It applies alone: what it leaves out is taken from the
-/// flags of Curfew's webhook, not from other policies. A change holds for new interactions at once and moves
-/// no eviction that was already announced.
+/// What happens after which interactions with which pods. If the conditions of several policies are met, the
+/// one with the highest priority is used; of several with the same priority, the one whose name comes first in
+/// the alphabet. Only this policy is used: fields that it leaves out are taken from the flags of Curfew's webhook,
+/// not from other policies. A change applies to new interactions immediately, and does not move evictions that
+/// were already announced.
 #[derive(
     Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]
@@ -41,69 +41,69 @@ const MAX_MESSAGE: usize = 512;
     shortname = "ipol",
     status = "Status",
     derive = "PartialEq",
-    doc = "Says what follows when somebody reaches into a pod by exec, attach, port-forward or debug. Applies \
-           to all pods that its conditions name, of all namespaces but those that are exempt from Curfew.",
+    doc = "Says what happens after an interaction with a pod by exec, attach, port-forward or debug. Applies \
+           to all pods that meet its conditions, in all namespaces that are not exempt from Curfew.",
     printcolumn = r#"{"name": "Priority", "type": "integer", "jsonPath": ".spec.priority",
-        "description": "The policy with the highest priority applies"}"#,
+        "description": "The policy with the highest priority is used"}"#,
     printcolumn = r#"{"name": "Action", "type": "string", "jsonPath": ".spec.action",
-        "description": "What follows; empty: Evict, but for port-forward Record"}"#,
+        "description": "What happens; empty: Record for port-forward, Evict for all other kinds"}"#,
     printcolumn = r#"{"name": "TTL", "type": "string", "jsonPath": ".spec.ttl",
-        "description": "How long a pod may live on; empty: as the webhook's flags say"}"#,
+        "description": "How long a pod may live after an interaction; empty: set by the webhook's flags"}"#,
     printcolumn = r#"{"name": "Max-Extension", "type": "string", "jsonPath": ".spec.maxExtension",
-        "description": "By how much people may extend that; empty: as the webhook's flags say"}"#,
+        "description": "The maximum by which users may extend that; empty: set by the webhook's flags"}"#,
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status",
-        "description": "Whether the policy is followed as it stands"}"#,
+        "description": "Whether the policy is in force as written"}"#,
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].message", "priority": 1,
-        "description": "Why it is not followed as it stands"}"#,
+        "description": "Why it is not in force as written"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(transparent)]
 pub struct PolicySpec(pub Spec);
 
-/// What Curfew makes of a policy.
+/// What Curfew reports about a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Accepted tells whether the policy is followed as it stands.
+    /// Accepted says whether the policy is in force as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"],
     ))]
     pub conditions: Vec<Condition>,
-    /// What is followed instead of a policy that cannot be followed as it stands: the last that could. Absent
-    /// where the policy is followed, and where nothing of it is.
+    /// The last valid version of the policy, which is in force instead of the current one. Absent if the policy is in
+    /// force as written, or if there is no valid version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<InForce>,
 }
 
-/// A fact about an object, in the form that tools know from all of Kubernetes.
+/// A condition, as in all Kubernetes objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it is about.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
     /// True, False or Unknown.
     pub status: String,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: String,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub message: String,
-    /// The metadata.generation of the policy that this is about.
+    /// The metadata.generation of the policy that the condition describes.
     pub observed_generation: i64,
-    /// Since when the status is what it is (RFC 3339).
+    /// When the status last changed (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: String,
 }
 
-/// An earlier version of a policy that is still followed.
+/// An earlier version of a policy that is still in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InForce {
     /// Its metadata.generation.
     pub generation: i64,
-    /// What it said.
+    /// Its spec.
     #[schemars(schema_with = "anything")]
     pub spec: Spec,
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Invalid;
 
-/// Selects by labels: every entry of both fields has to hold. One without entries selects all.
+/// A label selector: all entries of both fields must match. A selector without entries matches everything.
 // What stands here and in the fields below is shown by `kubectl explain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
-    /// Labels that have to be there with exactly these values.
+    /// Labels that must exist with exactly these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "match_labels")]
     pub match_labels: BTreeMap<String, String>,
@@ -33,8 +33,8 @@ pub struct Requirement {
     /// The key of the label.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// In and NotIn compare the label with the values; Exists and DoesNotExist ask whether it is there.
-    /// NotIn holds, too, where the label is not there.
+    /// In and NotIn compare the label with the values; Exists and DoesNotExist check whether the label exists.
+    /// NotIn also matches if the label does not exist.
     pub operator: Operator,
     /// The values for In and NotIn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,17 +104,14 @@ impl Requirement {
 fn check_label(field: &str, key: &str, values: &[&str]) -> Result<(), Invalid> {
     let (prefix, name) = key.rsplit_once('/').unwrap_or(("example.com", key));
     if name.is_empty() || !is_label_text(name) || !is_domain(prefix) {
-        let problem = format!(
-            "{:?} cannot be the key of a label",
-            crate::text::cut(key, 80)
-        );
+        let problem = format!("{:?} is not a valid label key", crate::text::cut(key, 80));
         return Err(Invalid::new(field, problem));
     }
     match values.iter().find(|value| !is_label_text(value)) {
         None => Ok(()),
         Some(value) => {
             let problem = format!(
-                "{:?} cannot be the value of a label",
+                "{:?} is not a valid label value",
                 crate::text::cut(value, 80)
             );
             Err(Invalid::new(field, problem))

@@ -24,107 +24,106 @@ const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.action) || self.action != 'Deny' || !has(self.harmlessCommands)",
-    "message": "action Deny lets nothing through, harmless or not: leave out harmlessCommands, or choose \
-                another action",
+    "message": "action Deny also denies harmless commands: leave out harmlessCommands, or choose another action",
 }]))]
 pub struct Spec {
-    /// Which policy applies where the conditions of several hold: the one with the highest number, and of
-    /// several with the same number the one whose name comes first in the alphabet.
+    /// If several policies apply, the one with the highest priority is used. If several have the same priority, the
+    /// one whose name comes first in the alphabet is used.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub priority: i32,
 
-    /// Condition: the labels of the pod's namespace. Every namespace has the label
-    /// kubernetes.io/metadata.name with its name as value. Left out, or empty: all namespaces.
+    /// Condition: selects the labels of the pod's namespace. Every namespace has the label
+    /// kubernetes.io/metadata.name with its name as the value. If empty or not set, all namespaces match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
 
-    /// Condition: the labels of the pod. Left out, or empty: all pods. Whoever may edit pods chooses their labels,
-    /// and with them the policy that applies: a policy for all pods should be the strictest.
+    /// Condition: selects the labels of the pod. If empty or not set, all pods match. Users who may edit pods choose
+    /// their labels, and so the policy that applies: a policy for all pods should be the strictest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<Selector>,
 
-    /// Condition: the name of the user, word for word as `kubectl auth whoami` shows it. Where groups are
-    /// listed, too, it is enough to be in one of both lists. Left out together with groups: everybody.
+    /// Condition: the name of the user, exactly as `kubectl auth whoami` shows it. If groups are set too, a match in
+    /// one of the two lists is enough. If neither is set, all users match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "subjects")]
     pub users: Vec<String>,
 
-    /// Condition: a group of the user, word for word as `kubectl auth whoami` shows it; for all
-    /// ServiceAccounts of a namespace it is system:serviceaccounts:NAMESPACE. Where users are listed, too, it is
-    /// enough to be in one of both lists. Left out together with users: everybody.
+    /// Condition: a group of the user, exactly as `kubectl auth whoami` shows it. The group of all ServiceAccounts of
+    /// a namespace is system:serviceaccounts:NAMESPACE. If users are set too, a match in one of the two lists is
+    /// enough. If neither is set, all users match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "subjects")]
     pub groups: Vec<String>,
 
-    /// Condition: the kind of the interaction. Left out: all kinds.
+    /// Condition: the kind of the interaction. If not set, all kinds match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 4),
         extend("x-kubernetes-list-type" = "set"),
         extend("x-kubernetes-validations" = [{
             "rule": "size(self) > 0",
-            "message": "an empty list would stand for no kind; leave it out for all kinds",
+            "message": "an empty list matches no kind; leave it out to match all kinds",
         }]),
     )]
     pub interactions: Vec<Kind>,
 
-    /// How long a pod may live on after the interaction, in whole seconds: 90s, 30m, 1h30m. Left out: the
-    /// webhook's --default-ttl.
+    /// How long the pod may live after the interaction, in whole seconds: 90s, 30m, 1h30m. If not set, the webhook's
+    /// --default-ttl is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "at_least_a_second")]
     pub ttl: Option<Length>,
 
-    /// By how much people may extend that at the most; 0s for not at all. Left out: the webhook's
-    /// --default-max-extension.
+    /// The maximum by which users may extend the time to live; 0s allows no extension. If not set, the webhook's
+    /// --default-max-extension is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "length")]
     pub max_extension: Option<Length>,
 
-    /// How long beyond its deadline people may hold the pod at the most; 0s for not at all. Left out: the
-    /// webhook's --default-max-hold.
+    /// The maximum time beyond its deadline for which users may hold the pod; 0s allows no hold. If not set, the
+    /// webhook's --default-max-hold is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "length")]
     pub max_hold: Option<Length>,
 
-    /// What follows; left out: the action that is usual for the kind.
+    /// What happens after the interaction. If not set, the default action of the kind is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
 
-    /// Commands of exec that change nothing: they are recorded and shown, and start no timer. Each is a
-    /// whole argv, compared word for word; the word * stands for exactly one word, whatever it is. They count
-    /// only without -i and -t: whoever can type can do more than the command says. `kubectl exec POD -- sh -c
-    /// 'ls /'` has the argv [sh, -c, "ls /"].
+    /// Commands of exec that change nothing: they are recorded and shown, but start no timer. Each entry is a complete
+    /// argv, compared word for word; the word * matches exactly one word. Entries match only without -i and -t, because
+    /// a user who can type can do more than the command itself. `kubectl exec POD -- sh -c 'ls /'` has the argv
+    /// [sh, -c, "ls /"].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "commands")]
     pub harmless_commands: Vec<Vec<String>>,
 
-    /// What becomes of pods without a controller, which nothing would replace. Evict: they are evicted like
-    /// all others. Record: the interaction is recorded and shown, and no timer starts for as long as the pod has no
-    /// controller. When it gets one, the time to live begins.
+    /// What happens to pods without a controller, which nothing would replace. Evict: they are evicted like all
+    /// others. Record: the interaction is recorded and shown, and no timer starts while the pod has no controller. If
+    /// the pod gets a controller later, its time to live starts at that moment.
     #[serde(default)]
     pub unmanaged_pods: UnmanagedPods,
 
-    /// Pods that are never evicted: those of at least this priority in these namespaces. Interactions with
-    /// them are recorded and shown.
+    /// Pods that are never evicted: pods in these namespaces with at least this priority. Interactions with them are
+    /// recorded and shown.
     #[serde(default)]
     pub protect: Protect,
 
-    /// How much of a command is kept. Full: all its words, up to 512 bytes. Name: its first word. None:
-    /// nothing. What looks like a secret (--password=x, TOKEN=x, a URL's password, a known form of token) is
-    /// replaced by xxxxx, whichever is chosen; secrets that nothing tells from other words are not. What is left
-    /// out or replaced is neither stored nor logged by Curfew; the API server's audit log may have it.
+    /// How much of a command is kept. Full: all words, up to 512 bytes. Name: the first word. None: nothing. In each
+    /// case, words that look like secrets (--password=x, TOKEN=x, the password in a URL, known token formats) are
+    /// replaced by xxxxx; secrets that look like ordinary words are not. Curfew neither stores nor logs what is left
+    /// out or replaced; the API server's audit log may contain it.
     #[serde(default)]
     pub record_command: RecordCommand,
 }
 
 // An optional enumeration is described in the schema by its own comment, not by that of the field.
-/// What follows. Evict: the pod is evicted when its time ends. Record: the interaction is recorded and
-/// shown, and no timer starts. Deny: it is refused, with a sentence that names this policy. Left out: Evict,
-/// but for port-forward Record.
+/// What happens after the interaction. Evict: the pod is evicted when its time to live ends. Record: the
+/// interaction is recorded and shown, and no timer starts. Deny: the interaction is denied, and the message names
+/// this policy. If not set: Record for port-forward, Evict for all other kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Action {
-    /// The pod is evicted when its time ends.
+    /// The pod is evicted when its time to live ends.
     Evict,
     /// It is recorded, and no timer starts.
     Record,
@@ -132,10 +131,10 @@ pub enum Action {
     Deny,
 }
 
-/// What becomes of pods that nothing would replace.
+/// What happens to pods that nothing would replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UnmanagedPods {
-    /// The same as of all others.
+    /// They are evicted like all others.
     #[default]
     Evict,
     /// Interactions with them start no timer.
@@ -170,19 +169,19 @@ impl RecordCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Protect {
-    /// The least spec.priority of a protected pod. That of system-cluster-critical is 2000000000.
+    /// The minimum spec.priority of a protected pod. The priority of system-cluster-critical is 2000000000.
     #[serde(default = "critical")]
     #[schemars(
         extend("x-kubernetes-validations" = [{
             "rule": "self > 0",
-            "message": "must be above 0, which is what pods without a priority class have: it would protect \
-                        every pod there, and that is what action Record is for",
+            "message": "must be greater than 0, the priority of pods without a priority class: otherwise every pod \
+                        there is protected, and action Record does that",
         }]),
     )]
     pub priority_at_least: i32,
 
-    /// The namespaces, by name, in which pods can be protected; an empty list protects none. Elsewhere a
-    /// priority protects no pod, because in most clusters anybody may give a pod a high one.
+    /// The names of the namespaces in which pods are protected; an empty list protects none. In other namespaces the
+    /// priority does not matter, because in most clusters everyone may give a pod a high priority.
     #[serde(default = "kube_system")]
     #[schemars(
         length(max = 64),
@@ -209,7 +208,7 @@ fn kube_system() -> Vec<String> {
     vec![namespaces::SYSTEM.to_owned()]
 }
 
-/// A length of time in whole seconds, written as Go writes durations.
+/// A duration in whole seconds, written as Go writes durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Length(pub Duration);
 
@@ -232,7 +231,7 @@ impl<'de> Deserialize<'de> for Length {
         // What stands on pods has whole seconds; a part of one would be lost in silence.
         if length.subsec_nanos() != 0 {
             return Err(serde::de::Error::custom(format!(
-                "{length:?} has parts of a second; only whole ones are kept"
+                "{length:?} contains a fraction of a second; use whole seconds"
             )));
         }
         Ok(Self(length))
@@ -280,7 +279,7 @@ impl Spec {
         ] {
             if length.is_some_and(|Length(length)| length < least || length > MAX_LENGTH) {
                 let problem = format!(
-                    "has to be from {} to {}",
+                    "must be from {} to {}",
                     duration::format(least),
                     duration::format(MAX_LENGTH)
                 );
@@ -289,9 +288,9 @@ impl Spec {
         }
         for (at, argv) in self.harmless_commands.iter().enumerate() {
             let problem = match argv.first().map(String::as_str) {
-                None => "is empty, where at least the program has to be named",
+                None => "is empty; it must name at least the program",
                 Some("" | "*") => "does not name the program",
-                Some(_) if is_any_command(argv) => "has a shell run any command",
+                Some(_) if is_any_command(argv) => "lets a shell run any command",
                 Some(_) => continue,
             };
             let field = format!("spec.harmlessCommands[{at}]");
@@ -319,7 +318,7 @@ fn subjects(_: &mut SchemaGenerator) -> Schema {
         "items": {"type": "string", "minLength": 1, "maxLength": 253},
         "x-kubernetes-validations": [{
             "rule": "size(self) > 0",
-            "message": "an empty list would stand for nobody; leave it out for everybody",
+            "message": "an empty list matches nobody; leave it out to match everybody",
         }],
     })
 }
@@ -336,17 +335,16 @@ fn commands(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-validations": [
             {
                 "rule": "self.all(argv, size(argv) > 0)",
-                "message": "an empty argv is no command: name the program and its arguments, as in [ls, -l]",
+                "message": "must not contain an empty argv: name the program and its arguments, as in [ls, -l]",
             },
             {
                 "rule": "self.all(argv, size(argv) == 0 || !(argv[0] in ['', '*']))",
-                "message": "the first word names the program; it cannot be * or empty",
+                "message": "the first word names the program; it must not be * or empty",
             },
             {
                 "rule": "self.all(argv, !argv.exists(word, word == '*') || \
                          !argv.exists(word, word.matches('^(.*/)?(a|ba|da|k|z)?sh$')))",
-                "message": "a shell runs whatever it is told: with the word * among its words any command \
-                            would be harmless",
+                "message": "must not contain a shell together with the word *: any command would be harmless",
             },
         ],
     })
@@ -361,7 +359,7 @@ fn at_least_a_second(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn length_from(least: Duration) -> Schema {
-    // Digits are bounded before anything is parsed: what overflows there has no sentence of ours.
+    // The number of digits is limited before anything is parsed: an overflow would not show our message.
     let form = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0";
     let (least, most) = (
         format!("{}s", least.as_secs()),
@@ -373,14 +371,14 @@ fn length_from(least: Duration) -> Schema {
         "x-kubernetes-validations": [
             {
                 "rule": form,
-                "message": "is no length of time: write whole seconds, minutes and hours without a sign, as \
-                            90s, 30m or 1h30m",
+                "message": "must be a duration in whole hours, minutes and seconds without a sign, such as 90s, \
+                            30m or 1h30m",
             },
             {
                 "rule": format!(
                     "!({form}) || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))"
                 ),
-                "message": format!("has to be from {least} to {most}"),
+                "message": format!("must be from {least} to {most}"),
             },
         ],
     })

@@ -231,10 +231,10 @@ fn of_several_the_highest_priority_applies_and_then_the_first_name() {
     assert_eq!(
         told,
         [
-            "z-not-mine: neither its users nor its groups list the user",
+            "z-not-mine: neither its users nor its groups contain the user",
             "b: applies",
-            "c: has the same priority as b, whose name comes first",
-            "a: outranked by b, whose priority 5 is higher",
+            "c: b has the same priority, and its name comes first",
+            "a: b has the higher priority 5",
         ]
     );
 }
@@ -435,11 +435,11 @@ fn what_makes_no_sense_is_named() {
     for (spec, problem) in [
         (json!({"ttl": "1d"}), "\"1d\" is not a duration"),
         (json!({"ttl": "-1h"}), "it has a sign"),
-        (json!({"ttl": "1500ms"}), "parts of a second"),
-        (json!({"ttl": "0s"}), "spec.ttl: has to be from 1s to 8760h"),
+        (json!({"ttl": "1500ms"}), "fraction of a second"),
+        (json!({"ttl": "0s"}), "spec.ttl: must be from 1s to 8760h"),
         (
             json!({"maxExtension": "9999h"}),
-            "spec.maxExtension: has to be from 0s",
+            "spec.maxExtension: must be from 0s",
         ),
         (json!({"maxHold": "9999h"}), "spec.maxHold: "),
         (
@@ -459,11 +459,11 @@ fn what_makes_no_sense_is_named() {
         ),
         (
             json!({"harmlessCommands": [["bash", "-c", "*"]]}),
-            "has a shell run any command",
+            "lets a shell run any command",
         ),
         (
             json!({"harmlessCommands": [["busybox", "/bin/sh", "*"]]}),
-            "has a shell run any",
+            "lets a shell run any",
         ),
         (
             selector("In", json!([])),
@@ -472,23 +472,23 @@ fn what_makes_no_sense_is_named() {
         (selector("Exists", json!(["x"])), "must have none"),
         (
             selector("In", json!(["a b"])),
-            "\"a b\" cannot be the value of a label",
+            "\"a b\" is not a valid label value",
         ),
         (
             json!({"namespaceSelector": {"matchLabels": {"not a key": "x"}}}),
-            "spec.namespaceSelector.matchLabels: \"not a key\" cannot be the key",
+            "spec.namespaceSelector.matchLabels: \"not a key\" is not a valid label key",
         ),
         (
             json!({"podSelector": {"matchLabels": {"A.b/c": "x"}}}),
-            "cannot be the key",
+            "is not a valid label key",
         ),
         (
             json!({"podSelector": {"matchLabels": {"a/b/c": "x"}}}),
-            "cannot be the key",
+            "is not a valid label key",
         ),
         (
             json!({"podSelector": {"matchLabels": {"a/": "x"}}}),
-            "cannot be the key",
+            "is not a valid label key",
         ),
     ] {
         let read = serde_json::from_value::<Spec>(spec.clone());

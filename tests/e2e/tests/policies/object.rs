@@ -17,28 +17,24 @@ async fn nonsense_is_refused_with_a_sentence() {
         let policies = Policies::new(namespace).await?;
         let sense = json!({"users": ["u"], "ttl": "1h30m", "harmlessCommands": [["ls", "*"]]});
         policies.apply("sense", sense).await?;
-        let length = "is no length of time: write whole seconds, minutes and hours";
+        let length = "must be a duration in whole hours, minutes and seconds";
         let cases = [
             (json!({"ttl": "1d"}), "spec.ttl", length),
             (json!({"ttl": "-1h"}), "spec.ttl", length),
             (json!({"ttl": "abc"}), "spec.ttl", length),
             (json!({"ttl": ""}), "spec.ttl", length),
             (json!({"ttl": "1500ms"}), "spec.ttl", length),
-            (
-                json!({"ttl": "0s"}),
-                "spec.ttl",
-                "has to be from 1s to 8760h",
-            ),
+            (json!({"ttl": "0s"}), "spec.ttl", "must be from 1s to 8760h"),
             (
                 json!({"ttl": "99999h"}),
                 "spec.ttl",
-                "has to be from 1s to 8760h",
+                "must be from 1s to 8760h",
             ),
             (json!({"ttl": 600}), "spec.ttl", "must be of type string"),
             (
                 json!({"maxExtension": "9999h"}),
                 "spec.maxExtension",
-                "has to be from 0s to 8760h",
+                "must be from 0s to 8760h",
             ),
             (json!({"maxHold": "-0s"}), "spec.maxHold", length),
             (
@@ -54,7 +50,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             (
                 json!({"interactions": []}),
                 "spec.interactions",
-                "leave it out for all kinds",
+                "leave it out to match all kinds",
             ),
             (
                 json!({"interactions": ["exec", "exec"]}),
@@ -69,7 +65,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             (
                 json!({"users": []}),
                 "spec.users",
-                "an empty list would stand for nobody",
+                "an empty list matches nobody",
             ),
             (
                 json!({"groups": [""]}),
@@ -84,7 +80,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             (
                 json!({"harmlessCommands": [[]]}),
                 "spec.harmlessCommands",
-                "an empty argv is no command",
+                "must not contain an empty argv",
             ),
             (
                 json!({"harmlessCommands": [["*"]]}),
@@ -94,17 +90,17 @@ async fn nonsense_is_refused_with_a_sentence() {
             (
                 json!({"harmlessCommands": [["sh", "-c", "*"]]}),
                 "spec.harmlessCommands",
-                "a shell runs whatever it is told",
+                "must not contain a shell together with the word *",
             ),
             (
                 json!({"harmlessCommands": [["ls"]], "action": "Deny"}),
                 "spec",
-                "action Deny lets nothing through, harmless or not",
+                "action Deny also denies harmless commands",
             ),
             (
                 json!({"protect": {"priorityAtLeast": 0}}),
                 "spec.protect.priorityAtLeast",
-                "must be above 0",
+                "must be greater than 0",
             ),
             (
                 json!({"recordCommand": "Some"}),
@@ -194,7 +190,7 @@ async fn kubectl_shows_and_explains_policies() {
             ),
             (
                 "ipol.spec.action",
-                &["ENUM: Evict Record Deny", "Deny: it is refused"],
+                &["ENUM: Evict Record Deny", "Deny: it is denied"],
             ),
             (
                 "ipol.spec.harmlessCommands",
@@ -245,11 +241,11 @@ async fn of_a_policy_that_cannot_be_followed_the_last_version_that_could_holds_a
             "{policy}"
         );
         ensure!(
-            message.contains("\"no key at all\" cannot be the key of a label"),
+            message.contains("\"no key at all\" is not a valid label key"),
             "{message}"
         );
         ensure!(
-            message.contains("generation 1 of this policy is followed instead"),
+            message.contains("generation 1 of this policy is in force instead"),
             "{message}"
         );
         ensure!(
@@ -260,7 +256,7 @@ async fn of_a_policy_that_cannot_be_followed_the_last_version_that_could_holds_a
         let message = never["status"]["conditions"][0]["message"].as_str();
         let message = message.unwrap_or_default();
         ensure!(
-            message.contains("nothing of this policy is followed"),
+            message.contains("no version of this policy is in force"),
             "{never}"
         );
 
