@@ -77,7 +77,7 @@ impl Metrics {
             standing: Arc::new(Mutex::new(standing)),
             interactions: all.counters(
                 "curfew_agent_interactions_total",
-                "Interactions with pods of this node, by kind and what follows from them.",
+                "Interactions with pods of this node, by kind and action.",
                 &[
                     ("kind", &Kind::ALL.map(Kind::as_str)),
                     ("action", &[Action::Evict, Action::Record].map(Action::as_str)),
@@ -85,16 +85,17 @@ impl Metrics {
             )?,
             extensions: all.counters(
                 "curfew_agent_extensions_total",
-                "Extensions of a pod's time that hold, by whether they use up all that its terms allow.",
+                "Extensions in force on pods of this node, by whether they use the maximum that the pod's \
+                 terms allow.",
                 &[("maximum", &["true", "false"])],
             )?,
             holds: all.counter(
                 "curfew_agent_holds_total",
-                "Holds of pods of this node that keep them beyond their deadline.",
+                "Holds that keep pods of this node beyond their deadline.",
             )?,
             evictions: all.counters(
                 "curfew_agent_evictions_total",
-                "Answers of the API server to requests to evict a pod, by their meaning.",
+                "Answers of the API server to eviction requests, by meaning.",
                 &[("result", &Outcome::NAMES)],
             )?,
             lateness: all.histogram(
@@ -104,12 +105,12 @@ impl Metrics {
             )?,
             sync: all.histogram(
                 "curfew_agent_store_write_seconds",
-                "How long it took to write a batch of records to disk, sync included.",
+                "How long it took to write a batch of records to disk, including the sync.",
                 &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5],
             )?,
             unmarked: all.counter(
                 "curfew_agent_unmarked_pods_total",
-                "Pods with interactions whose labels and annotations the API server did not let be written.",
+                "Touched pods whose labels and annotations the API server refused to change.",
             )?,
             store_faults: all.counter(
                 "curfew_agent_store_faults_total",
@@ -117,23 +118,23 @@ impl Metrics {
             )?,
             store_rebuilt: all.counter(
                 "curfew_agent_store_rebuilt_total",
-                "Stores that were damaged or deleted and begun anew, from the pods' metadata or from what the agent \
-                 knew.",
+                "Stores that were damaged or deleted and created again, from the pods' metadata or from what \
+                 the agent knew.",
             )?,
             set_aside: all.gauge(
                 "curfew_agent_store_set_aside_records",
-                "Records in the store that this release cannot read, and keeps.",
+                "Records in the store that this release cannot read but keeps.",
             )?,
             watches: Watches::new("agent", &WATCHES, &mut all)?,
             clock_skew: all.seconds(
                 "curfew_agent_clock_skew_seconds",
-                "How far this node's clock is ahead of the webhook's, as of the last notice; the time on the \
-                 way included.",
+                "How far this node's clock was ahead of the webhook's clock at the last notice, including the \
+                 time for sending it.",
             )?,
             certificate_expiry: all.seconds(
                 "curfew_agent_certificate_expiry_timestamp_seconds",
-                "When the agent's certificate ends, which is renewed after two thirds of its life; 0 when it has \
-                 none.",
+                "When the agent's certificate expires; it is renewed after two thirds of its lifetime. 0 if \
+                 there is none.",
             )?,
             refusals: all.refusals(
                 "curfew_agent_refused_peers_total",
@@ -141,7 +142,7 @@ impl Metrics {
             )?,
             refused: all.counters(
                 "curfew_agent_connections_refused_total",
-                "Connections closed to make room for others, because too many were open, by port.",
+                "Connections that were closed to make room for others because too many were open, by port.",
                 &[("port", &["notices", "metrics", "debug"])],
             )?,
             events_dropped: all.counter(
@@ -150,7 +151,7 @@ impl Metrics {
             )?,
             events_folded: all.counter(
                 "curfew_agent_events_folded_total",
-                "Things that happened to pods and were told in the Event of another, because they were many.",
+                "Events that were merged into another Event because there were too many.",
             )?,
             catalog: all,
         })

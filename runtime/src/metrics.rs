@@ -49,7 +49,7 @@ impl Catalog {
         catalog
             .gauges(
                 &format!("curfew_{part}_build_info"),
-                "The release, as the label of a 1.",
+                "The release, in the label version; the value is always 1.",
                 &[("version", &[version])],
             )?
             .with_label_values(&[version])

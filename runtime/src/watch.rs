@@ -68,18 +68,18 @@ impl Watches {
             open: Mutex::default(),
             age: catalog.gauges(
                 &format!("curfew_{part}_watch_age_seconds"),
-                "How long ago a watch gave its last proof of life: an event, a bookmark or a list; of several \
-                 with the same name, the oldest. 0 when none is open.",
+                "How long ago a watch last received an event, a bookmark or a list; the oldest of several with \
+                 the same name. 0 if none is open.",
                 &labels,
             )?,
             errors: catalog.counters(
                 &format!("curfew_{part}_watch_errors_total"),
-                "Errors of a watch; each is followed by another try.",
+                "Errors of a watch; it retries after each.",
                 &labels,
             )?,
             resynced: catalog.counters(
                 &format!("curfew_{part}_watch_resynced_total"),
-                "Objects that a new list showed otherwise than the watch had before.",
+                "Objects for which a new list differed from what the watch had shown before.",
                 &labels,
             )?,
         })))

@@ -92,7 +92,7 @@ impl Metrics {
         let outcomes = Outcome::ALL.map(Outcome::as_str);
         let admissions = all.counters(
             "curfew_webhook_admissions_total",
-            "Admission requests by kind of interaction and by what became of them.",
+            "Admission requests, by kind of interaction and outcome.",
             &[
                 ("kind", &Kind::ALL.map(Kind::as_str)),
                 ("outcome", &outcomes),
@@ -103,34 +103,33 @@ impl Metrics {
             admissions,
             admission: all.histograms(
                 "curfew_webhook_admission_duration_seconds",
-                "Time until an admission request was answered, by what became of it.",
+                "Time until an admission request was answered, by outcome.",
                 &[("outcome", &outcomes)],
                 &[0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
             )?,
             recorded: all.counters(
                 "curfew_webhook_recorded_total",
-                "Interactions by where they were recorded.",
+                "Interactions, by where they were recorded.",
                 &[("where", &Home::ALL.map(Home::as_str))],
             )?,
             notices: all.counters(
                 "curfew_webhook_notices_total",
-                "Admissions of which the agent of the pod's node was to be told, by what came of that.",
+                "Notices to the agent of the pod's node, by result.",
                 &[("result", &Noticed::ALL.map(Noticed::as_str))],
             )?,
             forward: all.histogram(
                 "curfew_webhook_forward_duration_seconds",
-                "Time until the agent had stored an interaction, or was given up.",
+                "Time until the agent had stored an interaction, or the webhook gave up.",
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5],
             )?,
             agents: all.gauge("curfew_webhook_agents", "Nodes whose agent is known and ready.")?,
             unreachable: all.gauge(
                 "curfew_webhook_agents_unreachable",
-                "Of the agents that are known and ready, those that this replica could not tell of an interaction \
-                 when it tried last.",
+                "Known and ready agents to which this replica's last notice failed.",
             )?,
             policies: all.gauges(
                 "curfew_webhook_policies",
-                "Policies by whether they are followed as they stand (accepted) or not (rejected).",
+                "Policies, by whether they are in force as written (accepted) or not (rejected).",
                 &[("state", &["accepted", "rejected"])],
             )?,
             policies_known: all.gauge(
@@ -139,43 +138,43 @@ impl Metrics {
             )?,
             exempted: all.counters(
                 "curfew_webhook_exempted_total",
-                "Interactions that would have started a timer but for a policy, by why they did not.",
+                "Interactions that started no timer because of a policy, by reason.",
                 &[("exemption", &EXEMPTIONS.map(Exemption::as_str))],
             )?,
             evictions: all.counters(
                 "curfew_webhook_eviction_reviews_total",
-                "Evictions asked for by agents, by what became of their review.",
+                "Reviews of the agents' evictions, by outcome.",
                 &[("outcome", &Guarded::ALL.map(Guarded::as_str))],
             )?,
             registered: all.gauge(
                 "curfew_webhook_registered",
-                "Whether the webhook configuration was seen as this replica wants it.",
+                "Whether the webhook configuration is what this replica expects.",
             )?,
             certificate_expiry: all.seconds(
                 "curfew_webhook_certificate_expiry_timestamp_seconds",
-                "When the serving certificate ends; it is renewed after two thirds of its life.",
+                "When the serving certificate expires; it is renewed after two thirds of its lifetime.",
             )?,
             authority_expiry: all.seconds(
                 "curfew_webhook_ca_expiry_timestamp_seconds",
-                "When the CA ends; it is exchanged after two thirds of its life.",
+                "When the CA expires; it is replaced after two thirds of its lifetime.",
             )?,
             certified: all.counters(
                 "curfew_webhook_agent_certificates_total",
-                "Requests of agents for a certificate that this replica answered, by answer.",
+                "Certificate requests of agents that this replica answered, by answer.",
                 &[("result", &["issued", "denied"])],
             )?,
             refusals: all.refusals(
                 "curfew_webhook_refused_peers_total",
-                "Connections with agents or clients that were given up because of a certificate, by reason.",
+                "Connections with agents or clients that were refused because of a certificate, by reason.",
             )?,
             refused: all.counters(
                 "curfew_webhook_connections_refused_total",
-                "Connections closed to make room for others, because too many were open, by port.",
+                "Connections that were closed to make room for others because too many were open, by port.",
                 &[("port", &["admission", "metrics"])],
             )?,
             strangers: all.counter(
                 "curfew_webhook_unknown_paths_total",
-                "Requests to the admission port under paths that no API server was told; they are refused.",
+                "Refused requests to the admission port with a path that no API server was given.",
             )?,
             watches: Watches::new("webhook", &WATCHES, &mut all)?,
             catalog: all,

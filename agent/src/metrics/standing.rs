@@ -27,58 +27,58 @@ impl Standing {
         Ok(Self {
             pending: all.gauges(
                 "curfew_agent_pending_evictions",
-                "Pods of this node that are still to be evicted, by where they stand: scheduled, due (the request \
-                 waits for its turn or its answer), blocked (by a PodDisruptionBudget), stuck (so for longer than \
-                 --blocked-after), retrying (refused for another reason), held; and those that are never \
-                 evicted, protected.",
+                "Pods of this node that are still to be evicted, by state: scheduled, due (the request waits \
+                 for its turn or its answer), blocked (by a PodDisruptionBudget), stuck (blocked for longer \
+                 than --blocked-after), retrying (refused for another reason), held; and protected pods, which \
+                 are never evicted.",
                 &[("state", &State::COUNTED)],
             )?,
             // With `namespace` it would be taken for the namespace of the agent.
             by_namespace: all.gauges(
                 "curfew_agent_namespace_pending_evictions",
-                "Pods of this node that are still to be evicted, by namespace; beyond the twenty with most of \
-                 them the rest is counted as other.",
+                "Pods of this node that are still to be evicted, by namespace. Beyond the twenty largest \
+                 namespaces they are counted as other.",
                 &[("pod_namespace", &[])],
             )?,
             blocked_by: all.gauges(
                 "curfew_agent_blocked_evictions",
-                "Pods of this node that a PodDisruptionBudget keeps from being evicted, by budget; beyond the \
-                 twenty with most of them the rest is counted as other.",
+                "Pods of this node whose eviction a PodDisruptionBudget blocks, by budget. Beyond the twenty \
+                 budgets with most pods they are counted as other.",
                 &[("pod_namespace", &[]), ("poddisruptionbudget", &[])],
             )?,
             overdue: all.seconds(
                 "curfew_agent_longest_overdue_seconds",
-                "How long ago the pod that waits the longest should have been evicted; 0 when none is overdue.",
+                "How long the pod with the oldest missed deadline has been overdue; 0 if none is.",
             )?,
             terminating: all.gauge(
                 "curfew_agent_terminating_pods",
-                "Pods of this node that were interacted with, and that were asked to end and still exist.",
+                "Touched pods of this node that are terminating.",
             )?,
             beyond_grace: all.gauge(
                 "curfew_agent_terminating_beyond_grace_pods",
-                "Pods of this node that a timer ran for, and that exist beyond their termination grace period.",
+                "Pods of this node with a timer that still exist after their termination grace period.",
             )?,
             longest_terminating: all.seconds(
                 "curfew_agent_longest_terminating_seconds",
-                "How long ago the first of those pods was asked to end that a timer ran for and that still exist; 0 \
-                 when none was.",
+                "How long the longest terminating pod with a timer has been terminating; 0 if there is none.",
             )?,
             next: all.seconds(
                 "curfew_agent_next_eviction_timestamp_seconds",
-                "When the next pod of this node is to be evicted, or was to be, if it is overdue; 0 when none is.",
+                "The earliest eviction time of the pods of this node, in the past if that pod is overdue; 0 if \
+                 there is none.",
             )?,
             records: all.gauge(
                 "curfew_agent_records",
-                "Pods of this node that were interacted with and still exist.",
+                "Touched pods of this node that still exist.",
             )?,
             store_open: all.gauge(
                 "curfew_agent_store_open",
-                "Whether the store is open and its last write was good.",
+                "Whether the store is open and its last write succeeded.",
             )?,
             store_bytes: all.gauge("curfew_agent_store_size_bytes", "The size of the store on disk.")?,
             watch_synced: all.gauge(
                 "curfew_agent_watch_synced",
-                "Whether the list of this node's pods was complete and its watch does not fail.",
+                "Whether the list of this node's pods is complete and their watch does not fail.",
             )?,
         })
     }
