@@ -6,19 +6,19 @@ use clap::{Parser, Subcommand};
 use curfew_core::duration;
 use curfew_runtime::logging::LogArgs;
 
-/// Keeps the eviction schedule of one node's pods and carries it out
+/// Schedules the eviction of touched pods on one node and carries it out
 #[derive(Debug, Clone, Parser)]
 #[command(name = "curfew-agent", version)]
 pub struct Args {
-    /// Looks into the store instead of running
+    /// Inspect the store instead of running the agent
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The node whose pods this agent looks after
+    /// The node whose pods this agent evicts
     #[arg(long, env = "CURFEW_NODE_NAME")]
     pub node_name: Option<String>,
 
-    /// The name of the agent's own pod, named in Events as their reporter
+    /// The name of the agent's own pod, which Events contain as their reporter
     #[arg(long, env = "CURFEW_POD_NAME", default_value = "curfew-agent")]
     pub pod_name: String,
 
@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(skip = curfew_core::namespaces::OWN)]
     pub namespace: String,
 
-    /// The folder of the store; on a local file system that outlives the pod
+    /// The folder of the store, on a local file system that outlives the pod
     #[arg(
         long,
         env = "CURFEW_STORE",
@@ -35,15 +35,15 @@ pub struct Args {
     )]
     pub store: PathBuf,
 
-    /// Where notices of interactions are taken (mutual TLS)
+    /// The address for notices of interactions (mutual TLS)
     #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
 
-    /// Where /metrics, /healthz and /readyz are served
+    /// The address of /metrics, /healthz and /readyz
     #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
     pub metrics_listen: SocketAddr,
 
-    /// Where the node's schedule is served to those who look into it; keep it on loopback
+    /// The address of the debug page and its JSON; keep it on loopback
     #[arg(
         long,
         env = "CURFEW_DEBUG_LISTEN",
@@ -52,13 +52,12 @@ pub struct Args {
     )]
     pub debug_listen: SocketAddr,
 
-    /// How many eviction requests may be open at a time
+    /// The maximum number of open eviction requests
     #[arg(long, env = "CURFEW_MAX_CONCURRENT_EVICTIONS", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(1..=100))]
     pub max_concurrent_evictions: u16,
 
-    /// How long a disruption budget may refuse a pod past its eviction time before that is reported as
-    /// stuck
+    /// How long a disruption budget may block an overdue eviction before the pod is reported as stuck
     #[arg(long, env = "CURFEW_BLOCKED_AFTER", default_value = "1h",
           value_parser = duration::parse)]
     pub blocked_after: Duration,
@@ -68,22 +67,22 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// What there is to do but running.
+/// Commands other than running the agent.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Shows what the store holds: asks the running agent, or reads the files where none runs
+    /// Show the content of the store: from the running agent, or from the files if none is running
     Store {
-        /// What to show
+        /// What to do
         #[command(subcommand)]
         command: StoreCommand,
     },
 }
 
-/// What to show of the store.
+/// What to do with the store.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum StoreCommand {
-    /// Prints every record as a line of JSON
+    /// Print every record as a line of JSON
     Dump,
-    /// Says whether all of it can be read; exits with 1 when not
+    /// Check that everything in it can be read; exits with 1 if not
     Verify,
 }

@@ -15,25 +15,25 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  # What was touched in this namespace, and when it goes
+  # List the touched pods of this namespace and their eviction times
   kubectl pi get
 
-  # All that is known of a pod
+  # Show everything that is known about a pod
   kubectl pi describe web-1
 
-  # What would follow from a command, by which policy, and why
+  # Show what would happen after a command, by which policy, and why
   kubectl pi explain web-1 -- cat /etc/hosts
 
-  # Half an hour more for one pod
+  # Extend the time of a pod by half an hour
   kubectl pi extend web-1 --duration=30m
 
-  # Keep a pod for a closer look, out of service and replaced
+  # Keep a pod for inspection, taken out of service and replaced
   kubectl pi hold web-1 --reason='crash of Tuesday' --detach
 
-  # That was all: let it go
+  # Release the pod when you are done
   kubectl pi release web-1";
 
-/// Pods that somebody interacted with: who, how, and when they will be evicted.
+/// Show pods that people have touched, and extend or hold them.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-pi",
@@ -51,19 +51,19 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List the pods that somebody interacted with, the next to be evicted first
+    /// List touched pods, the next to be evicted first
     Get(Get),
-    /// Show all that is known of pods: interactions, what stands in the way of the eviction, Events
+    /// Show everything that is known about pods: interactions, what blocks the eviction, Events
     Describe(Describe),
-    /// Say which policy would apply to an interaction with a pod, why, and what would follow
+    /// Show which policy would apply to an interaction with a pod, why, and what would happen
     Explain(Explain),
-    /// Let pods live longer than their time to live
+    /// Extend the time to live of pods
     Extend(Extend),
     /// Keep pods beyond their deadline, until they are released or the longest hold ends
     Hold(Hold),
-    /// Hold pods no longer; those whose time is over are evicted at once
+    /// End holds; pods whose deadline has passed are evicted immediately
     Release(Release),
-    /// Show what the agent of a node knows and is going to do
+    /// Show what the agent of a node knows and will do
     Node(NodeArgs),
     /// Print the versions of this plugin and of the API server
     Version(Version),
@@ -78,41 +78,40 @@ pub(crate) struct Get {
     /// The pods of all namespaces
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
-    /// Only pods whose labels match, as in `app=web,tier!=cache`
+    /// Only pods whose labels match, such as `app=web,tier!=cache`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
-    /// Only pods whose fields match, as in `spec.nodeName=node-1`
+    /// Only pods whose fields match, such as `spec.nodeName=node-1`
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) field_selector: Option<String>,
-    /// All pods of the namespace, which is what is listed where none is named
+    /// All pods of the namespace (the default if no pod is named)
     #[arg(short = 'a', long, hide = true)]
     pub(crate) all: bool,
-    /// Go on and show what changes: in place on a terminal, elsewhere a line for each change
+    /// Keep showing changes: in place on a terminal, otherwise one line for each change
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// Sort by what this JSONPath expression finds in each pod, as in `.metadata.name`
+    /// Sort by the value of this JSONPath expression, such as `.metadata.name`
     #[arg(long, value_name = "PATH")]
     pub(crate) sort_by: Option<Path>,
-    /// Print tables without their heads
+    /// Print tables without headers
     #[arg(long)]
     pub(crate) no_headers: bool,
-    /// What is printed: a table, a wider one, the pods themselves, their names, or what a template
-    /// makes of them: table, wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEAD:PATH,…
+    /// The output format: table, wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH,…
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
 }
 
-/// Which of the pods are meant: one of these ways has to be taken.
+/// Which pods are meant; exactly one of these is required.
 #[derive(Debug, Args)]
 #[group(id = "which", required = true, multiple = false)]
 pub(crate) struct Which {
     /// These pods
     #[arg(value_name = "POD")]
     pub(crate) pods: Vec<String>,
-    /// The interacted pods whose labels match, as in `app=web,tier!=cache`
+    /// Touched pods whose labels match, such as `app=web,tier!=cache`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
-    /// All interacted pods of the namespace
+    /// All touched pods of the namespace
     #[arg(short = 'a', long)]
     pub(crate) all: bool,
 }
@@ -130,7 +129,7 @@ pub(crate) struct Explain {
     /// The pod
     #[arg(value_name = "POD")]
     pub(crate) pod: String,
-    /// How somebody would interact with it
+    /// The kind of the interaction
     #[arg(long, default_value = "exec", value_parser = kinds(), value_name = "KIND")]
     pub(crate) kind: Kind,
     /// With standard input, as in `kubectl exec -i`
@@ -154,16 +153,16 @@ pub(crate) struct NodeArgs {
     /// The node
     #[arg(value_name = "NODE")]
     pub(crate) node: String,
-    /// What is printed
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = NodeOutput::Table)]
     pub(crate) output: NodeOutput,
-    /// Show it as a page in a browser, and keep the port-forward up until Ctrl-C
+    /// Show it as a page in a browser, and keep the port-forward open until Ctrl-C
     #[arg(long, conflicts_with = "output")]
     pub(crate) web: bool,
-    /// The local port of the page; 0 picks a free one
+    /// The local port of the page; 0 selects a free port
     #[arg(long, default_value_t = 0, value_name = "PORT", requires = "web")]
     pub(crate) port: u16,
-    /// Only print where the page is
+    /// Only print the address of the page
     #[arg(long, requires = "web")]
     pub(crate) no_open: bool,
 }
@@ -171,7 +170,7 @@ pub(crate) struct NodeArgs {
 /// What versions are shown.
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// Only that of this plugin, without asking the API server
+    /// Only the version of this plugin, without a request to the API server
     #[arg(long)]
     pub(crate) client: bool,
 }
@@ -185,16 +184,16 @@ pub(crate) enum NodeOutput {
 /// Which pods live how much longer.
 #[derive(Debug, Args)]
 pub(crate) struct Extend {
-    /// These pods; without any the only interacted one of the namespace
+    /// These pods; if none is named, the only touched pod of the namespace
     #[arg(value_name = "POD", conflicts_with_all = ["selector", "all"])]
     pub(crate) pods: Vec<String>,
-    /// The interacted pods whose labels match, as in `app=web,tier!=cache`
+    /// Touched pods whose labels match, such as `app=web,tier!=cache`
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "all")]
     pub(crate) selector: Option<String>,
-    /// All interacted pods of the namespace
+    /// All touched pods of the namespace
     #[arg(short = 'a', long)]
     pub(crate) all: bool,
-    /// How much longer than the time to live, as in 90s, 30m or 1h30m
+    /// How much longer than the time to live, such as 90s, 30m or 1h30m
     #[arg(
         short,
         long,
@@ -215,11 +214,11 @@ pub(crate) struct Extend {
 pub(crate) struct Hold {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// Why, for all who look at the pod
+    /// The reason, shown to everyone who looks at the pod
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
-    /// Rename the labels that its owner and the namespace's Services select by: the pod serves no
-    /// longer and is replaced. NetworkPolicies that select by them let go of it, too
+    /// Rename the labels by which its owner and the Services of the namespace select the pod: it no longer serves
+    /// and is replaced. NetworkPolicies that select by these labels no longer apply to it either
     #[arg(long)]
     pub(crate) detach: bool,
     /// Replace other holds without asking
@@ -240,7 +239,7 @@ pub(crate) struct Release {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct DryRunArg {
-    /// Change nothing: `client` looks at what would be asked for, `server` lets the API server check it
+    /// Change nothing: `client` only prints what would be changed, `server` lets the API server check it
     #[arg(
         long = "dry-run",
         value_enum,

@@ -9,19 +9,19 @@ use curfew_core::duration;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Target {
-    /// The namespace; without it the one of the context
+    /// The namespace; by default that of the context
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
-    /// The context of the kubeconfig; without it the current one
+    /// The context of the kubeconfig; by default the current one
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The cluster of the kubeconfig; without it the one of the context
+    /// The cluster of the kubeconfig; by default that of the context
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) cluster: Option<String>,
-    /// The user of the kubeconfig; without it the one of the context
+    /// The user of the kubeconfig; by default that of the context
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) user: Option<String>,
-    /// The kubeconfig; without it the files of $KUBECONFIG, or ~/.kube/config
+    /// The kubeconfig; by default the files in $KUBECONFIG, or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The address of the API server
@@ -55,10 +55,10 @@ pub(crate) struct Target {
         value_name = "BOOL"
     )]
     pub(crate) insecure_skip_tls_verify: Option<bool>,
-    /// The name by which the API server's certificate is checked
+    /// The server name that the API server's certificate must contain
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tls_server_name: Option<String>,
-    /// How long to wait for the answer to one request, as in 30s or 1m; 0 is no limit
+    /// The timeout for one request, such as 30s or 1m; 0 means no limit
     #[arg(long, global = true, value_name = "DURATION", value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
     /// The user to impersonate
@@ -80,7 +80,7 @@ pub(crate) struct Target {
         requires = "impersonate"
     )]
     pub(crate) impersonate_uid: Option<String>,
-    /// More of the user to impersonate, as in example.com/team=blue; may be given more than once
+    /// Extra fields of the user to impersonate, such as example.com/team=blue; may be given more than once
     #[arg(
         long = "as-user-extra",
         global = true,
@@ -89,7 +89,7 @@ pub(crate) struct Target {
         value_parser = extra
     )]
     pub(crate) extra: Vec<(String, String)>,
-    /// The log level; from 6 on each request is printed
+    /// The log level; from 6 on, each request is printed
     #[arg(
         short = 'v',
         long = "v",
@@ -98,13 +98,13 @@ pub(crate) struct Target {
         default_value_t = 0
     )]
     pub(crate) verbosity: u8,
-    /// Has no effect: nothing is cached
+    /// Has no effect, because nothing is cached
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     pub(crate) cache_dir: Option<PathBuf>,
-    /// Has no effect: what is logged is written at once
+    /// Has no effect, because log lines are written immediately
     #[arg(long, global = true, hide = true, value_name = "DURATION")]
     pub(crate) log_flush_frequency: Option<String>,
-    /// Has no effect: answers are never compressed
+    /// Has no effect, because responses are never compressed
     #[arg(
         long,
         global = true,

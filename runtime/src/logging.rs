@@ -12,16 +12,16 @@ use tracing_subscriber::{
 /// How the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line, for log collectors.
+    /// One JSON object per line, for log collectors
     Json,
-    /// For people.
+    /// Text, for people
     Text,
 }
 
 /// The flags of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// What is logged: a level, or levels by module as in `info,curfew_agent::evict=debug`
+    /// What is logged: a level, or levels by module, such as `info,curfew_agent=debug`
     //
     // The client of the API server logs each failed request, which whoever made it logs, too.
     #[arg(
@@ -30,7 +30,7 @@ pub struct LogArgs {
         default_value = "info,kube_client=off,kube_runtime=off"
     )]
     pub log_level: String,
-    /// How it is written
+    /// The format of the log
     #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 }

@@ -11,58 +11,58 @@ use curfew_runtime::logging::LogArgs;
 
 use crate::{configuration::TIMEOUT, identity::Lifetimes};
 
-/// Curfew's admission webhook: admits exec, attach, port-forward and debug once they are recorded
+/// Curfew's admission webhook: admits exec, attach, port-forward and debug after they are recorded
 #[derive(Debug, Clone, Parser)]
 #[command(name = "curfew-webhook", version)]
 pub struct Args {
-    /// Where the API server's admission requests are served (TLS)
+    /// The address for the API server's admission requests (TLS)
     #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// Where /metrics, /healthz and /readyz are served (plain)
+    /// The address of /metrics, /healthz and /readyz (plain HTTP)
     #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
     pub metrics_listen: SocketAddr,
     /// The namespace that Curfew runs in. No flag: the admission policies name the accounts in it.
     #[arg(skip = namespaces::OWN)]
     pub namespace: String,
-    /// How long a pod may live on after an interaction
+    /// How long a pod may live after an interaction, if no policy sets it
     #[arg(long, env = "CURFEW_DEFAULT_TTL", default_value = "10m", value_parser = whole_seconds)]
     pub default_ttl: Duration,
-    /// By how much that may be extended at the most
+    /// The maximum by which that may be extended, if no policy sets it
     #[arg(long, env = "CURFEW_DEFAULT_MAX_EXTENSION", default_value = "8h", value_parser = whole_seconds)]
     pub default_max_extension: Duration,
-    /// How long beyond its deadline a pod may be held at the most
+    /// The maximum time beyond its deadline for which a pod may be held, if no policy sets it
     #[arg(long, env = "CURFEW_DEFAULT_MAX_HOLD", default_value = "24h", value_parser = whole_seconds)]
     pub default_max_hold: Duration,
-    /// What becomes of an interaction that could be recorded nowhere, or that comes before this replica has read
-    /// the policies
+    /// What to do with an interaction that cannot be recorded, or that arrives before this replica has read the
+    /// policies
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
     pub unrecorded: Unrecorded,
-    /// How long the API server may take to tell where the pod is
+    /// The timeout for reading the pod from the API server
     #[arg(long, env = "CURFEW_POD_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
     pub pod_timeout: Duration,
-    /// How long the node's agent may take in all, connecting included
+    /// The timeout for the agent of the node, including the connection
     #[arg(long, env = "CURFEW_AGENT_TIMEOUT", default_value = "1s", value_parser = duration::parse)]
     pub agent_timeout: Duration,
-    /// How long recording in the pod's metadata may take, when the agent did not answer
+    /// The timeout for recording in the pod's metadata, if the agent does not answer
     #[arg(long, env = "CURFEW_FALLBACK_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
     pub fallback_timeout: Duration,
-    /// How long requests are still served after SIGTERM, until no API server sends any more
+    /// How long requests are still served after SIGTERM, until API servers no longer send any
     #[arg(long, env = "CURFEW_DRAIN", default_value = "10s", value_parser = duration::parse)]
     pub drain: Duration,
-    /// How long certificates last, those of the agents included; each is renewed after two thirds of it
+    /// The lifetime of certificates, including those of the agents; each is renewed after two thirds of it
     #[arg(long, env = "CURFEW_CERTIFICATE_LIFETIME", default_value = "24h", value_parser = lasting)]
     pub certificate_lifetime: Duration,
-    /// How long the CA lasts; it is exchanged after two thirds of it
+    /// The lifetime of the CA; it is replaced after two thirds of it
     #[arg(long, env = "CURFEW_CA_LIFETIME", default_value = "8760h", value_parser = lasting)]
     pub ca_lifetime: Duration,
-    /// How long a new CA is trusted everywhere before certificates are issued by it
+    /// How long a new CA is trusted everywhere before it issues certificates
     #[arg(long, env = "CURFEW_CA_OVERLAP", default_value = "5m", value_parser = whole_seconds)]
     pub ca_overlap: Duration,
-    /// How long API servers are told a path to ask under before another takes its place
+    /// The lifetime of the secret path that API servers call
     #[arg(long, env = "CURFEW_PATH_LIFETIME", default_value = "12h", value_parser = lasting)]
     pub path_lifetime: Duration,
-    /// The CA (PEM) of the client certificates that API servers show, where they are configured to; nobody
-    /// without one is answered then
+    /// The CA (PEM) of the API servers' client certificates, if they are configured to send them; requests without
+    /// such a certificate are then refused
     #[arg(long, env = "CURFEW_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
     /// The log
@@ -70,12 +70,12 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// What becomes of an interaction that could be recorded nowhere.
+/// What to do with an interaction that cannot be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Unrecorded {
-    /// It is denied.
+    /// Deny it
     Deny,
-    /// It is admitted and counted.
+    /// Admit it and count it
     Admit,
 }
 
@@ -93,8 +93,8 @@ pub struct Budgets {
 /// The steps of an admission may together take longer than the API server waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--pod-timeout, --agent-timeout and --fallback-timeout add up to {sum:?}; together they must stay \
-     below {TIMEOUT:?}, which is how long the API server waits for an answer"
+    "--pod-timeout, --agent-timeout and --fallback-timeout add up to {sum:?}; the sum must be less than \
+     {TIMEOUT:?}, which is how long the API server waits for an answer"
 )]
 pub struct OverBudget {
     sum: Duration,
@@ -103,8 +103,8 @@ pub struct OverBudget {
 /// The CA would end before it could be exchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--ca-lifetime is {given:?}; with this --certificate-lifetime and this --ca-overlap it has to be \
-     {least:?} at least, so that the CA can be exchanged before it ends"
+    "--ca-lifetime is {given:?}; with this --certificate-lifetime and --ca-overlap it must be at least \
+     {least:?}, so that the CA can be replaced before it expires"
 )]
 pub struct ShortLived {
     least: Duration,
@@ -181,7 +181,7 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     let length = duration::parse(text).map_err(|error| error.to_string())?;
     if length.subsec_nanos() != 0 {
         return Err(format!(
-            "{text:?} has parts of a second; only whole ones are kept"
+            "{text:?} contains a fraction of a second; use whole seconds"
         ));
     }
     Ok(length)
@@ -222,7 +222,7 @@ mod tests {
         let error = short("--ca-lifetime=35s").unwrap().lifetimes().unwrap_err();
         let error = error.to_string();
         assert!(
-            error.contains("--ca-lifetime is 35s") && error.contains("36s at least"),
+            error.contains("--ca-lifetime is 35s") && error.contains("at least 36s"),
             "{error}"
         );
     }
@@ -231,7 +231,7 @@ mod tests {
     fn what_is_wrong_with_a_flag_is_said() {
         for (flag, problem) in [
             ("--default-ttl=1d", "its unit is none of"),
-            ("--default-ttl=1500ms", "parts of a second"),
+            ("--default-ttl=1500ms", "fraction of a second"),
             ("--certificate-lifetime=9s", "shorter than 10s"),
             ("--unrecorded=maybe", "possible values"),
         ] {
