@@ -65,18 +65,18 @@ impl fmt::Display for NeverRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoneUnavailable => f.write_str(
-                "this budget never has room, because its maxUnavailable is 0: set maxUnavailable to 1 or \
-                 more, or delete the pod",
+                "this budget never allows an eviction, because its maxUnavailable is 0: set maxUnavailable to \
+                 1 or more, or delete the pod",
             ),
             Self::AllAvailable => f.write_str(
-                "this budget never has room, because its minAvailable is 100%: set a lower minAvailable, \
-                 or maxUnavailable: 1 instead, or delete the pod",
+                "this budget never allows an eviction, because its minAvailable is 100%: set a lower \
+                 minAvailable, or use maxUnavailable: 1 instead, or delete the pod",
             ),
             Self::TooLarge { desired, expected } => write!(
                 f,
-                "this budget never has room as long as its pods are {expected} and {desired} of them have \
-                 to be healthy: set a lower minAvailable, or run more than {desired} replicas, or delete \
-                 the pod"
+                "this budget never allows an eviction while it selects {expected} pods and requires {desired} \
+                 of them to be healthy: set a lower minAvailable, or run more than {desired} replicas, or \
+                 delete the pod"
             ),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
         ] {
             let text = never.to_string();
             assert!(
-                text.contains("never has room") && text.contains(change),
+                text.contains("never allows an eviction") && text.contains(change),
                 "{text}"
             );
         }

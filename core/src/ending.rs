@@ -25,8 +25,8 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ending::Terminating => "the pod is being shut down already",
-            Ending::Finished => "the pod has ended by itself already and will not be evicted",
+            Ending::Terminating => "the pod is already terminating",
+            Ending::Finished => "the pod has already ended by itself and will not be evicted",
         })
     }
 }

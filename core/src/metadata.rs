@@ -295,7 +295,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     let time: Timestamp = required(INTERACTION_TIME)?.parse().map_err(|_| {
         invalid(
             INTERACTION_TIME,
-            "is no RFC 3339 time, like 2026-03-01T12:00:00Z".to_owned(),
+            "is not an RFC 3339 time, such as 2026-03-01T12:00:00Z".to_owned(),
         )
     })?;
     let kind: Kind =
@@ -306,7 +306,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
             })?;
     let interactions: u32 = required(INTERACTIONS)?
         .parse()
-        .map_err(|_| invalid(INTERACTIONS, "is no count".to_owned()))?;
+        .map_err(|_| invalid(INTERACTIONS, "is not a count".to_owned()))?;
     let ttl = length(TTL)?;
     let max_extension = length(MAX_EXTENSION)?;
     let decisive = Known {

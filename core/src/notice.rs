@@ -56,7 +56,7 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It was written by a later release.
-    #[error("version: {0} is newer than {VERSION}, the newest that this agent reads")]
+    #[error("version: {0} is newer than {VERSION}, the newest version that this agent can read")]
     Version(u32),
     /// It was meant for another node.
     #[error("node: {given:?} is not {own:?}, the node of this agent")]
@@ -67,7 +67,7 @@ pub enum Refusal {
         own: String,
     },
     /// A field that has to be there is empty or overlong.
-    #[error("{field}: has {length} bytes, where 1 to {max} would be right")]
+    #[error("{field}: has {length} bytes; it must have 1 to {max}")]
     Length {
         /// The field's path.
         field: &'static str,

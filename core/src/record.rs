@@ -123,7 +123,7 @@ struct Written {
 
 /// What was read has no interaction, and so is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("known: is empty, where at least one interaction would be right")]
+#[error("known: is empty; it must contain at least one interaction")]
 struct NoInteraction;
 
 impl TryFrom<Written> for Record {

@@ -64,17 +64,17 @@ impl State {
     /// What it means, for people.
     pub const fn meaning(self) -> &'static str {
         match self {
-            State::Recorded => "somebody interacted with it, and no timer runs",
-            State::Protected => "it is one of those that are never evicted",
-            State::Scheduled => "its eviction lies ahead",
-            State::Held => "somebody keeps it beyond its deadline",
-            State::Due => "its time is over; it waits for its turn or the answer",
-            State::Blocked => "a PodDisruptionBudget has no room for it",
-            State::Stuck => "the same for so long that nobody seems to act",
-            State::Retrying => "refused for another reason, and asked for again",
-            State::Terminating => "it is on its way out",
-            State::Finished => "all its containers ended by themselves",
-            State::Unseen => "the watch has not shown it yet",
+            State::Recorded => "people touched it, and no timer runs",
+            State::Protected => "it is never evicted",
+            State::Scheduled => "its deadline is in the future",
+            State::Held => "someone keeps it beyond its deadline",
+            State::Due => "its deadline has passed; it waits for its turn or for the answer",
+            State::Blocked => "a PodDisruptionBudget does not allow its eviction",
+            State::Stuck => "blocked for so long that probably nobody is working on it",
+            State::Retrying => "its eviction was refused for another reason and is retried",
+            State::Terminating => "it is being deleted",
+            State::Finished => "all its containers have ended by themselves",
+            State::Unseen => "the agent's watch has not shown it yet",
         }
     }
 

@@ -74,7 +74,7 @@ impl Verb {
             Verb::Hold => ("hold", "ClusterRole admin grants"),
         };
         format!(
-            "{user} may not {what} pods in the namespace {namespace}: that takes the verb {} on \
+            "{user} may not {what} pods in the namespace {namespace}: this requires the verb {} on \
              interactions.curfew.dev there, which the {granted}",
             self.as_str()
         )
@@ -125,12 +125,12 @@ mod tests {
         for (verb, sentence) in [
             (
                 Verb::Extend,
-                "bob may not extend the time of pods in the namespace shop: that takes the verb extend on \
+                "bob may not extend the time of pods in the namespace shop: this requires the verb extend on \
                  interactions.curfew.dev there, which the ClusterRoles edit and admin grant",
             ),
             (
                 Verb::Hold,
-                "bob may not hold pods in the namespace shop: that takes the verb hold on \
+                "bob may not hold pods in the namespace shop: this requires the verb hold on \
                  interactions.curfew.dev there, which the ClusterRole admin grants",
             ),
         ] {

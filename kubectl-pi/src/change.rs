@@ -70,13 +70,13 @@ pub(crate) async fn apply(
             Err(kube::Error::Api(status)) if status.code == CONFLICT => {
                 current = pods.get_metadata(name).await?.metadata;
                 if current.uid != pod.uid {
-                    bail!("pod/{name} is gone; another one has its name now");
+                    bail!("pod/{name} is gone; another pod has its name now");
                 }
             }
             Err(error) => return Err(error.into()),
         }
     }
-    bail!("pod/{name} is changed by others all the time; try again")
+    bail!("others keep changing pod/{name}; try again")
 }
 
 /// Checks that there is something to change about the pod.
@@ -89,7 +89,7 @@ pub(crate) fn check(pod: &ObjectMeta) -> anyhow::Result<()> {
         bail!("nobody interacted with pod/{name}: no timer runs for it");
     }
     if pod.deletion_timestamp.is_some() {
-        bail!("too late: pod/{name} is being shut down");
+        bail!("too late: pod/{name} is terminating");
     }
     Ok(())
 }
@@ -137,14 +137,15 @@ pub(crate) async fn tell_answer(pods: &Api<Pod>, changed: &ObjectMeta) -> bool {
         }
         Ok(Answer::Timer(None)) => format!("no timer runs for pod/{name}"),
         Ok(Answer::Leaving) => {
-            output::note(&format!("pod/{name} is being shut down"));
+            output::note(&format!("pod/{name} is terminating"));
             return false;
         }
         Ok(Answer::Pending) => format!(
-            "the agent of pod/{name}'s node has not moved its timer yet; kubectl pi get shows when it has"
+            "the agent of the node has not moved the timer of pod/{name} yet; use kubectl pi get to see when \
+             it has"
         ),
         // Watching is another right than changing.
-        Err(error) => format!("when pod/{name} will be evicted now cannot be seen: {error}"),
+        Err(error) => format!("cannot see when pod/{name} will be evicted now: {error}"),
     });
     true
 }

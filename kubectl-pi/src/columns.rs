@@ -18,7 +18,7 @@ impl FromStr for Columns {
             Some((head, path)) if !head.is_empty() && !path.is_empty() => {
                 Ok((head.to_owned(), path.parse()?))
             }
-            _ => Err(format!("custom-columns: {column:?} must be HEAD:PATH")),
+            _ => Err(format!("custom-columns: {column:?} must be HEADER:PATH")),
         };
         text.split(',')
             .map(column)

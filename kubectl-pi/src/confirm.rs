@@ -12,17 +12,17 @@ use crate::output;
 /// When it may not, and where nobody can be asked.
 pub(crate) fn replace(name: &str, fact: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
-        bail!("{fact}; --yes replaces that");
+        bail!("{fact}; use --yes to replace it");
     }
     loop {
-        output::ask(&format!("{fact}. Replace that? [y/n]: "));
+        output::ask(&format!("{fact}. Replace it? [y/n]: "));
         let mut reply = String::new();
         if io::stdin().lock().read_line(&mut reply)? == 0 {
-            bail!("pod/{name} is left as it is");
+            bail!("pod/{name} was not changed");
         }
         match reply.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => return Ok(()),
-            "n" | "no" => bail!("pod/{name} is left as it is"),
+            "n" | "no" => bail!("pod/{name} was not changed"),
             _ => output::note("Please answer y or n."),
         }
     }

@@ -94,7 +94,7 @@ async fn describe(client: &Client, mut pod: Pod) -> String {
         return page.0;
     }
     let detached = match is_detached(meta) {
-        true => ", detached: its owner and Services select it no longer",
+        true => ", detached: its owner and Services no longer select it",
         false => "",
     };
     page.line("State", &format!("{}{detached}", row.state.as_str()));
@@ -138,7 +138,7 @@ fn section<T>(
     match found {
         Ok(found) if found.is_empty() => page.section(title, Err("<none>")),
         Ok(found) => page.section(title, Ok(&table(&found))),
-        Err(error) => page.section(title, Err(&format!("not to be seen: {error}"))),
+        Err(error) => page.section(title, Err(&format!("cannot be read: {error}"))),
     }
 }
 
@@ -199,7 +199,7 @@ fn told(did: &Interaction, now: Timestamp) -> String {
 fn owner(meta: &ObjectMeta) -> String {
     match controller(meta) {
         Some(owner) => format!("{}/{}", owner.kind.to_lowercase(), owner.name),
-        None => "<none>: nobody would replace it".to_owned(),
+        None => "<none>: nothing would replace it".to_owned(),
     }
 }
 
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(cells, ["web", "50%", "<none>", "2", "2", "0"]);
         let advice = table.lines().nth(2).unwrap();
         assert!(
-            advice.starts_with("web: this budget never has room as long as its pods are 2"),
+            advice.starts_with("web: this budget never allows an eviction while it selects 2 pods"),
             "{advice}"
         );
     }

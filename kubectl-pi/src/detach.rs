@@ -60,7 +60,7 @@ pub(crate) async fn claims(
     let services = services
         .list(&ListParams::default())
         .await
-        .context("the namespace's Services cannot be listed")?;
+        .context("cannot list the Services of the namespace")?;
     let labels = pod.labels.clone().unwrap_or_default();
     for service in services {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone());
@@ -102,7 +102,7 @@ async fn claim_of_owner(
     };
     let owner = read
         .await
-        .with_context(|| format!("the pod's owner {of} cannot be read"))?;
+        .with_context(|| format!("cannot read the owner {of} of the pod"))?;
     let selector = owner.and_then(|owner| selector(&owner.data["spec"]["selector"]));
     Ok(selector.map(|selector| Claim { of, selector }))
 }
@@ -154,7 +154,7 @@ pub(crate) fn renamed(
     }
     match claims.iter().find(|claim| matches(&claim.selector, &after)) {
         Some(claim) => bail!(
-            "{} selects the pod by labels that it lacks: it cannot be detached by renaming labels",
+            "{} selects the pod by the absence of labels: the pod cannot be detached by renaming labels",
             claim.of
         ),
         None => Ok(change),
@@ -208,7 +208,7 @@ pub(crate) fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
 pub(crate) fn remark(pod: &ObjectMeta) -> Option<String> {
     let owner = controller(pod).filter(|owner| owner.kind == "StatefulSet")?;
     Some(format!(
-        "statefulset/{} can replace pod/{} only when it is gone: its replacement has the same name",
+        "statefulset/{} can replace pod/{} only after it is gone, because its replacement has the same name",
         owner.name,
         pod.name.as_deref().unwrap_or_default()
     ))

@@ -46,7 +46,7 @@ const UNKNOWN: DefaultTerms = DefaultTerms {
 pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> {
     if args.kind != Kind::Exec && !args.command.is_empty() {
         bail!(
-            "policies look at the command of an exec only: leave it out for --kind={}",
+            "policies only look at the command of an exec: leave it out for --kind={}",
             args.kind
         );
     }
@@ -92,7 +92,7 @@ async fn policies(client: &Client) -> kube::Result<Vec<Stored>> {
 fn namespace_unread(error: kube::Error, user: &str, namespace: &str) -> anyhow::Error {
     match &error {
         kube::Error::Api(status) if status.code == FORBIDDEN => anyhow!(
-            "{user} may not get the namespace {namespace}, by whose labels policies select: a RoleBinding to the \
+            "{user} may not get the namespace {namespace}, whose labels policies select: a RoleBinding to the \
              ClusterRole view there is enough"
         ),
         _ => error.into(),
@@ -102,12 +102,12 @@ fn namespace_unread(error: kube::Error, user: &str, namespace: &str) -> anyhow::
 fn policies_unread(error: kube::Error, user: &str) -> anyhow::Error {
     match &error {
         kube::Error::Api(status) if status.code == FORBIDDEN => anyhow!(
-            "{user} may not list interactionpolicies.curfew.dev, which belong to the whole cluster: that takes a \
-             ClusterRoleBinding to the ClusterRole curfew-view, or to view, which contains it; a RoleBinding shows \
-             nobody a policy. manifests/components/policy-readers lets everybody who is authenticated"
+            "{user} may not list interactionpolicies.curfew.dev, which are cluster-scoped: this requires a \
+             ClusterRoleBinding to the ClusterRole curfew-view, or to view, which contains it; a RoleBinding \
+             is not enough. manifests/components/policy-readers allows it for all authenticated users"
         ),
         kube::Error::Api(status) if status.code == NOT_FOUND => anyhow!(
-            "the cluster knows no interactionpolicies.curfew.dev: Curfew is not installed there"
+            "the cluster has no interactionpolicies.curfew.dev: Curfew is not installed there"
         ),
         _ => error.into(),
     }
@@ -156,7 +156,7 @@ impl Book {
                     in_force: Some(old),
                 } => {
                     let remark = format!(
-                        "as generation {} says; generation {} cannot be followed: {why}",
+                        "generation {} is in force; generation {} cannot be followed: {why}",
                         old.generation,
                         stored.generation()
                     );
@@ -167,7 +167,7 @@ impl Book {
                     why,
                     in_force: None,
                 } => {
-                    book.unfit.insert(name, format!("not followed: {why}"));
+                    book.unfit.insert(name, format!("not in force: {why}"));
                     continue;
                 }
             };
@@ -266,13 +266,15 @@ impl<'a> Question<'a> {
         let mut page = self.head();
         page.line(
             "Policy",
-            policy.map_or("<none>: the webhook's defaults hold", |policy| &policy.name),
+            policy.map_or("<none>: the webhook's defaults apply", |policy| {
+                &policy.name
+            }),
         );
         self.outcome(&mut page, verdict, policy.map(|policy| &policy.spec));
         if policy.is_some_and(|policy| policy.spec.pod_selector.is_some()) {
             page.line(
                 "But",
-                "the policy applies by labels of the pod, which whoever may edit pods can change",
+                "the policy applies because of the pod's labels, which everyone who may edit pods can change",
             );
         }
         let hint = policy.and_then(|policy| hint(&book.policies, &policy.spec, &subject));
@@ -285,7 +287,8 @@ impl<'a> Question<'a> {
             page.line(
                 "But",
                 &format!(
-                    "{user} may not {verb} pods/{subresource} here: the API server refuses that, and it leaves no trace"
+                    "{user} may not {verb} pods/{subresource} here: the API server refuses it, and nothing is \
+                     recorded"
                 ),
             );
         }
@@ -293,7 +296,7 @@ impl<'a> Question<'a> {
         if node.is_none_or(str::is_empty) {
             page.line(
                 "But",
-                "the pod is on no node yet: interactions leave no trace",
+                "the pod is not on a node yet: interactions are not recorded",
             );
         }
         if let Some(at) = eviction_time(&self.pod.metadata) {
@@ -301,7 +304,7 @@ impl<'a> Question<'a> {
             page.line(
                 "Eviction Time",
                 &format!(
-                    "{at} ({relative}) already; another interaction can only bring it forward"
+                    "already at {at} ({relative}); another interaction can only make it earlier"
                 ),
             );
         }
@@ -315,7 +318,10 @@ impl<'a> Question<'a> {
     fn outcome(&self, page: &mut Page, verdict: Verdict<'_>, spec: Option<&Spec>) {
         let admitted = match verdict {
             Verdict::Deny { .. } => {
-                return page.line("Outcome", "Deny: it is refused, in the policy's name");
+                return page.line(
+                    "Outcome",
+                    "Deny: it is denied, and the message names the policy",
+                );
             }
             Verdict::Admit(admitted) => admitted,
         };
@@ -323,13 +329,15 @@ impl<'a> Question<'a> {
         page.line(
             "Outcome",
             match (terms.action, terms.exemption) {
-                (Action::Evict, _) => "Evict: the pod goes when its time to live ends",
-                (Action::Record, None) => "Record: it is shown on the pod, and no timer starts",
+                (Action::Evict, _) => "Evict: the pod is evicted when its time to live ends",
+                (Action::Record, None) => {
+                    "Record: it is recorded and shown on the pod, and no timer starts"
+                }
                 (Action::Record, Some(Exemption::Harmless)) => {
                     "Record: no timer starts, because the policy lists the command as harmless"
                 }
                 (Action::Record, Some(Exemption::Unmanaged)) => {
-                    "Record: no timer starts for as long as no controller would replace the pod"
+                    "Record: no timer starts while no controller would replace the pod"
                 }
                 (Action::Record, Some(Exemption::Protected)) if self.subject().mirror => {
                     "Record: no timer starts, because static pods are not evicted"
@@ -386,12 +394,12 @@ fn hint(policies: &Policies, spec: &Spec, subject: &Subject<'_>) -> Option<&'sta
     if follows(subject) != Some((Action::Evict, None)) {
         None
     } else if follows(&silent) == Some((Action::Record, Some(Exemption::Harmless))) {
-        Some("this is one, but only without -i and -t")
+        Some("this command is one, but only without -i and -t")
     } else if subject.kind == Kind::Exec
         && subject.argv.is_empty()
         && !spec.harmless_commands.is_empty()
     {
-        Some("the policy lists some, which start no timer: ask about a command behind --")
+        Some("the policy lists some, which start no timer: add a command after --")
     } else {
         None
     }

@@ -94,7 +94,7 @@ async fn targets(
     }
     if found.len() > 1 && !args.all && args.selector.is_none() {
         bail!(
-            "{} pods of {namespace} namespace have a timer: name those that are meant, or say --all",
+            "{} pods in {namespace} namespace have a timer: name the pods, or use --all",
             found.len()
         );
     }
@@ -107,21 +107,19 @@ async fn targets(
 /// Says what would be right.
 fn length(text: &str) -> anyhow::Result<Duration> {
     if text.starts_with('-') {
-        bail!(
-            "--duration={text}: the time to live can be extended, not cut; write it as 90s, 30m or 1h30m"
-        );
+        bail!("--duration={text}: the time to live can only be extended; write 90s, 30m or 1h30m");
     }
     let by = duration::parse(text).map_err(|error| anyhow!("--duration={error}"))?;
     if by.as_secs() == 0 {
-        bail!("--duration={text}: an extension is one second or longer");
+        bail!("--duration={text}: an extension must be at least one second");
     }
     if by.subsec_nanos() != 0 {
-        bail!("--duration={text}: an extension is a number of whole seconds");
+        bail!("--duration={text}: an extension must be a number of whole seconds");
     }
     if !is_settable(text) {
         bail!(
-            "--duration={text}: write it as hours, minutes and seconds in this order, each of them once, as \
-             in 90s, 30m or 1h30m; {} is the same",
+            "--duration={text}: write hours, minutes and seconds in this order and each only once, such as \
+             90s, 30m or 1h30m; {} is the same",
             duration::format(by)
         );
     }
@@ -162,14 +160,14 @@ fn check(pod: &ObjectMeta, by: Duration, text: &str) -> anyhow::Result<()> {
     change::check(pod)?;
     let name = pod.name.as_deref().unwrap_or_default();
     if !change::has_timer(pod) {
-        bail!("no timer runs for pod/{name}: what was done to it is only recorded");
+        bail!("no timer runs for pod/{name}: its interactions are only recorded");
     }
     // Where the pod does not say, the API server and the agent do.
     let most = annotation(pod, metadata::MAX_EXTENSION).and_then(|most| duration::parse(most).ok());
     match most {
-        Some(Duration::ZERO) => bail!("pod/{name} may not be extended"),
+        Some(Duration::ZERO) => bail!("pod/{name} cannot be extended"),
         Some(most) if by > most => bail!(
-            "pod/{name} may be extended by {} at the most, and {text} is more",
+            "pod/{name} can be extended by at most {}, and {text} is more",
             duration::format(most)
         ),
         _ => Ok(()),
@@ -199,7 +197,7 @@ impl<'a> Present<'a> {
 
     fn fact(&self, name: &str) -> String {
         let Self { text, requester } = self;
-        format!("pod/{name} is extended by {text} already, as {requester} asked for")
+        format!("pod/{name} is already extended by {text}, by {requester}")
     }
 }
 
@@ -213,11 +211,11 @@ mod tests {
     #[test]
     fn durations_are_checked_before_anything_is_asked_for() {
         for (text, complaint) in [
-            ("-1h", "can be extended, not cut"),
+            ("-1h", "can only be extended"),
             ("+1h", "has a sign"),
-            ("0", "one second or longer"),
-            ("0s", "one second or longer"),
-            ("500ms", "one second or longer"),
+            ("0", "at least one second"),
+            ("0s", "at least one second"),
+            ("500ms", "at least one second"),
             ("1d", "none of h, m, s"),
             ("30", "a unit is missing"),
             ("abc", "a number is missing"),
@@ -261,12 +259,12 @@ mod tests {
         let error = check(&pod, "1h1s").unwrap_err().to_string();
         assert_eq!(
             error,
-            "pod/web-1 may be extended by 1h0m0s at the most, and 1h1s is more"
+            "pod/web-1 can be extended by at most 1h0m0s, and 1h1s is more"
         );
         let annotations = pod.annotations.get_or_insert_default();
         annotations.insert(metadata::MAX_EXTENSION.into(), "0s".into());
         let error = check(&pod, "1s").unwrap_err().to_string();
-        assert_eq!(error, "pod/web-1 may not be extended");
+        assert_eq!(error, "pod/web-1 cannot be extended");
         let error = check(&touched(Kind::Portforward), "1s").unwrap_err();
         assert!(error.to_string().contains("only recorded"), "{error}");
     }

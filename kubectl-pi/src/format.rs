@@ -37,13 +37,13 @@ const REFUSED: [&str; 8] = [
 
 /// What may stand behind `-o`, with what it is.
 pub(crate) const NAMES: [(&str, &str); 7] = [
-    ("table", "who, and until when"),
-    ("wide", "and where, how, and what stands in the way"),
+    ("table", "interactor and eviction time"),
+    ("wide", "also node, interaction, command and state"),
     ("json", "the pods"),
     ("yaml", "the pods"),
     ("name", "pod/NAME"),
-    ("jsonpath=", "what a template makes of the pods"),
-    ("custom-columns=", "a table of what paths find in the pods"),
+    ("jsonpath=", "the output of a template"),
+    ("custom-columns=", "a table of the values at these paths"),
 ];
 
 impl FromStr for Output {
@@ -60,7 +60,7 @@ impl FromStr for Output {
         let name = text.split_once('=').map_or(text, |(name, _)| name);
         if REFUSED.contains(&name) {
             return Err(format!(
-                "kubectl pi does not have {name}: use jsonpath=TEMPLATE or custom-columns=HEAD:PATH, or \
+                "kubectl pi does not support {name}: use jsonpath=TEMPLATE or custom-columns=HEADER:PATH, or \
                  json with a tool such as jq"
             ));
         }

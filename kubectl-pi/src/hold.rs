@@ -107,7 +107,7 @@ fn held_already(pod: &ObjectMeta, reason: &str, user: &str) -> Option<String> {
     let requester = annotation(pod, metadata::HOLD_REQUESTER).unwrap_or("somebody");
     let name = pod.name.as_deref().unwrap_or_default();
     ((present, requester) != (reason, user))
-        .then(|| format!("pod/{name} is held already, by {requester}, who says: {present}"))
+        .then(|| format!("pod/{name} is already held by {requester}, with the reason: {present}"))
 }
 
 /// Releases the pods. Returns whether that worked for all of them.
@@ -165,15 +165,15 @@ pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bo
 
 fn check_reason(reason: &str) -> anyhow::Result<()> {
     match reason.len() {
-        0 => bail!("--reason: is empty; say why the pod is kept"),
+        0 => bail!("--reason: must not be empty; say why the pod is kept"),
         _ if text::is_blank(reason) => {
-            bail!("--reason: has nothing that can be seen; say why the pod is kept")
+            bail!("--reason: contains no visible characters; say why the pod is kept")
         }
         _ if reason.contains(text::is_command) => bail!(
-            "--reason: has a control character or one that turns the direction of the text; leave it out"
+            "--reason: contains a control character or a character that changes the text direction; remove it"
         ),
         length if length > MAX_REASON => {
-            bail!("--reason: has {length} bytes, and {MAX_REASON} are the most that is kept")
+            bail!("--reason: has {length} bytes; the maximum is {MAX_REASON}")
         }
         _ => Ok(()),
     }
@@ -211,7 +211,7 @@ mod tests {
         for (reason, user) in [("why", "ann"), ("evidence", "bob"), ("why", "bob")] {
             assert_eq!(
                 held_already(&pod, reason, user).as_deref(),
-                Some("pod/web-1 is held already, by ann, who says: evidence")
+                Some("pod/web-1 is already held by ann, with the reason: evidence")
             );
         }
     }

@@ -103,7 +103,7 @@ impl FromStr for Path {
         let steps = path(&mut chars)?;
         match chars.next() {
             None => Ok(Self(steps)),
-            Some(c) => Err(format!("{text:?} is not a path: {c:?} is in the way")),
+            Some(c) => Err(format!("{text:?} is not a path: unexpected {c:?}")),
         }
     }
 }

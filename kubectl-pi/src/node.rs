@@ -74,7 +74,7 @@ pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool>
     if args.web {
         // The same right and the same way: what would fail has failed by now.
         if answer.get("release").is_none() {
-            bail!("the agent of {name} is of an earlier release, which has no page");
+            bail!("the agent of {name} is from an earlier release that has no page");
         }
         // Its connections are quiet for as long as their browser is.
         let client = Connection::open_to_watch(target)?.client;
@@ -85,7 +85,7 @@ pub(crate) async fn run(target: &Target, args: NodeArgs) -> anyhow::Result<bool>
         NodeOutput::Json => output::print(&output::json(&answer)?)?,
         NodeOutput::Table => {
             let schedule = Schedule::deserialize(&answer)
-                .with_context(|| format!("the agent of {name} is of another release"))?;
+                .with_context(|| format!("the agent of {name} is from another release"))?;
             show(&schedule, name)?;
         }
     }
@@ -103,7 +103,7 @@ pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Resu
         let answer = requests.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+        let body = body.map_err(|error| anyhow::anyhow!("the answer is incomplete: {error}"))?;
         if !status.is_success() {
             bail!("the agent of {node} answered with status {status}");
         }
@@ -124,7 +124,7 @@ pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Resu
 }
 
 fn unreachable(node: &str, fault: &str) -> anyhow::Error {
-    anyhow!("the agent of {node} cannot be reached: {}", fault.trim())
+    anyhow!("cannot reach the agent of {node}: {}", fault.trim())
 }
 
 fn show(schedule: &Schedule, node: &str) -> anyhow::Result<()> {

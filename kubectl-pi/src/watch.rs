@@ -206,7 +206,7 @@ impl<'a> Screen<'a> {
     }
 
     fn interrupted(&mut self, error: &watcher::Error) -> anyhow::Result<()> {
-        let text = format!("the watch is interrupted and will be taken up again: {error}");
+        let text = format!("the watch was interrupted and is being restarted: {error}");
         if !self.in_place && self.interruption.is_none() {
             output::note(&text);
         }

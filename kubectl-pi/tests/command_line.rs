@@ -54,6 +54,6 @@ fn formats_that_it_does_not_have_are_refused_with_a_sentence() {
     for format in ["go-template={{.kind}}", "jsonpath-file=x", "kyaml"] {
         let (code, _, err) = pi(&["get", "-o", format]);
         assert_eq!(code, Some(1), "{format}");
-        assert!(err.contains("kubectl pi does not have "), "{err}");
+        assert!(err.contains("kubectl pi does not support "), "{err}");
     }
 }

@@ -45,7 +45,7 @@ pub fn patience() -> TimeoutLayer {
 pub async fn connect(reach: &Reachability) -> anyhow::Result<Client> {
     let config = Config::infer()
         .await
-        .context("found no way to reach the API server")?;
+        .context("found no configuration for the API server")?;
     build(config, reach).context("cannot build a client of the API server")
 }
 

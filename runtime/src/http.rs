@@ -70,7 +70,7 @@ pub fn gated(router: Router, gate: Gate) -> Router {
 async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     match gate(&request) {
         true => next.run(request).await,
-        false => (StatusCode::NOT_FOUND, "nobody is served under this path\n").into_response(),
+        false => (StatusCode::NOT_FOUND, "there is nothing at this path\n").into_response(),
     }
 }
 
@@ -96,7 +96,7 @@ async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> 
         };
     };
     let Some(in_hand) = visit.begin() else {
-        let why = "there are too many requests\n";
+        let why = "too many requests\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
     let length = request.headers().get(CONTENT_LENGTH);
@@ -133,15 +133,13 @@ async fn collect(limit: usize, request: Request) -> Result<Request, Response> {
                 }
             }
             Some(Err(error)) => {
-                let why = format!("the body broke off: {error}\n");
+                let why = format!("the request body is incomplete: {error}\n");
                 return Err((StatusCode::BAD_REQUEST, why).into_response());
             }
         }
     }
     if length > limit {
-        let why = format!(
-            "the body of the request is larger than {limit} bytes, the most that is read here\n"
-        );
+        let why = format!("the request body is larger than the limit of {limit} bytes\n");
         return Err((StatusCode::PAYLOAD_TOO_LARGE, why).into_response());
     }
     Ok(Request::from_parts(head, read.freeze().into()))

@@ -84,7 +84,7 @@ impl Tasks {
                 let failure = match ended {
                     None => anyhow::anyhow!("there is no task to run"),
                     Some(ended) => match outcome(ended) {
-                        Ok(name) => anyhow::anyhow!("task {name} ended by itself"),
+                        Ok(name) => anyhow::anyhow!("task {name} ended unexpectedly"),
                         Err(error) => error,
                     },
                 };
@@ -152,7 +152,7 @@ mod tests {
         waiting(&mut tasks);
         tasks.spawn("quits", async { Ok(()) });
         let error = run(tasks, std::future::pending()).await.unwrap_err();
-        assert_eq!(error.to_string(), "task quits ended by itself");
+        assert_eq!(error.to_string(), "task quits ended unexpectedly");
 
         let mut tasks = Tasks::new();
         waiting(&mut tasks);

@@ -42,7 +42,7 @@ pub enum Unusable {
     #[error("not a certificate in PEM: {0}")]
     Text(String),
     /// There is none.
-    #[error("no certificate is in it")]
+    #[error("it contains no certificate")]
     Empty,
     /// It cannot be worked with.
     #[error(transparent)]

@@ -106,7 +106,7 @@ pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
                 tracing::warn!(
                     event = "unknown-path",
                     client = client.map(|client| client.to_string()),
-                    "somebody asked under a path that no API server was told"
+                    "a request used a path that no API server was given"
                 );
             }
         }
@@ -142,7 +142,7 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
         Err(error) => {
             let took = began.elapsed();
             admission.metrics.admitted(None, Outcome::Invalid, took);
-            tracing::warn!(event = "unreadable", %error, "a body that is no review");
+            tracing::warn!(event = "unreadable", %error, "the body is not a review");
             return answer::unreadable(&error);
         }
     };
@@ -153,7 +153,7 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
             (Some(kind), outcome, answer)
         }
         Err(error) => {
-            tracing::warn!(event = "invalid", id = review.uid, %error, "a review of something else");
+            tracing::warn!(event = "invalid", id = review.uid, %error, "a review of another request");
             (None, Outcome::Invalid, answer::invalid(&error))
         }
     };
@@ -315,7 +315,7 @@ impl Admission {
             user,
             kind = kind.as_str(),
             denied = denied.is_some(),
-            "this replica could not read the policies yet",
+            "this replica has not been able to read the policies yet",
         );
         denied
     }
@@ -327,11 +327,11 @@ impl Admission {
         let (outcome, answer) = match (authority, self.unrecorded) {
             (false, _) => (
                 Outcome::Unrecorded,
-                answer::unrecorded(subject.pod, "it may not read pods any more"),
+                answer::unrecorded(subject.pod, "it may no longer read pods"),
             ),
             (true, Unrecorded::Admit) => (
                 Outcome::Unrecorded,
-                answer::unrecorded(subject.pod, "it could reach neither agent nor pod"),
+                answer::unrecorded(subject.pod, "it could reach neither the agent nor the pod"),
             ),
             (true, Unrecorded::Deny) => (
                 Outcome::Denied,

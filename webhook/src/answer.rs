@@ -118,8 +118,8 @@ pub fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
         code: 403,
         reason: "Forbidden",
         message: format!(
-            "InteractionPolicy {policy} forbids this interaction ({kind}) with pod {pod}. Nothing was \
-             done. `kubectl describe interactionpolicy {policy}` tells to whom and to what it applies."
+            "InteractionPolicy {policy} forbids this interaction ({kind}) with pod {pod}. Nothing was done. \
+             `kubectl describe interactionpolicy {policy}` shows to which users and pods it applies."
         ),
     }
 }
@@ -143,10 +143,9 @@ pub fn denied(pod: &str, node: Option<&str>, id: &str) -> Answer {
         code: 503,
         reason: "ServiceUnavailable",
         message: format!(
-            "Curfew records every interaction with a pod before it lets it through, and could record \
-             this one neither {agent} nor on pod {pod} itself. Nothing was done. Try again in a \
-             moment; if that does not help, those who run this cluster find the reason in the log of \
-             curfew-webhook, id {id}."
+            "Curfew records every interaction with a pod before it admits it, and could record this one \
+             neither {agent} nor on pod {pod} itself. Nothing was done. Try again in a moment. If it still \
+             fails, the cluster's administrators can find the reason in the log of curfew-webhook, id {id}."
         ),
     }
 }
@@ -157,9 +156,10 @@ pub fn undecided(pod: &str, id: &str) -> Answer {
         code: 503,
         reason: "ServiceUnavailable",
         message: format!(
-            "Curfew could not read its InteractionPolicies yet, so it does not know whether one of them \
-             forbids this interaction with pod {pod}. Nothing was done. Try again in a moment; if that does \
-             not help, those who run this cluster find the reason in the log of curfew-webhook, id {id}."
+            "Curfew has not been able to read its InteractionPolicies yet, so it does not know whether one of \
+             them forbids this interaction with pod {pod}. Nothing was done. Try again in a moment. If it \
+             still fails, the cluster's administrators can find the reason in the log of curfew-webhook, id \
+             {id}."
         ),
     }
 }
@@ -192,5 +192,5 @@ pub fn probe(nonce: &str) -> Answer {
 
 /// What stands in the denial of a probe with this nonce.
 pub fn probed(nonce: &str) -> String {
-    format!("a replica of Curfew's webhook was asked about {nonce}")
+    format!("a replica of Curfew's webhook received {nonce}")
 }

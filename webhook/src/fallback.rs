@@ -142,7 +142,7 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
             pod = %id,
             uid = id.uid,
             %error,
-            "writing the pod's annotations anew"
+            "rewriting the pod's annotations"
         );
         metadata::Marks::default()
     });

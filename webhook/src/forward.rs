@@ -51,7 +51,7 @@ pub enum Failure {
     #[error("this replica has no certificate yet")]
     NoIdentity,
     /// No certificate can name the agent.
-    #[error("a certificate cannot have the name {0}")]
+    #[error("{0} is not a valid name for a certificate")]
     Name(String),
     /// It took too long.
     #[error("{0}: no answer within {1:?}")]
@@ -70,7 +70,7 @@ pub enum Failure {
         text: String,
     },
     /// It answered something that is no receipt.
-    #[error("{0}: answered with no receipt: {1}")]
+    #[error("{0}: the answer is not a receipt: {1}")]
     Answer(SocketAddr, serde_json::Error),
 }
 

@@ -30,8 +30,8 @@ use crate::{
 pub enum Refusal {
     /// It might hit a pod that its caller does not know.
     #[error(
-        "deleteOptions.preconditions.uid: is missing; Curfew's agents evict a pod by its UID and not by \
-         its name alone"
+        "deleteOptions.preconditions.uid: is missing; Curfew's agents evict a pod by its UID, not only by its \
+         name"
     )]
     NoUid,
     /// Whose pods the caller may evict is unknown.
@@ -44,7 +44,7 @@ pub enum Refusal {
     #[error("there is no pod {0}")]
     Gone(String),
     /// Another pod has the name by now.
-    #[error("pod {pod} has the UID {live}, and to be evicted was {asked}; nothing was done")]
+    #[error("pod {pod} has the UID {live}, but the eviction is for {asked}; nothing was done")]
     OtherPod {
         /// Namespace and name.
         pod: String,
@@ -65,7 +65,7 @@ pub enum Refusal {
     },
     /// People gave the pod more time, and the caller has yet to hear of it.
     #[error(
-        "the eviction of pod {pod} was moved to {until} meanwhile; its agent has to look at the pod again"
+        "the eviction of pod {pod} was moved to {until} in the meantime; its agent must read the pod again"
     )]
     Moved {
         /// Namespace and name.
@@ -74,7 +74,7 @@ pub enum Refusal {
         until: Timestamp,
     },
     /// It is not known which pod there is. That passes.
-    #[error("pod {pod} could not be read, so its eviction has to wait: {why}")]
+    #[error("pod {pod} could not be read, so its eviction must wait: {why}")]
     Unread {
         /// Namespace and name.
         pod: String,
@@ -185,7 +185,7 @@ pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Byte
         Ok(review) => review,
         Err(error) => {
             admission.metrics.guarded(Guarded::Invalid);
-            tracing::warn!(event = "unreadable", %error, "a body that is no review");
+            tracing::warn!(event = "unreadable", %error, "the body is not a review");
             return answer::unreadable(&error);
         }
     };
@@ -193,7 +193,7 @@ pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Byte
         Ok(eviction) => decide(&admission, &eviction, &review.uid).await,
         Err(error) => {
             admission.metrics.guarded(Guarded::Invalid);
-            tracing::warn!(event = "invalid", id = review.uid, %error, "a review of something else");
+            tracing::warn!(event = "invalid", id = review.uid, %error, "a review of another request");
             answer::invalid(&error)
         }
     };

@@ -142,7 +142,7 @@ fn a_refusal_says_what_is_wrong() {
         (
             right.clone(),
             pod("u-2", Some("node-1")),
-            &["pod shop/cart-0 has the UID u-2", "to be evicted was u-1"],
+            &["pod shop/cart-0 has the UID u-2", "the eviction is for u-1"],
         ),
         (
             right.clone(),

@@ -79,8 +79,8 @@ pub fn bundle(identities: &Identities) -> Option<String> {
 pub enum Failure {
     /// The Secret has something else in it than a CA. Trying again does not help.
     #[error(
-        "Secret {} in namespace {namespace} holds no CA that can be used: {problem}. Delete it, and it is \
-         made anew",
+        "Secret {} in namespace {namespace} contains no usable CA: {problem}. Delete it, and the webhook \
+         creates a new one",
         secret::NAME
     )]
     Invalid {

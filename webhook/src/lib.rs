@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let lifetimes = args.lifetimes()?;
     // The client of the API server takes the process's provider; there must be exactly one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let metrics = Metrics::new().context("cannot make metrics")?;
+    let metrics = Metrics::new().context("cannot create the metrics")?;
     let client = client::connect(metrics.watches.reach()).await?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);

@@ -139,7 +139,8 @@ impl Rules {
             _ => {
                 tracing::warn!(
                     event = "policies-former",
-                    "the API server does not list policies and namespaces just now; what was read before holds"
+                    "the API server does not list policies and namespaces at the moment; continuing with what \
+                     was read before"
                 );
                 Knowledge::Former
             }
@@ -235,7 +236,7 @@ async fn follow(
             {
                 tracing::warn!(
                     event = "policies-undefined",
-                    "the cluster does not know InteractionPolicies; the flags hold"
+                    "the cluster has no InteractionPolicies; the flags apply"
                 );
             }
             // The watch tries again, and logs it; what was known of them holds.

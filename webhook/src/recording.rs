@@ -118,7 +118,7 @@ impl Recorder {
         id: &PodId,
         known: &[Known],
     ) -> Result<Option<Timestamp>, String> {
-        let node = pod.node().ok_or("the pod is on no node yet")?;
+        let node = pod.node().ok_or("the pod is not on a node yet")?;
         let notices: Vec<_> = known
             .iter()
             .map(|known| Notice {

@@ -126,8 +126,8 @@ impl Registration {
                             tracing::warn!(
                                 event = "registration-narrowed",
                                 added,
-                                "others have added conditions to the webhook configuration, by which \
-                                 interactions are admitted that nobody records"
+                                "others have added conditions to the webhook configuration; interactions that \
+                                 these exclude are not recorded"
                             );
                             Some(soon.max(narrowing.next()))
                         }
@@ -203,7 +203,7 @@ impl Registration {
             event = "registered",
             configuration = NAME,
             stood_before = before.is_some(),
-            "the API server asks for every interaction from now on"
+            "the API server now calls the webhook for every interaction"
         );
         Ok(full)
     }
@@ -247,7 +247,7 @@ impl Registration {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         match api::call(maps.create(&params, &object)).await {
             Ok(_) => Err(Obstacle::Passing(
-                "the API server does not know the webhook's probe yet".to_owned(),
+                "the API server does not know the probe of the webhook yet".to_owned(),
             )),
             Err(error) if explain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
             Err(error) => Err(Obstacle::Passing(format!(
@@ -264,7 +264,7 @@ impl Registration {
         match api::call(self.configurations().delete(NAME, &params)).await {
             Ok(_) => tracing::info!(
                 event = "withdrawn",
-                "Curfew is being removed; the API server asks no more"
+                "Curfew is being removed; the API server no longer calls the webhook"
             ),
             // Another replica was faster.
             Err(error) if explain::code(&error) == Some(404) => {}
@@ -273,7 +273,7 @@ impl Registration {
             Err(error) => tracing::info!(
                 event = "not-withdrawn",
                 error = explain::short(&error),
-                "Curfew is being removed; the configuration goes with the namespace"
+                "Curfew is being removed; the configuration is deleted with the namespace"
             ),
         }
     }

@@ -95,8 +95,8 @@ pub enum Unreadable {
     NotReview(serde_json::Error),
     /// An object of another kind.
     #[error(
-        "the body is of apiVersion {api_version:?} and kind {kind:?}, where admission.k8s.io/v1 and \
-         AdmissionReview are understood"
+        "the body has apiVersion {api_version:?} and kind {kind:?}; it must have admission.k8s.io/v1 and \
+         AdmissionReview"
     )]
     Kind {
         /// Its version.
@@ -108,7 +108,7 @@ pub enum Unreadable {
     #[error("request: is missing from the AdmissionReview")]
     NoRequest,
     /// A request that cannot be answered.
-    #[error("request.uid: has {0} bytes, where 1 to {MAX_UID} would be right")]
+    #[error("request.uid: has {0} bytes; it must have 1 to {MAX_UID}")]
     Uid(usize),
 }
 
@@ -116,7 +116,7 @@ pub enum Unreadable {
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// A field does not say what it should.
-    #[error("{field}: {value:?} is not understood here; {expected}")]
+    #[error("{field}: {value:?} is not supported here; {expected}")]
     Value {
         /// The path of the field.
         field: &'static str,
@@ -303,7 +303,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
             return Err(value(
                 "request.subResource",
                 other,
-                "it is one of exec, attach, portforward, ephemeralcontainers",
+                "it must be one of exec, attach, portforward, ephemeralcontainers",
             ));
         }
     };
@@ -311,7 +311,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         return Err(value(
             "request.operation",
             &fields.operation,
-            "it is CONNECT, for ephemeralcontainers UPDATE",
+            "it must be CONNECT, or UPDATE for ephemeralcontainers",
         ));
     }
     if fields.user_info.username.is_empty() {
@@ -368,7 +368,7 @@ fn of_pods(resource: &Resource) -> Result<(), Unfit> {
     Err(value(
         "request.resource",
         &format!("{group}/{version}/{resource}"),
-        "this webhook is for subresources of pods of the core group, version v1",
+        "this webhook handles subresources of pods of the core group, version v1",
     ))
 }
 

@@ -56,7 +56,7 @@ async fn no_eviction_is_promised_of_a_pod_that_ends() {
     for (change, says) in [
         (
             json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-            "is being shut down already",
+            "is already terminating",
         ),
         (
             json!({"status": {"phase": "Succeeded"}}),
@@ -311,7 +311,7 @@ async fn what_the_api_server_will_refuse_leaves_no_trace() {
             with(two, json!("node-1")),
             review("exec-no-container"),
         ),
-        ("on no node", with(one(), Value::Null), exec()),
+        ("not on a node", with(one(), Value::Null), exec()),
         ("an empty name", Api::default(), pod("")),
         ("a name of 10 kB", Api::default(), pod(&"a".repeat(10_000))),
         ("a name that is a path", Api::default(), pod("../nodes/x")),
@@ -444,7 +444,7 @@ async fn the_review_of_the_largest_pod_is_read_and_a_larger_one_is_refused_in_wo
     body.push_str(&" ".repeat(admission::MAX_BODY + 1 - body.len()));
     let (status, text) = script.post(body).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(text.contains("larger than 19922944 bytes"), "{text}");
+    assert!(text.contains("larger than the limit of 19922944 bytes"), "{text}");
 }
 
 #[tokio::test]

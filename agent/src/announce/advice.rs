@@ -75,13 +75,15 @@ mod tests {
         never.never = Some(NeverRoom::NoneUnavailable);
         let text = advice(&never);
         assert!(
-            text.starts_with("this budget never has room, because its maxUnavailable is 0"),
+            text.starts_with(
+                "this budget never allows an eviction, because its maxUnavailable is 0"
+            ),
             "{text}"
         );
         never.policy_would_free = true;
         let text = advice(&never);
         assert!(
-            text.contains("AlwaysAllow") && text.contains("never has room"),
+            text.contains("AlwaysAllow") && text.contains("never allows an eviction"),
             "{text}"
         );
     }

@@ -125,12 +125,12 @@ impl fmt::Display for Fate<'_> {
             Fate::Applies => f.write_str("applies"),
             Fate::Outranked { by } => write!(
                 f,
-                "outranked by {}, whose priority {} is higher",
+                "{} has the higher priority {}",
                 by.name, by.spec.priority
             ),
             Fate::Tied { by } => write!(
                 f,
-                "has the same priority as {}, whose name comes first",
+                "{} has the same priority, and its name comes first",
                 by.name
             ),
             Fate::Mismatch(mismatch) => mismatch.fmt(f),
@@ -143,8 +143,8 @@ impl fmt::Display for Mismatch {
         f.write_str(match self {
             Mismatch::Namespace => "its namespaceSelector does not select the namespace",
             Mismatch::Pod => "its podSelector does not select the pod",
-            Mismatch::User => "neither its users nor its groups list the user",
-            Mismatch::Kind => "its interactions do not list this kind",
+            Mismatch::User => "neither its users nor its groups contain the user",
+            Mismatch::Kind => "its interactions do not contain this kind",
         })
     }
 }

@@ -65,7 +65,7 @@ impl Credential {
         }
         if let Some(path) = file {
             let token =
-                read(&path).with_context(|| format!("the token file {path} cannot be read"))?;
+                read(&path).with_context(|| format!("cannot read the token file {path}"))?;
             return Ok(Self::File {
                 path,
                 token,
@@ -119,7 +119,7 @@ impl Credential {
                     let status = run(config)?;
                     *token = status
                         .token
-                        .context("the credential plugin gives no token")?;
+                        .context("the credential plugin returned no token")?;
                     *expires = status.expiration_timestamp;
                 }
                 Ok(Some(token))
@@ -137,13 +137,13 @@ fn read(path: &str) -> io::Result<String> {
 fn run(config: &ExecConfig) -> anyhow::Result<Status> {
     let name = config.command.as_deref().unwrap_or_default();
     if name.is_empty() {
-        bail!("the kubeconfig names no command of its credential plugin");
+        bail!("the kubeconfig contains no command for its credential plugin");
     }
     let on_terminal = io::stdin().is_terminal();
     let interactive = match &config.interactive_mode {
         Some(ExecInteractiveMode::Never) => false,
         Some(ExecInteractiveMode::Always) if !on_terminal => {
-            bail!("the credential plugin {name} asks for a terminal, and there is none")
+            bail!("the credential plugin {name} requires a terminal, and there is none")
         }
         Some(ExecInteractiveMode::Always) => true,
         _ => on_terminal,
@@ -179,10 +179,10 @@ fn run(config: &ExecConfig) -> anyhow::Result<Status> {
     }
     let said = output.stdout.get(..MAX_ANSWER).unwrap_or(&output.stdout);
     let answer: Answer = serde_json::from_slice(said)
-        .with_context(|| format!("the credential plugin {name} gives no ExecCredential"))?;
+        .with_context(|| format!("the credential plugin {name} returned no ExecCredential"))?;
     answer
         .status
-        .with_context(|| format!("the credential plugin {name} gives no credential"))
+        .with_context(|| format!("the credential plugin {name} returned no credential"))
 }
 
 fn not_run(name: &str, hint: Option<&str>, error: &io::Error) -> anyhow::Error {

@@ -67,7 +67,7 @@ pub(super) fn configuration(target: &Target) -> anyhow::Result<Config> {
     let Some(chosen) = choose(&file, target)? else {
         // As it is for those who run in a pod.
         let mut config = Config::incluster()
-            .context("no cluster is configured: name a kubeconfig, a context or --server")?;
+            .context("no cluster is configured: use a kubeconfig, a context or --server")?;
         change_user(&mut config.auth_info, target);
         return Ok(config);
     };

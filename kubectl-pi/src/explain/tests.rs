@@ -63,7 +63,7 @@ fn a_policy_that_applies_by_labels_says_who_chooses_them() {
     for (spec, expected) in [(by_label, true), (json!({"ttl": "8h"}), false)] {
         let page = answer(vec![stored("lax", spec)], &["--", "sh"]);
         assert_eq!(
-            page.contains("which whoever may edit pods can change"),
+            page.contains("which everyone who may edit pods can change"),
             expected,
             "{page}"
         );
@@ -101,7 +101,7 @@ User:               alice
 Groups:             dev
 Interaction:        exec, with standard input and a terminal: sh -c 'id -u'
 Policy:             staging
-Outcome:            Evict: the pod goes when its time to live ends
+Outcome:            Evict: the pod is evicted when its time to live ends
 Time To Live:       4h0m0s
 Longest Extension:  8h0m0s
 Longest Hold:       the webhook's default (--default-max-hold)
@@ -109,15 +109,15 @@ Command Kept:       its first word
 
 Policies:
   POLICY        PRIORITY   RESULT
-  others        200        neither its users nor its groups list the user
+  others        200        neither its users nor its groups contain the user
   staging       100        applies
-  staging-too   100        has the same priority as staging, whose name comes first
-  mended        7          outranked by staging, whose priority 100 is higher (as generation 2 says; \
+  staging-too   100        staging has the same priority, and its name comes first
+  mended        7          staging has the higher priority 100 (generation 2 is in force; \
 generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
 `namespaceSelector`, `podSelector`, `users`, `groups`, `interactions`, `ttl`, `maxExtension`, `maxHold`, \
 `action`, `harmlessCommands`, `unmanagedPods`, `protect`, `recordCommand`)
-  everybody     5          outranked by staging, whose priority 100 is higher
-  broken        <none>     not followed: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
+  everybody     5          staging has the higher priority 100
+  broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
 write it as 90s, 30m or 1h30m
 "
     );
@@ -127,7 +127,7 @@ write it as 90s, 30m or 1h30m
 fn without_a_policy_the_flags_are_named_and_not_guessed() {
     let page = answer(Vec::new(), &[]);
     for line in [
-        "Policy:             <none>: the webhook's defaults hold\n",
+        "Policy:             <none>: the webhook's defaults apply\n",
         "Outcome:            Evict: ",
         "Time To Live:       the webhook's default (--default-ttl)\n",
         "Longest Extension:  the webhook's default (--default-max-extension)\n",
@@ -136,7 +136,10 @@ fn without_a_policy_the_flags_are_named_and_not_guessed() {
         assert!(page.contains(line), "{line:?} is not in {page}");
     }
     let page = answer(Vec::new(), &["--kind=portforward"]);
-    assert!(page.contains("Record: it is shown on the pod"), "{page}");
+    assert!(
+        page.contains("Record: it is recorded and shown on the pod"),
+        "{page}"
+    );
     assert!(!page.contains("Time To Live"), "{page}");
 }
 
@@ -155,13 +158,13 @@ fn what_follows_is_told_with_its_reason() {
             pod(),
             stored("p", json!({"action": "Deny"})),
             &[][..],
-            "Deny: it is refused",
+            "Deny: it is denied",
         ),
         (
             pod(),
             stored("p", json!({"action": "Record"})),
             &[],
-            "Record: it is shown on the pod, and no timer starts",
+            "Record: it is recorded and shown on the pod, and no timer starts",
         ),
         (
             pod(),
@@ -173,9 +176,9 @@ fn what_follows_is_told_with_its_reason() {
             pod(),
             harmless(),
             &["-t", "--", "ls", "/"],
-            "Harmless Commands:  this is one, but only without -i and -t",
+            "Harmless Commands:  this command is one, but only without -i and -t",
         ),
-        (pod(), harmless(), &[], "ask about a command behind --"),
+        (pod(), harmless(), &[], "add a command after --"),
         (
             bare,
             stored("p", json!({"unmanagedPods": "Record"})),
@@ -225,7 +228,7 @@ fn what_leaves_no_trace_is_said() {
     let mut pending = pod();
     pending["spec"]["nodeName"] = Value::Null;
     let page = answer_about(pending, Vec::new(), &[]);
-    assert!(page.contains("But:                the pod is on no node yet"));
+    assert!(page.contains("But:                the pod is not on a node yet"));
 
     let pod = serde_json::from_value(pod()).unwrap();
     let user = User {
@@ -258,7 +261,7 @@ fn a_time_that_was_told_already_is_told_again() {
     marked["metadata"]["annotations"] = json!({"curfew.dev/eviction-time": "2026-03-01T12:05:00Z"});
     let page = answer_about(marked, Vec::new(), &[]);
     let line =
-        "2026-03-01T12:05:00Z (in 5m0s) already; another interaction can only bring it forward";
+        "already at 2026-03-01T12:05:00Z (in 5m0s); another interaction can only make it earlier";
     assert!(page.contains(line), "{page}");
 }
 

@@ -30,11 +30,11 @@ impl Tunnel {
     pub(super) async fn open(client: &Client, node: &str) -> anyhow::Result<Self> {
         let agent = tokio::time::timeout(TIMEOUT, find(client, node))
             .await
-            .with_context(|| format!("the agent of {node} was not found within {TIMEOUT:?}"))??;
+            .with_context(|| format!("could not find the agent of {node} within {TIMEOUT:?}"))??;
         let agents: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let mut forwarder = tokio::time::timeout(TIMEOUT, agents.portforward(&agent, &[PORT]))
             .await
-            .with_context(|| format!("pod {NAMESPACE}/{agent} was not reached within {TIMEOUT:?}"))?
+            .with_context(|| format!("could not reach pod {NAMESPACE}/{agent} within {TIMEOUT:?}"))?
             .map_err(|error| refused(error, &agent))?;
         let stream = forwarder
             .take_stream(PORT)
@@ -51,12 +51,12 @@ fn refused(error: Error, agent: &str) -> anyhow::Error {
     match error {
         Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(StatusCode::FORBIDDEN)) => {
             anyhow!(
-                "you may not forward ports in the namespace {NAMESPACE}: that takes the verb create on \
+                "you may not forward ports in the namespace {NAMESPACE}: this requires the verb create on \
                  pods/portforward there"
             )
         }
         error => anyhow::Error::new(error)
-            .context(format!("no port is forwarded to pod {NAMESPACE}/{agent}")),
+            .context(format!("cannot forward a port to pod {NAMESPACE}/{agent}")),
     }
 }
 
@@ -75,7 +75,7 @@ async fn find(client: &Client, node: &str) -> anyhow::Result<String> {
         None => {
             // A typing error reads like any other.
             Api::<Node>::all(client.clone()).get_metadata(node).await?;
-            bail!("no agent runs on {node}: nobody would evict its pods")
+            bail!("no agent runs on {node}: its pods are not evicted")
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             (StatusCode::FORBIDDEN, "the verb create on pods/portforward"),
             (
                 StatusCode::NOT_FOUND,
-                "no port is forwarded to pod curfew/agent-x",
+                "cannot forward a port to pod curfew/agent-x",
             ),
         ] {
             let error = refused(Error::UpgradeConnection(answer(status)), "agent-x");

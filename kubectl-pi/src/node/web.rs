@@ -31,13 +31,17 @@ pub(super) async fn serve(
     output::print(&format!("{url}\n"))?;
     if show && has_display() {
         match open::that_detached(&url) {
-            Ok(()) => output::note(&format!("Opening the page of {node}; Ctrl-C ends it.")),
+            Ok(()) => output::note(&format!(
+                "Opening the page of {node}. Press Ctrl-C to stop."
+            )),
             Err(error) => output::note(&format!(
-                "No browser opens ({error}); open the page yourself."
+                "Cannot open a browser ({error}); open the page yourself."
             )),
         }
     } else {
-        output::note(&format!("The page of {node} is there until Ctrl-C."));
+        output::note(&format!(
+            "Serving the page of {node}. Press Ctrl-C to stop."
+        ));
     }
     tokio::select! {
         ended = carry_all(listener, client, node) => ended,

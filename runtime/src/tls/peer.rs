@@ -108,7 +108,7 @@ async fn check(State(door): State<Door>, request: Request, next: Next) -> Respon
         Some(refusal) => {
             door.refusals.count(refusal);
             let why = format!(
-                "the client's certificate is not good: {}\n",
+                "the client certificate is not valid: {}\n",
                 refusal.as_str()
             );
             let mut answer = (StatusCode::UNAUTHORIZED, why).into_response();

@@ -330,7 +330,7 @@ where
                 event = "watch-restored",
                 watch = self.watch.name,
                 seconds = failing.since.elapsed().as_secs(),
-                "the watch goes on"
+                "the watch continues"
             );
         }
     }
@@ -433,7 +433,7 @@ where
                 event = "watch-failed",
                 watch = self.watch.name,
                 error = text,
-                "what was known before holds; trying again"
+                "continuing with what was known before; retrying"
             );
             let since = self.failing.as_ref().map_or(now, |failing| failing.since);
             self.failing = Some(Failing {

@@ -135,9 +135,9 @@ async fn no_eviction_is_promised_of_a_pod_that_ends() {
             (
                 &completed,
                 "finished",
-                "the pod has ended by itself already and will not be evicted",
+                "the pod has already ended by itself and will not be evicted",
             ),
-            (&slow, "terminating", "the pod is being shut down already"),
+            (&slow, "terminating", "the pod is already terminating"),
         ] {
             exec_blindly(namespace, pod, "late").await?;
             let uid = uid(pod)?;

@@ -154,11 +154,11 @@ async fn what_cannot_be_extended_says_why() {
         let pod = namespace.pods().get("web").await?;
         touch_seen(namespace, &agents, &pod, &["true"]).await?;
         for (pod, duration, sentence) in [
-            ("web", "-1h", "can be extended, not cut"),
-            ("web", "0", "one second or longer"),
+            ("web", "-1h", "can only be extended"),
+            ("web", "0", "at least one second"),
             ("web", "1d", "none of h, m, s"),
             ("web", "abc", "is not a duration"),
-            ("web", "9999h", "by 8h0m0s at the most"),
+            ("web", "9999h", "by at most 8h0m0s"),
             ("untouched", "30m", "nobody interacted with pod/untouched"),
             ("nobody", "30m", r#"pods "nobody" not found"#),
         ] {

@@ -437,7 +437,10 @@ async fn tables_are_made_as_kubectl_makes_them() {
             .run(&["pi", "get", "-o", "go-template={{.kind}}"])
             .await?;
         ensure!(
-            said.code == Some(1) && said.stderr.contains("kubectl pi does not have go-template"),
+            said.code == Some(1)
+                && said
+                    .stderr
+                    .contains("kubectl pi does not support go-template"),
             "{said:?}"
         );
         Ok(())

@@ -99,7 +99,7 @@ async fn what_is_explained_is_what_happens() {
             (
                 "deny",
                 "9",
-                "neither its users nor its groups list the user".to_owned(),
+                "neither its users nor its groups contain the user".to_owned(),
             ),
             (
                 "else",
@@ -109,24 +109,21 @@ async fn what_is_explained_is_what_happens() {
             (
                 "attach",
                 "7",
-                "its interactions do not list this kind".to_owned(),
+                "its interactions do not contain this kind".to_owned(),
             ),
             ("b", "5", "applies".to_owned()),
             (
                 "c",
                 "5",
                 format!(
-                    "has the same priority as {}, whose name comes first",
+                    "{} has the same priority, and its name comes first",
                     policies.name("b")
                 ),
             ),
             (
                 "a",
                 "4",
-                format!(
-                    "outranked by {}, whose priority 5 is higher",
-                    policies.name("b")
-                ),
+                format!("{} has the higher priority 5", policies.name("b")),
             ),
         ] {
             let name = policies.name(name);
@@ -138,7 +135,7 @@ async fn what_is_explained_is_what_happens() {
         }
         for (name, priority, parts) in [
             ("old", "3", ["as generation 1 says", "\"no key at all\""]),
-            ("never", "<none>", ["not followed: ", "\"no key at all\""]),
+            ("never", "<none>", ["not in force: ", "\"no key at all\""]),
         ] {
             let name = policies.name(name);
             table::check(fates(&page)?, &name, &[("PRIORITY", priority)])?;
@@ -170,7 +167,7 @@ async fn what_is_explained_is_what_happens() {
 
         let page = explain(kubectl, &["--kind=portforward"]).await?;
         ensure!(
-            fact(&page, "Outcome")?.starts_with("Record: it is shown"),
+            fact(&page, "Outcome")?.starts_with("Record: it is recorded and shown"),
             "{page}"
         );
 

@@ -35,7 +35,8 @@ async fn a_hold_is_replaced_only_when_that_is_meant() {
         let other = user(namespace, "admin");
         let before = ["evidence".to_owned(), other.clone()];
         let said = kubectl.run(&["pi", "hold", "web", "--reason=mine"]).await?;
-        let fact = format!("held already, by {other}, who says: evidence; --yes replaces that");
+        let fact =
+            format!("already held by {other}, with the reason: evidence; use --yes to replace it");
         ensure!(
             said.code == Some(1) && said.stderr.contains(&fact),
             "{said:?}"
@@ -44,9 +45,9 @@ async fn a_hold_is_replaced_only_when_that_is_meant() {
         // The same once more replaces nothing.
         kubectl_of(namespace, "admin").ok(&first).await?;
         for (reason, complaint) in [
-            ("  ", "is empty"),
+            ("  ", "must not be empty"),
             ("two\nlines", "control character"),
-            ("\u{202e}", "nothing that can be seen"),
+            ("\u{202e}", "no visible characters"),
         ] {
             let reason = format!("--reason={reason}");
             let said = kubectl.run(&["pi", "hold", "web", "-y", &reason]).await?;

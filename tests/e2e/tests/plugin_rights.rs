@@ -21,7 +21,7 @@ fn told(said: &Said, who: &str, namespace: &Namespace, verb: &str, grants: &str)
         other => other,
     };
     let sentence = format!(
-        "error: {who} may not {what} pods in the namespace {}: that takes the verb {verb} on \
+        "error: {who} may not {what} pods in the namespace {}: this requires the verb {verb} on \
          interactions.curfew.dev there, which the {grants}\n",
         namespace.name
     );

@@ -167,7 +167,7 @@ impl Keeper {
         match found {
             Ok(found) => take_over(known, found),
             Err(error) => {
-                tracing::error!(event = "ca-unfit", %error, "going on with the CA that is known");
+                tracing::error!(event = "ca-unfit", %error, "continuing with the known CA");
                 false
             }
         }
@@ -228,7 +228,7 @@ impl Keeper {
         let found = Authorities::read(&secret, &self.namespace)?;
         let same = !found.has_stored_paths || found.paths == authorities.paths;
         if !same || !found.is_same(authorities) {
-            return Err(problem(task, "another replica was faster"));
+            return Err(problem(task, "another replica did it first"));
         }
         let mut wanted = authorities.clone();
         wanted.paths = authorities.paths.after(step, SystemTime::now())?;
@@ -246,14 +246,14 @@ impl Keeper {
 
     /// Checks that API servers are told the present path: before that the former must be accepted.
     async fn check_told(&self, authorities: &Authorities) -> Result<(), Failure> {
-        let task = "see whether API servers are told the path";
+        let task = "check whether API servers have the path";
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = call(task, all.get_opt(configuration::NAME)).await?;
         match configuration.is_none_or(|found| configuration::tells(&found, &authorities.paths)) {
             true => Ok(()),
             false => Err(problem(
                 task,
-                "the ValidatingWebhookConfiguration does not say so yet",
+                "the ValidatingWebhookConfiguration does not contain it yet",
             )),
         }
     }
@@ -267,7 +267,7 @@ impl Keeper {
         let found = Authorities::read(&secret, &self.namespace)?;
         let other_paths = found.has_stored_paths && found.paths != authorities.paths;
         if other_paths || !found.is_same(authorities) {
-            return Err(problem(task, "another replica was faster"));
+            return Err(problem(task, "another replica did it first"));
         }
         let mut wanted = authorities
             .after(step, &self.lifetimes)?
@@ -287,12 +287,12 @@ impl Keeper {
     /// Checks that API servers and agents are told to trust the next CA: before that it must not issue.
     async fn check_trusted(&self, authorities: &Authorities) -> Result<(), Failure> {
         let next = authorities.next().unwrap_or_default();
-        let task = "see whether the next CA is trusted";
+        let task = "check whether the next CA is trusted";
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = call(task, maps.get_opt(TRUST)).await?;
         let bundle = map.and_then(|map| map.data?.remove(TRUST_KEY));
         if !bundle.is_some_and(|bundle| bundle.contains(next)) {
-            let why = format!("ConfigMap {TRUST} does not say so yet");
+            let why = format!("ConfigMap {TRUST} does not contain it yet");
             return Err(problem(task, &why));
         }
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
@@ -306,7 +306,7 @@ impl Keeper {
             true => Ok(()),
             false => Err(problem(
                 task,
-                "the ValidatingWebhookConfiguration does not say so yet",
+                "the ValidatingWebhookConfiguration does not contain it yet",
             )),
         }
     }

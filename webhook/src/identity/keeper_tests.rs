@@ -139,7 +139,7 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
     one.carry_out(&first, Step::Prepare).await.unwrap();
     let late = two.carry_out(&first, Step::Prepare).await.unwrap_err();
     assert!(
-        late.to_string().contains("another replica was faster"),
+        late.to_string().contains("another replica did it first"),
         "{late}"
     );
     let prepared = one.stored().await.unwrap().unwrap().authorities;
@@ -147,7 +147,7 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
 
     let untold = one.carry_out(&prepared, Step::Switch).await.unwrap_err();
     assert!(
-        untold.to_string().contains("does not say so yet"),
+        untold.to_string().contains("does not contain it yet"),
         "{untold}"
     );
     stored.lock().unwrap().trusted = prepared.bundle();
@@ -202,7 +202,7 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
 
     let late = two.carry_out_of_paths(&first, paths::Step::Prepare).await;
     let late = late.unwrap_err().to_string();
-    assert!(late.contains("another replica was faster"), "{late}");
+    assert!(late.contains("another replica did it first"), "{late}");
     let step = paths::Step::Switch;
     two.carry_out_of_paths(&prepared, step).await.unwrap();
     let switched = one.stored().await.unwrap().unwrap().authorities;
@@ -212,7 +212,7 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
     stored.lock().unwrap().told = old.clone();
     let untold = one.carry_out_of_paths(&switched, paths::Step::Retire).await;
     let untold = untold.unwrap_err().to_string();
-    assert!(untold.contains("does not say so yet"), "{untold}");
+    assert!(untold.contains("does not contain it yet"), "{untold}");
     stored.lock().unwrap().told = new.clone();
     let step = paths::Step::Retire;
     one.carry_out_of_paths(&switched, step).await.unwrap();

@@ -89,7 +89,7 @@ async fn publish(maps: &Api<ConfigMap>, bundle: Option<String>) -> Result<(), ()
         tracing::warn!(
             event = "trust-unpublished",
             error = explain::short(&error),
-            "agents cannot be told which CA to trust; trying again"
+            "cannot publish the CA that agents must trust; retrying"
         );
     })
 }

@@ -91,7 +91,7 @@ impl Authorities {
         let authority = |[certificate, key]: [&str; 2]| {
             let [Some(one), Some(two)] = [certificate, key].map(text) else {
                 return Err(invalid(format!(
-                    "it has no text under {certificate} or {key}"
+                    "it contains no text under {certificate} or {key}"
                 )));
             };
             Authority::from_pem(one, &two).map_err(|flaw| {

@@ -96,7 +96,7 @@ impl Signer {
                 event = "request-unanswered",
                 request = name,
                 error,
-                "the agent asks again"
+                "the agent will request it again"
             );
         }
     }
@@ -119,7 +119,7 @@ impl Signer {
         let approval = condition(
             "Approved",
             "AgentOfItsNode",
-            "an agent asks for its own node",
+            "an agent requested it for its own node",
         );
         // Another replica may have approved, and ended before it signed.
         patch(all, "approval", name, &approval).await?;
@@ -206,12 +206,14 @@ fn applicant(request: &CertificateSigningRequest, namespace: &str) -> Result<App
     let spec = &request.spec;
     let account = format!("system:serviceaccount:{namespace}:{AGENT_ACCOUNT}");
     if spec.username.as_ref() != Some(&account) {
-        return Err(format!("spec.username: only {account} is an agent"));
+        return Err(format!(
+            "spec.username: must be {account}, the account of the agents"
+        ));
     }
     let extra = spec.extra.as_ref().and_then(|extra| extra.get(NODE_CLAIM));
     let [node] = extra.map(Vec::as_slice).unwrap_or_default() else {
         return Err(format!(
-            "spec.extra[\"{NODE_CLAIM}\"]: has to be one node; an agent asks with the token of its own pod"
+            "spec.extra[\"{NODE_CLAIM}\"]: must be one node; an agent uses the token of its own pod"
         ));
     };
     let usages = spec.usages.as_deref().unwrap_or_default();
@@ -220,11 +222,11 @@ fn applicant(request: &CertificateSigningRequest, namespace: &str) -> Result<App
         .find(|usage| !USAGES.contains(&usage.as_str()))
     {
         return Err(format!(
-            "spec.usages: {other:?} is not for agents, which only serve"
+            "spec.usages: {other:?} is not allowed; an agent's certificate is a server certificate"
         ));
     }
     let text = std::str::from_utf8(&spec.request.0)
-        .map_err(|_| "spec.request: is no text in PEM".to_owned())?;
+        .map_err(|_| "spec.request: is not PEM text".to_owned())?;
     // Verifies, too, that who asks has the key.
     let asked = CertificateSigningRequestParams::from_pem(text)
         .map_err(|error| format!("spec.request: {error}"))?;
@@ -232,7 +234,7 @@ fn applicant(request: &CertificateSigningRequest, namespace: &str) -> Result<App
     let names = &asked.params.subject_alt_names;
     if !matches!(&names[..], [SanType::DnsName(name)] if name.as_str() == own) {
         return Err(format!(
-            "spec.request: the agent of node {node} has the name {own} and no other"
+            "spec.request: the agent of node {node} must use the name {own} and no other"
         ));
     }
     let purposes = &asked.params.extended_key_usages;
@@ -242,7 +244,7 @@ fn applicant(request: &CertificateSigningRequest, namespace: &str) -> Result<App
         || !matches!(asked.params.is_ca, IsCa::NoCa)
     {
         return Err(
-            "spec.request: a certificate of an agent is to serve, and for nothing else".to_owned(),
+            "spec.request: an agent's certificate is only for server authentication".to_owned(),
         );
     }
     Ok(Applicant {

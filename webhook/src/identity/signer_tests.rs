@@ -43,7 +43,7 @@ fn whatever_else_is_asked_for_is_refused() {
         (
             &["node-2.agent.curfew.dev"],
             |_, _| {},
-            "node node-1 has the name",
+            "node node-1 must use the name",
         ),
         (&[OWN, "node-2.agent.curfew.dev"], |_, _| {}, "and no other"),
         (&["webhook.curfew.dev"], |_, _| {}, "and no other"),
@@ -73,12 +73,12 @@ fn whatever_else_is_asked_for_is_refused() {
         (
             &[OWN],
             |params, _| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
-            "for nothing else",
+            "only for server authentication",
         ),
         (
             &[OWN],
             |params, _| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
-            "for nothing else",
+            "only for server authentication",
         ),
     ];
     for (names, change, complaint) in cases {
@@ -91,7 +91,7 @@ fn whatever_else_is_asked_for_is_refused() {
         applicant(&request, "curfew").unwrap_err()
     };
     assert!(wrong(b"").contains("spec.request"));
-    assert!(wrong(b"\xff").contains("no text"));
+    assert!(wrong(b"\xff").contains("not PEM text"));
     assert!(
         wrong(b"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----")
             .contains("spec.request")

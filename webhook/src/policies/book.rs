@@ -129,20 +129,20 @@ impl Report {
             (None, _) => (
                 "True",
                 "Followed",
-                "this policy is followed as it stands".to_owned(),
+                "this policy is in force as written".to_owned(),
             ),
             (Some(why), Some(old)) => (
                 "False",
                 "Unfit",
                 format!(
-                    "{why}; generation {} of this policy is followed instead",
+                    "{why}; generation {} of this policy is in force instead",
                     old.generation
                 ),
             ),
             (Some(why), None) => (
                 "False",
                 "Unfit",
-                format!("{why}; nothing of this policy is followed"),
+                format!("{why}; no version of this policy is in force"),
             ),
         };
         let before = self.accepted().filter(|before| before.status == status);

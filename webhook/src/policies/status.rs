@@ -66,7 +66,7 @@ fn log(report: &Report) {
             generation = report.generation,
             in_force = report.in_force.as_ref().map(|old| old.generation),
             error = why,
-            "this policy cannot be followed as it stands"
+            "this policy cannot be followed as written"
         ),
     }
 }
@@ -97,7 +97,7 @@ async fn tell(policies: &Api<Stored>, report: &Report) -> bool {
                 event = "policy-status",
                 policy = report.name,
                 error = explain::short(&error),
-                "cannot tell in its status whether it is followed; trying again"
+                "cannot write the status of the policy; retrying"
             );
             false
         }

@@ -287,7 +287,7 @@ async fn the_status_tells_what_became_of_a_policy() {
     let message = rejected["conditions"][0]["message"].as_str().unwrap();
     assert!(message.contains("\"1d\" is not a duration"), "{message}");
     assert!(
-        message.contains("generation 1 of this policy is followed"),
+        message.contains("generation 1 of this policy is in force"),
         "{message}"
     );
     assert_eq!(rejected["inForce"]["generation"], 1);

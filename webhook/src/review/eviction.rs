@@ -81,11 +81,11 @@ fn eviction(raw: &RawValue) -> Result<Eviction, Unfit> {
     let fields: Fields<'_> = part("request", raw)?;
     of_pods(&fields.resource)?;
     if fields.sub_resource != "eviction" {
-        let expected = "it is eviction";
+        let expected = "it must be eviction";
         return Err(value("request.subResource", &fields.sub_resource, expected));
     }
     if fields.operation != "CREATE" {
-        let expected = "it is CREATE";
+        let expected = "it must be CREATE";
         return Err(value("request.operation", &fields.operation, expected));
     }
     let extra = match fields.user_info.extra {

@@ -265,7 +265,7 @@ async fn until_the_policies_were_read_once_the_flag_for_what_is_unrecorded_decid
     assert_eq!(review["response"]["allowed"], false, "{review}");
     let said = review["response"]["status"]["message"].as_str().unwrap();
     assert!(
-        said.contains("could not read its InteractionPolicies"),
+        said.contains("has not been able to read its InteractionPolicies"),
         "{said}"
     );
     assert!(script.notices().is_empty());
@@ -274,5 +274,5 @@ async fn until_the_policies_were_read_once_the_flag_for_what_is_unrecorded_decid
     script.unrecorded(Unrecorded::Admit);
     let review = script.admit(exec()).await;
     assert_eq!(review["response"]["allowed"], true, "{review}");
-    assert_eq!(told(&script).terms.ttl.as_secs(), 600, "the flags hold");
+    assert_eq!(told(&script).terms.ttl.as_secs(), 600, "the flags apply");
 }

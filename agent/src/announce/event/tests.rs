@@ -62,8 +62,8 @@ fn promises_no_eviction_of_a_pod_that_ends() {
         (event.type_.unwrap(), event.note.unwrap())
     };
     for (ending, says) in [
-        (Ending::Terminating, "the pod is being shut down already"),
-        (Ending::Finished, "the pod has ended by itself already"),
+        (Ending::Terminating, "the pod is already terminating"),
+        (Ending::Finished, "the pod has already ended by itself"),
     ] {
         let (_, note) = told(Some(ending), shell(0));
         assert!(

@@ -175,7 +175,7 @@ async fn through_a_template(namespace: &Namespace) -> Result<()> {
         let told = conditions.iter().flatten().any(|condition| {
             let message = condition.message.as_deref().unwrap_or_default();
             condition.type_ == "ReplicaFailure"
-                && message.contains("out of the Pod, of the template that it is made from")
+                && message.contains("from the Pod, from the template that it is created from")
         });
         ensure!(told, "{conditions:?}");
         Ok(Some(()))

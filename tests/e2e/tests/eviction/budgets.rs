@@ -224,7 +224,7 @@ async fn a_budget_that_never_has_room_is_named_with_what_to_change() {
         let record = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
 
         let never =
-            "this budget never has room, because its maxUnavailable is 0: set maxUnavailable to 1";
+            "this budget never allows an eviction, because its maxUnavailable is 0: set maxUnavailable to 1";
         let event = blocked(namespace, &agents, &record).await?;
         ensure!(note(&event).contains(never), "{}", note(&event));
         ensure!(!note(&event).contains("as soon as"), "{}", note(&event));
@@ -236,11 +236,11 @@ async fn a_budget_that_never_has_room_is_named_with_what_to_change() {
         for (spec, never) in [
             (
                 r#"{"spec": {"maxUnavailable": null, "minAvailable": "100%"}}"#,
-                "web: this budget never has room, because its minAvailable is 100%",
+                "web: this budget never allows an eviction, because its minAvailable is 100%",
             ),
             (
                 r#"{"spec": {"maxUnavailable": null, "minAvailable": 2}}"#,
-                "web: this budget never has room as long as its pods are 2",
+                "web: this budget never allows an eviction while it selects 2 pods",
             ),
         ] {
             let patch = ["patch", "pdb", "web", "--type=merge", "-p", spec];

@@ -75,13 +75,13 @@ async fn an_agent_gets_a_certificate_for_its_own_node_and_no_other() {
             (
                 &node,
                 request(&other, &serve, &none)?,
-                "the agent of node node-1 has the name",
+                "the agent of node node-1 must use the name",
             ),
             // The API server overwrites what is said about the token.
             (
                 &node,
                 request(&other, &serve, &forged)?,
-                "the agent of node node-1 has the name",
+                "the agent of node node-1 must use the name",
             ),
             (&node, request(WEBHOOK, &serve, &none)?, "and no other"),
             (
