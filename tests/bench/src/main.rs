@@ -36,7 +36,7 @@ const MISSED: u8 = 1;
 /// Something could not be measured.
 const FAILED: u8 = 2;
 
-/// Measures what Curfew costs, on the cluster of `make cluster`; all there is when nothing is named
+/// Measures what Curfew costs, on the cluster of `make cluster`; without a command, everything is measured
 #[derive(Debug, Parser)]
 #[command(name = "curfew-bench")]
 struct Args {
@@ -46,21 +46,21 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// What recording adds to an admission, next to a webhook that answers at once
+    /// The time that recording adds to an admission, compared with a webhook that answers immediately
     Recording(recording::Settings),
-    /// How soon an agent with many records is ready after a restart, and what memory they take
+    /// How soon an agent with many records is ready after a restart, and how much memory they need
     Restart(restart::Settings),
-    /// How an agent gets on with many pods whose time ends in the same second
+    /// How an agent handles many pods whose time ends in the same second
     Due(due::Settings),
-    /// How admissions fare while certificates and CA are exchanged
+    /// Admissions while certificates and CA are replaced
     Rotation(rotation::Settings),
-    /// How long `kubectl pi get -A` takes with many marked pods, and what memory
+    /// The time and memory that `kubectl pi get -A` needs with many marked pods
     Plugin(plugin::Settings),
-    /// What a flood of execs by one user does to another, and what it leaves behind
+    /// The effect of a flood of execs by one user on another user, and what it leaves behind
     Flood(flood::Settings),
-    /// What a scrape of an agent with many pending pods takes, in time and bytes
+    /// The time and size of a scrape of an agent with many pending pods
     Scrape(scrape::Settings),
-    /// How probes and admissions fare while a few addresses hold many connections
+    /// Probes and admissions while a few addresses hold many connections
     Connections(connections::Settings),
 }
 

@@ -32,20 +32,20 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Runs the unit tests again and again on a busy machine, and names those that fail by chance
+/// Runs the unit tests many times on a busy machine, and names those that fail by chance
 #[derive(Debug, Parser)]
 #[command(name = "make flaky")]
 struct Args {
-    /// How often each test is run
+    /// How often each test runs
     #[arg(long, default_value_t = 10)]
     rounds: u32,
-    /// How many threads do nothing but take processor time; without it, one for each processor
+    /// The number of threads that only use CPU time; by default one for each processor
     #[arg(long)]
     load: Option<usize>,
-    /// How many test programs run at a time
+    /// The number of test programs that run at the same time
     #[arg(long, default_value_t = 2)]
     at_a_time: usize,
-    /// Only the tests of these packages, such as curfew-agent
+    /// Only run the tests of these packages, such as curfew-agent
     packages: Vec<String>,
 }
 

@@ -19,23 +19,23 @@ const PROPERTIES: &str = "properties";
 /// The packages that have properties.
 const PACKAGES: [&str; 2] = ["curfew-core", "kubectl-pi"];
 
-/// Tries the properties with a new seed, and the fuzz targets with inputs that libFuzzer thinks of
+/// Runs the properties with a new seed, and the fuzz targets with inputs from libFuzzer
 #[derive(Debug, Parser)]
 #[command(name = "make fuzz")]
 struct Args {
-    /// How long each target is tried
+    /// How long each target runs
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// How many cases of each property are tried
+    /// The number of cases for each property
     #[arg(long, default_value_t = 100_000)]
     cases: u32,
-    /// The seed of the properties; without it, another one each time
+    /// The seed of the properties; by default another one each time
     #[arg(long)]
     seed: Option<u64>,
-    /// Only the properties whose tests have this in their names
+    /// Only run properties whose test names contain this
     #[arg(long, default_value = "")]
     test: String,
-    /// Only these: `properties`, or fuzz targets
+    /// Only run these: `properties`, or names of fuzz targets
     targets: Vec<String>,
 }
 

@@ -111,7 +111,7 @@ impl Story<'_> {
 
     async fn interact(&mut self, agents: &Agents, pod: &Pod) -> Result<Scheduled> {
         self.screen.step(&format!(
-            "Somebody changes something in the pod on {TOUCHED}"
+            "Someone changes something in the pod on {TOUCHED}"
         ));
         let name = pod.name_any();
         let script = "echo debug=on >/tmp/app.conf; cat /tmp/app.conf";
@@ -135,17 +135,17 @@ impl Story<'_> {
         };
         deed.check(&record.last)?;
         self.screen.fact(&format!(
-            "when it returned, after {} ms, the agent of {TOUCHED} had it on record",
+            "when it returned, after {} ms, the agent of {TOUCHED} had recorded it",
             said.took.as_millis()
         ));
         marks::told(&self.namespace, &record, life::PROMPT).await?;
         self.screen
-            .fact("within a second it stood on the pod and in an Event");
+            .fact("within a second it was visible on the pod and in an Event");
         Ok(record)
     }
 
     async fn look(&mut self, record: &Scheduled) -> Result<()> {
-        self.screen.step("What everybody can see");
+        self.screen.step("What everyone can see");
         let marked = self
             .show(&[
                 "get",
@@ -190,7 +190,8 @@ impl Story<'_> {
             .lines()
             .any(|line| line.contains(&record.name) && line.contains(&deadline));
         ensure!(shown, "kubectl pi get does not show the pod");
-        self.screen.fact(&format!("the pod goes at {deadline}"));
+        self.screen
+            .fact(&format!("the pod will be evicted at {deadline}"));
         Ok(())
     }
 
@@ -216,7 +217,7 @@ impl Story<'_> {
         }
         agents.record_only_on(TOUCHED, &record.uid).await?;
         self.screen
-            .fact(&format!("the agent of {UNTOUCHED} never heard of it"));
+            .fact(&format!("the agent of {UNTOUCHED} knows nothing about it"));
 
         self.screen
             .output(&format!("/metrics of the agent of {TOUCHED}:"));
@@ -242,7 +243,7 @@ impl Story<'_> {
     }
 
     async fn replaced(&mut self, agents: &Agents, record: &Scheduled, before: f64) -> Result<()> {
-        self.screen.step("What came after it");
+        self.screen.step("Afterwards");
         let pod = format!("pod/{}", record.name);
         let events = self.show(&["events", "--for", &pod]).await?;
         ensure!(
@@ -268,7 +269,7 @@ impl Story<'_> {
             "the eviction was not counted: {before} and {after}"
         );
         self.screen
-            .fact("no agent has a record any more, and the eviction is counted");
+            .fact("no agent has a record any more, and the eviction was counted");
         Ok(())
     }
 }

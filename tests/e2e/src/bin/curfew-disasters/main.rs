@@ -9,13 +9,13 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use curfew_e2e::disasters::{self, Scenario, scenarios};
 
-/// Takes parts of the cluster away, spoils them, and judges whether Curfew keeps what it guarantees
+/// Removes or damages parts of the cluster, and judges whether Curfew keeps its guarantees
 #[derive(Debug, Parser)]
 struct Args {
-    /// Only these, by name
+    /// Only run these disasters
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
-    /// Show what there is, and do nothing
+    /// List the disasters and exit
     #[arg(long)]
     list: bool,
 }

@@ -8,16 +8,16 @@ use curfew_e2e::{
     within_namespace,
 };
 
-/// Kills agents, webhook, pods and API server at random while people reach into pods
+/// Kills agents, webhook, pods and API server at random while clients exec into pods
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where the plan comes from; random when not given
+    /// The seed of the plan; random by default
     #[arg(long)]
     seed: Option<u64>,
-    /// How many kills
+    /// The number of kills
     #[arg(long, default_value_t = 200)]
     kills: usize,
-    /// How many execs have to be admitted
+    /// The number of execs that must be admitted
     #[arg(long, default_value_t = 600)]
     execs: usize,
 }
