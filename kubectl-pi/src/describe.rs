@@ -124,7 +124,7 @@ async fn source(client: &Client, pod: &mut Pod) -> Option<String> {
     let failed = shortened::complete(client, asked).await;
     Some(match failed.first() {
         None => format!("the agent of {node}, because the pod's annotations are nearly full"),
-        Some(why) => format!("the pod's annotations, which have no room for all of it ({why:#})"),
+        Some(why) => format!("the pod's annotations, which have no room for everything ({why:#})"),
     })
 }
 

@@ -236,7 +236,7 @@ impl Scope {
         let placed: Vec<_> = placed.buffer_unordered(AT_ONCE).collect().await;
         for why in shortened::complete(&self.client, placed.into_iter().flatten()).await {
             output::note(&format!(
-                "The annotations of some pods are nearly full and do not tell all: {why:#}"
+                "The annotations of some pods are nearly full and do not show everything: {why:#}"
             ));
         }
         if self.args.sort_by.is_none() {

@@ -70,7 +70,7 @@ async fn records(client: &Client, node: &str) -> anyhow::Result<Vec<Record>> {
         .await
         .with_context(|| format!("the agent of {node} did not answer within {PATIENCE:?}"))??;
     let Holdings { records } = Holdings::deserialize(&answer)
-        .with_context(|| format!("the agent of {node} is of another release"))?;
+        .with_context(|| format!("the agent of {node} is from another release"))?;
     let read = records.iter().map(Record::deserialize);
     Ok(read.filter_map(Result::ok).collect())
 }

@@ -245,7 +245,7 @@ fn a_socks_proxy_is_told_who_asks() {
         .unwrap();
     let stderr = stderr(&output);
     assert!(
-        stderr.contains("proxy-url: \"socks4://alice:xxxxx@near\" is no proxy"),
+        stderr.contains("proxy-url: \"socks4://alice:xxxxx@near\" is not a supported proxy"),
         "{stderr}"
     );
 }

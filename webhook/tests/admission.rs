@@ -444,7 +444,10 @@ async fn the_review_of_the_largest_pod_is_read_and_a_larger_one_is_refused_in_wo
     body.push_str(&" ".repeat(admission::MAX_BODY + 1 - body.len()));
     let (status, text) = script.post(body).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(text.contains("larger than the limit of 19922944 bytes"), "{text}");
+    assert!(
+        text.contains("larger than the limit of 19922944 bytes"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -66,10 +66,10 @@ fn address(field: &str, text: &str) -> anyhow::Result<Uri> {
     };
     ensure!(
         SCHEMES.contains(&scheme),
-        "{field}: {shown:?} is no proxy: there are {}",
+        "{field}: {shown:?} is not a supported proxy: use one of {}",
         SCHEMES.join(", ")
     );
-    let invalid = || format!("{field}: {shown:?} is no address of a proxy");
+    let invalid = || format!("{field}: {shown:?} is not the address of a proxy");
     let mut uri: Uri = format!("{scheme}://{rest}").parse().with_context(invalid)?;
     if scheme == "socks5" && uri.port().is_none() {
         let rest = rest.trim_end_matches('/');
@@ -97,10 +97,10 @@ pub(super) fn socks_user(proxy: &Uri) -> anyhow::Result<Option<(Uri, User)>> {
         let decoded = percent_decode_str(text).decode_utf8();
         let decoded = decoded
             .ok()
-            .with_context(|| format!("the {what} is not in UTF-8"))?;
+            .with_context(|| format!("the {what} is not UTF-8"))?;
         ensure!(
             decoded.len() <= MAX_SECRET,
-            "the {what} is longer than the {MAX_SECRET} bytes that SOCKS5 has for it"
+            "the {what} is longer than the {MAX_SECRET} bytes that SOCKS5 allows"
         );
         Ok(decoded.into_owned())
     };
@@ -263,9 +263,9 @@ mod tests {
 
         let long = "s3cret".repeat(50);
         for (proxy, says) in [
-            ("socks5://alice:s3cret@near:port", "is no address"),
+            ("socks5://alice:s3cret@near:port", "is not the address"),
             ("ftp://alice:s3cret@near", "http, https, socks5"),
-            ("alice:s3cret@ near", "is no address"),
+            ("alice:s3cret@ near", "is not the address"),
             ("socks5://alice:s3cret%ff@near", "UTF-8"),
             (&*format!("socks5://alice:{long}@near"), "255 bytes"),
         ] {
