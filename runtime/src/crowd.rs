@@ -4,10 +4,13 @@
 //! idlest connection of the address that has most is closed for it. So a few addresses that open many
 //! connections take places only from each other, and a kubelet, an API server or a Prometheus that
 //! shares an address with them still gets its place for as long as it takes to ask and to read the answer.
+//! Until their first request they are heard in turns, so that the handshakes of many hold up nobody.
 
 mod book;
+mod turns;
 
 use std::{
+    convert::Infallible,
     fmt,
     io::{Error, ErrorKind, IoSlice, Result},
     net::IpAddr,
@@ -16,7 +19,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -31,6 +34,7 @@ use tokio::{
 use tower_http::add_extension::AddExtension;
 
 use book::{Book, Id, Turn};
+use turns::Turns;
 
 /// The bounds of a crowd.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +97,9 @@ pub struct Crowd(Arc<Inner>);
 struct Inner {
     bounds: Bounds,
     book: Mutex<Book<Leave>>,
+    turns: Mutex<Turns<Arc<Exit>>>,
+    /// Told whenever somebody waits for a turn.
+    asked: Notify,
     /// Told whenever there is more room for bodies than before.
     roomier: Notify,
     closed: IntCounter,
@@ -112,6 +119,8 @@ impl Crowd {
         Self(Arc::new(Inner {
             bounds,
             book: Mutex::new(Book::new(bounds)),
+            turns: Mutex::default(),
+            asked: Notify::new(),
             roomier: Notify::new(),
             closed,
         }))
@@ -120,6 +129,25 @@ impl Crowd {
     fn book(&self) -> MutexGuard<'_, Book<Leave>> {
         // Nothing panics while it holds this lock, and numbers stay numbers.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns<Arc<Exit>>> {
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives those turns who wait for them, one at a time, for as long as it is polled.
+    pub(crate) async fn give_turns(&self) -> Infallible {
+        loop {
+            let next = self.turns().next();
+            match next {
+                // Whatever else is ready goes before the one after.
+                Some(next) => {
+                    next.give_turn();
+                    tokio::task::yield_now().await;
+                }
+                None => self.0.asked.notified().await,
+            }
+        }
     }
 
     /// A place for a new connection, and what tells that the one that was closed for it is gone.
@@ -139,7 +167,9 @@ impl Crowd {
                 crowd: self.clone(),
                 address,
                 id,
+                greeted: Arc::default(),
             }),
+            waits: false,
             _alive: alive,
         };
         Ok((placed, closed.map(|closed| self.close(closed))))
@@ -158,10 +188,11 @@ struct Leave {
     gone: oneshot::Receiver<()>,
 }
 
-/// Ends a connection whatever its task waits for.
+/// Ends a connection whatever its task waits for, and tells it when it is its turn.
 #[derive(Debug, Default)]
 struct Exit {
     is_open: AtomicBool,
+    has_turn: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -169,6 +200,15 @@ impl Exit {
     fn open(&self) {
         self.is_open.store(true, Ordering::Release);
         self.task.wake();
+    }
+
+    fn give_turn(&self) {
+        self.has_turn.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    fn take_turn(&self) -> bool {
+        self.has_turn.swap(false, Ordering::AcqRel)
     }
 
     /// Fails once it is open; until then the task is woken when it opens.
@@ -188,6 +228,8 @@ pub struct Visit {
     crowd: Crowd,
     address: IpAddr,
     id: Id,
+    /// Whether a request of it has begun.
+    greeted: Arc<AtomicBool>,
 }
 
 impl Visit {
@@ -202,6 +244,7 @@ impl Visit {
         if let Some(closed) = closed {
             self.crowd.close(closed);
         }
+        self.greeted.store(true, Ordering::Relaxed);
         begun.then_some(InHand(self))
     }
 }
@@ -213,7 +256,9 @@ pub(crate) struct InHand<'a>(&'a Visit);
 impl InHand<'_> {
     /// Room for its body of so many bytes at most, as soon as there is some.
     pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
-        let Visit { crowd, address, id } = self.0;
+        let Visit {
+            crowd, address, id, ..
+        } = self.0;
         let most = crowd.0.bounds.bodies_of_one();
         let bytes = bytes.max(LEAST_BODY).min(most);
         loop {
@@ -256,7 +301,9 @@ impl Room<'_> {
     /// The body is complete.
     pub(crate) fn read(&mut self) {
         if std::mem::take(&mut self.is_reading) {
-            let Visit { crowd, address, id } = self.visit;
+            let Visit {
+                crowd, address, id, ..
+            } = self.visit;
             crowd.book().read(*address, *id, self.bytes);
         }
     }
@@ -306,8 +353,47 @@ pub struct Placed {
     stream: TcpStream,
     exit: Arc<Exit>,
     place: Place,
+    /// Whether it has asked for a turn and not had it yet.
+    waits: bool,
     /// The last to be dropped: whoever waits for it finds the place free.
     _alive: oneshot::Sender<()>,
+}
+
+impl Placed {
+    /// Ready when what was sent may be read: at once after the first request, until then when it is its turn.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Visit {
+            crowd,
+            address,
+            id,
+            greeted,
+        } = &self.place.0;
+        if greeted.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        // Who sends nothing waits for no turn.
+        ready!(self.stream.poll_read_ready(cx))?;
+        if self.waits && self.exit.take_turn() {
+            self.waits = false;
+            return Poll::Ready(Ok(()));
+        }
+        if !std::mem::replace(&mut self.waits, true) {
+            crowd.turns().ask(*address, *id, self.exit.clone());
+            crowd.0.asked.notify_one();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if self.waits {
+            let Visit {
+                crowd, address, id, ..
+            } = &self.place.0;
+            crowd.turns().withdraw(*address, *id);
+        }
+    }
 }
 
 impl AsyncRead for Placed {
@@ -317,6 +403,7 @@ impl AsyncRead for Placed {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
         self.exit.pass(cx)?;
+        ready!(self.poll_turn(cx))?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

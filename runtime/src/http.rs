@@ -197,6 +197,7 @@ async fn serve_with(
     };
     let Bounds { greeting, idle, .. } = limits.crowd;
     let crowd = Crowd::new(limits.crowd, closed);
+    let turns = crowd.clone();
     let router = bounded(router, limits);
     let router = match gate {
         Some(gate) => gated(router, gate),
@@ -231,6 +232,7 @@ async fn serve_with(
     };
     tokio::select! {
         served = serving => served.with_context(cannot),
+        never = turns.give_turns() => match never {},
         never = drain => never.with_context(cannot),
     }
 }
