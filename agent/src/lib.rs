@@ -1,36 +1,29 @@
 //! The agent of one node.
 //!
-//! It keeps the eviction schedule of its node's pods and carries it out. The parts, each in a module:
+//! It keeps the eviction schedule of its node's pods and carries it out. Its rooms, each a module that says what
+//! it owns:
 //!
-//! - [`notices`] takes interactions from the webhook, to which [`identity`] proves who the agent is and the
-//!   other way round; [`pods`] watches the node's pods;
-//! - [`schedule`] is the task that owns the state: the [`ledger`] (what is to be done, without I/O) and the
-//!   `journal`, by which what is known reaches the [`store`] on disk (the [`keeper`] sees it through failures);
-//! - `effects` carries out what the ledger decides: [`mark`] (the pod's metadata), [`evict`] (the Eviction
-//!   API), [`budgets`] (what stands in its way) and `announce` (log and Events);
-//! - [`metrics`] and [`debug`] show it all, [`summary`] in numbers and the [`history`] of evictions.
+//! - [`state`]: what is known of the node's pods and what is to be done, pure;
+//! - [`controller`]: the one task that owns that state;
+//! - [`store`]: the records on disk;
+//! - [`cluster`]: what talks to the API server about pods;
+//! - `events`: what people are told, by log lines and Events;
+//! - [`metrics`]: what is counted;
+//! - [`identity`]: the agent's certificate;
+//! - [`server`]: what listens.
+//!
+//! This module owns the wiring alone: which tasks there are and with what they are started.
 #![warn(missing_docs)]
 
-mod announce;
 mod args;
-pub mod budgets;
-pub mod debug;
-mod effects;
-pub mod evict;
-pub mod history;
+pub mod cluster;
+pub mod controller;
+mod events;
 pub mod identity;
-pub mod inspect;
-mod journal;
-pub mod keeper;
-pub mod ledger;
-pub mod mark;
 pub mod metrics;
-pub mod notices;
-mod ops;
-pub mod pods;
-pub mod schedule;
+pub mod server;
+pub mod state;
 pub mod store;
-pub mod summary;
 #[cfg(test)]
 mod testing;
 
@@ -43,7 +36,16 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::Identities, metrics::Metrics};
+use crate::{
+    cluster::{executor::Effects, pod_watch},
+    identity::Identities,
+    metrics::Metrics,
+    server::{debug, notices, probes},
+    store::{
+        inspect,
+        writer::{self, Journal},
+    },
+};
 
 pub use args::{Args, Command, StoreCommand};
 
@@ -94,21 +96,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
-    let (schedule, inbox) = schedule::channel();
+    let (schedule, inbox) = controller::channel();
     let (new_identities, identities) = watch::channel(None);
     let (effects, announcements) =
-        effects::Effects::new(client.clone(), &node, schedule.clone(), metrics.clone());
-    let clock: schedule::Clock = Arc::new(Timestamp::now);
-    let ledger = ledger::Ledger::new(ledger::Settings {
+        Effects::new(client.clone(), &node, schedule.clone(), metrics.clone());
+    let clock: controller::Clock = Arc::new(Timestamp::now);
+    let ledger = state::Ledger::new(state::Settings {
         max_evictions: args.max_concurrent_evictions.into(),
         blocked_after: args.blocked_after,
     });
-    let journal = journal::Journal::new(journal::OnDisk::new(&args.store));
-    let task = schedule::Task::new(node.clone(), clock.clone(), journal, ledger, effects, inbox);
+    let journal = Journal::new(writer::OnDisk::new(&args.store));
+    let task = controller::Task::new(node.clone(), clock.clone(), journal, ledger, effects, inbox);
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop();
-    let ops = ops::Agent {
+    let ops = probes::Agent {
         schedule: schedule.clone(),
         metrics: metrics.clone(),
         identities: identities.clone(),
@@ -117,7 +119,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn("schedule", task.run(stop.clone()));
     tasks.spawn(
         "events",
-        announce::post_all(
+        events::post_all(
             client.clone(),
             args.pod_name,
             metrics.clone(),
@@ -161,7 +163,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tasks.spawn("pods", async move {
         tokio::select! {
-            ended = pods::watch(watch, client, &node, schedule) => ended,
+            ended = pod_watch::watch(watch, client, &node, schedule) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use curfew_core::{Action, Command, Interaction, Kind, Known, PodId, Record, Terms, metadata};
 use jiff::Timestamp;
 
-use crate::pods::{PodState, PodView, digest};
+use crate::cluster::pod_watch::{PodState, PodView, digest};
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()

@@ -4,7 +4,7 @@ use curfew_runtime::metrics::Catalog;
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::busiest::{OTHER, busiest};
-use crate::{ledger::State, summary::Summary};
+use crate::{controller::summary::Summary, state::State};
 
 #[derive(Debug)]
 pub(super) struct Standing {

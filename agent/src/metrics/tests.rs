@@ -6,9 +6,9 @@ use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 
 use super::*;
 use crate::{
-    journal::Health,
-    ledger::{Effect, Ledger, Settings},
-    pods::Termination,
+    cluster::pod_watch::Termination,
+    state::{Effect, Ledger, Settings},
+    store::writer::Health,
     testing::{at, pod, record, shell},
 };
 

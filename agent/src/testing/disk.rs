@@ -12,10 +12,10 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::{
-    journal::{self, Health, WriteReport},
-    keeper::Opened,
-    store::{self, Batch, Contents},
+use crate::store::{
+    self, Batch, Contents,
+    recovery::Opened,
+    writer::{self, Health, WriteReport},
 };
 
 /// What is stored. It outlives the agents that write to it.
@@ -36,7 +36,7 @@ struct State {
 
 impl Disk {
     /// The disk as an agent has it that starts now: its store is not open yet.
-    pub(crate) fn of_an_agent(&self) -> impl journal::Disk + use<> {
+    pub(crate) fn of_an_agent(&self) -> impl writer::Disk + use<> {
         OfAnAgent {
             shared: self.0.clone(),
             open: AtomicBool::new(false),
@@ -66,7 +66,7 @@ struct OfAnAgent {
     open: AtomicBool,
 }
 
-impl journal::Disk for OfAnAgent {
+impl writer::Disk for OfAnAgent {
     fn can_be_deleted(&self) -> bool {
         false
     }

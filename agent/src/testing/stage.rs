@@ -19,15 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
-    announce,
-    debug::ScheduledPod,
-    effects::Effects,
-    evict::answer::Outcome,
-    journal::Journal,
-    ledger::{Ledger, Settings},
+    cluster::{evict::answer::Outcome, executor::Effects, pod_watch},
+    controller::{self, Clock, Schedule, Task},
+    events,
     metrics::Metrics,
-    pods,
-    schedule::{self, Clock, Schedule, Task},
+    server::debug::ScheduledPod,
+    state::{Ledger, Settings},
+    store::writer::Journal,
 };
 
 pub(crate) const NODE: &str = "node-1";
@@ -127,7 +125,7 @@ impl Stage {
     pub(crate) async fn start(&self) -> Agent {
         let metrics = Metrics::new().unwrap();
         let client = self.api.client(metrics.watches.reach());
-        let (schedule, inbox) = schedule::channel();
+        let (schedule, inbox) = controller::channel();
         let kept = metrics.clone();
         let (effects, told) = Effects::new(client.clone(), NODE, schedule.clone(), metrics.clone());
         let ledger = Ledger::new(Settings {
@@ -139,9 +137,9 @@ impl Stage {
         let stop = CancellationToken::new();
         let task = Task::new(NODE.to_owned(), clock, journal, ledger, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
-        tokio::spawn(announce::post_all(client.clone(), reporter, metrics, told));
+        tokio::spawn(events::post_all(client.clone(), reporter, metrics, told));
         let watch = kept.watches.open("pods");
-        let watch = pods::watch(watch, client, NODE, schedule.clone());
+        let watch = pod_watch::watch(watch, client, NODE, schedule.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),

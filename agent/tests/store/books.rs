@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use curfew_agent::inspect::Holdings;
+use curfew_agent::store::inspect::Holdings;
 use curfew_core::{Command, Known, Notice, Record};
 use fastrand::Rng;
 

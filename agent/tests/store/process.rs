@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::api::{ApiServer, DAY};
-use curfew_agent::inspect::Holdings;
+use curfew_agent::store::inspect::Holdings;
 use curfew_core::{Action, Interaction, Kind, Known, Notice, PodId, Receipt, Terms, notice};
 use curfew_runtime::tls::Refusals;
 use curfew_webhook::{
@@ -104,7 +104,7 @@ impl Host {
                 "--node-name",
                 NODE,
                 "--log-level",
-                "warn,curfew_agent=info,curfew_agent::announce=off",
+                "warn,curfew_agent=info,curfew_agent::events=off",
                 "--listen",
                 &notices,
             ])

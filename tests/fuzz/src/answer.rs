@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use curfew_agent::evict::answer::{Answer, Outcome, read, retry_after};
+use curfew_agent::cluster::evict::answer::{Answer, Outcome, read, retry_after};
 
 /// The longest wait that anybody may ask for, and how it may be spread.
 const MAX_WAIT: Duration = Duration::from_secs(300);

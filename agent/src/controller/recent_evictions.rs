@@ -1,0 +1,138 @@
+//! The latest evictions of the node, accepted and refused, for those who look into the agent.
+//!
+//! They are kept in memory only and go with the process: the log and the Events have them all.
+
+use std::collections::VecDeque;
+
+use curfew_core::{Interaction, Kind, PodId};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cluster::evict::answer::Outcome;
+
+/// How many are kept. A pod that is refused for the same reason again and again takes one place.
+pub const KEPT: usize = 20;
+
+/// What came of asking for the eviction of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastEviction {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The UID.
+    pub uid: String,
+    /// Whose interaction set the deadline.
+    pub user: String,
+    /// How they interacted.
+    pub kind: Kind,
+    /// When it was to be evicted.
+    pub eviction_time: Option<Timestamp>,
+    /// What came of it, in the words of `curfew_agent_evictions_total`.
+    pub result: &'static str,
+    /// In the words of who refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When that was answered first.
+    pub since: Timestamp,
+    /// When that was answered the last time.
+    pub time: Timestamp,
+    /// How often it was.
+    pub times: u32,
+}
+
+/// The latest evictions, a bounded number of them.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    past: VecDeque<PastEviction>,
+}
+
+impl History {
+    /// A request to evict the pod was answered.
+    pub(crate) fn add(
+        &mut self,
+        pod: &PodId,
+        decisive: &Interaction,
+        eviction_time: Option<Timestamp>,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) {
+        let result = outcome.as_str();
+        let same = |past: &PastEviction| past.uid == pod.uid && past.result == result;
+        let before = self.past.iter().position(same);
+        let before = before.and_then(|at| self.past.remove(at));
+        if self.past.len() >= KEPT {
+            self.past.pop_front();
+        }
+        self.past.push_back(PastEviction {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            user: decisive.user.clone(),
+            kind: decisive.kind,
+            eviction_time,
+            result,
+            reason: Some(outcome.message())
+                .filter(|reason| !reason.is_empty())
+                .map(str::to_owned),
+            since: before.as_ref().map_or(now, |before| before.since),
+            time: now,
+            times: before.map_or(0, |before| before.times).saturating_add(1),
+        });
+    }
+
+    /// All that are kept, the latest first.
+    pub(crate) fn latest_first(&self) -> impl Iterator<Item = &PastEviction> {
+        self.past.iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, pod_id, shell};
+
+    fn add(history: &mut History, uid: &str, outcome: &Outcome, second: i64) {
+        let did = shell(0).interaction;
+        history.add(&pod_id(uid), &did, Some(at(600)), outcome, at(second));
+    }
+
+    #[test]
+    fn only_the_latest_are_kept() {
+        let mut history = History::default();
+        for n in 0..50 {
+            add(&mut history, &format!("u-{n}"), &Outcome::Accepted, n);
+        }
+        let kept: Vec<_> = history.latest_first().map(|past| &past.uid).collect();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(
+            (kept[0].as_str(), kept[KEPT - 1].as_str()),
+            ("u-49", "u-30")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_refused_all_the_time_takes_one_place() {
+        let mut history = History::default();
+        add(&mut history, "other", &Outcome::Accepted, 0);
+        for second in 1..=30 {
+            let why = format!("The disruption budget web needs 2, {second}");
+            let refused = Outcome::Budget {
+                name: Some("web".into()),
+                why,
+            };
+            add(&mut history, "u", &refused, second);
+        }
+        add(&mut history, "u", &Outcome::Accepted, 31);
+        let kept: Vec<_> = history.latest_first().cloned().collect();
+        let results: Vec<_> = kept.iter().map(|past| past.result).collect();
+        assert_eq!(results, ["accepted", "disruption_budget", "accepted"]);
+        assert_eq!(
+            (kept[1].times, kept[1].since, kept[1].time),
+            (30, at(1), at(30))
+        );
+        assert!(kept[1].reason.as_ref().unwrap().ends_with("30"), "{kept:?}");
+        assert_eq!((kept[0].times, kept[0].reason.as_deref()), (1, None));
+    }
+}

@@ -1,0 +1,80 @@
+//! How the node stands, in numbers: what probes and metrics ask for. Of a record nothing is copied for it but
+//! the names that numbers are told by.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{cluster::budget_watch::BudgetId, state::Ledger, store::writer::Health};
+
+/// The node in numbers.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Whether the list of the node's pods was complete.
+    pub synced: bool,
+    /// The same, and the watch of them does not fail.
+    pub watched: bool,
+    /// Whether the store is open and its last write was good.
+    pub store_open: bool,
+    /// Its size on disk in bytes, when it was last written.
+    pub store_bytes: u64,
+    /// How many pods have a record, by where they stand.
+    pub states: BTreeMap<&'static str, i64>,
+    /// How many pods are still to be evicted, by namespace.
+    pub namespaces: BTreeMap<String, i64>,
+    /// When the next pod is to be evicted, or was to be.
+    pub next: Option<Timestamp>,
+    /// How long ago that was; nothing when it lies ahead.
+    pub longest_overdue: Duration,
+    /// How many pods that are terminating had a timer, and are beyond their grace period.
+    pub beyond_grace: i64,
+    /// How long ago the first of those that had a timer was asked to end.
+    pub longest_terminating: Duration,
+    /// How many pods each budget keeps from being evicted.
+    pub blocked_by: BTreeMap<BudgetId, i64>,
+}
+
+impl Summary {
+    pub(crate) fn of(ledger: &Ledger, store: Health, watch_is_well: bool, now: Timestamp) -> Self {
+        let mut summary = Self {
+            synced: ledger.synced(),
+            watched: ledger.synced() && watch_is_well,
+            store_open: store.open,
+            store_bytes: store.bytes,
+            states: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            next: None,
+            longest_overdue: Duration::ZERO,
+            beyond_grace: 0,
+            longest_terminating: Duration::ZERO,
+            blocked_by: BTreeMap::new(),
+        };
+        let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
+        for line in ledger.lines(now) {
+            *summary.states.entry(line.state.as_str()).or_default() += 1;
+            if line.state.is_pending() {
+                let next = summary.next.into_iter().chain(line.record.eviction_time());
+                summary.next = next.min();
+                let namespace = line.record.pod.namespace.clone();
+                *summary.namespaces.entry(namespace).or_default() += 1;
+            }
+            // A pod that nobody changed may take its time.
+            if let Some(end) = line.termination
+                && line.record.eviction_time().is_some()
+            {
+                summary.beyond_grace += i64::from(now > end.grace_ends);
+                summary.longest_terminating = summary.longest_terminating.max(since(end.since));
+            }
+            if let Some(budget) = line.blocker {
+                *summary.blocked_by.entry(budget).or_default() += 1;
+            }
+        }
+        summary.longest_overdue = summary.next.map(since).unwrap_or_default();
+        summary
+    }
+
+    /// How many pods stand there.
+    pub fn in_state(&self, state: &str) -> i64 {
+        self.states.get(state).copied().unwrap_or_default()
+    }
+}

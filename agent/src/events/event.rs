@@ -1,0 +1,349 @@
+//! The words: which Event tells what, as `kubectl describe pod` and `kubectl events` show it.
+
+use std::{borrow::Cow, time::Duration};
+
+use curfew_core::{
+    Action, Ending, Kind, Known, PodId, State, duration,
+    text::{cut, visible},
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+
+use super::advice::{advice, marks_advice, state};
+use crate::{
+    cluster::evict::answer::Outcome,
+    state::{Announcement, Block, Consequence},
+};
+
+/// Who reports, in Events.
+const CONTROLLER: &str = "curfew.dev/agent";
+
+/// The API server's limit of a note is 1,024 bytes.
+const MAX_NOTE: usize = 1024;
+
+/// As much of a user's name as a note has room for.
+const MAX_USER: usize = 256;
+
+/// What an Event says, and of what.
+struct Telling {
+    regarding: ObjectReference,
+    related: Option<ObjectReference>,
+    warning: bool,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+}
+
+/// The Event that tells it. `stamp` makes its name one of its own.
+pub(super) fn of(
+    announcement: &Announcement,
+    instance: &str,
+    now: Timestamp,
+    stamp: i128,
+) -> Event {
+    let telling = telling(announcement);
+    let stem = name_stem(telling.regarding.name.as_deref().unwrap_or_default());
+    // As client-go names them; the pod's name may be as long as an Event's. A series is found again by
+    // its name.
+    let name = match announcement {
+        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+            format!("{stem}.{:x}.blocked", block.since.as_nanosecond())
+        }
+        _ => format!("{stem}.{stamp:x}"),
+    };
+    // Events of what has no namespace stand in the default one.
+    let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(telling.regarding),
+        related: telling.related,
+        type_: Some(if telling.warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(telling.reason.to_owned()),
+        action: Some(telling.action.to_owned()),
+        // Users' names, commands and reasons are what others typed.
+        note: Some(cut(&visible(&telling.note), MAX_NOTE).into_owned()),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// Lets an Event stand for several of its kind, of which it tells the latest and the first was then.
+pub(super) fn stand_for(event: &mut Event, times: u32, since: Timestamp) {
+    let more = format!("; and {} more of this kind since {since}", times - 1);
+    let note = event.note.take().unwrap_or_default();
+    event.note = Some(cut(&note, MAX_NOTE - more.len()).into_owned() + &more);
+    let latest = event.event_time.replace(MicroTime(since));
+    event.series = Some(EventSeries {
+        count: times.try_into().unwrap_or(i32::MAX),
+        last_observed_time: latest.unwrap_or(MicroTime(since)),
+    });
+}
+
+fn telling(announcement: &Announcement) -> Telling {
+    let pod_event = |pod, warning, reason, action, note| Telling {
+        regarding: of_pod(pod),
+        related: None,
+        warning,
+        reason,
+        action,
+        note,
+    };
+    match announcement {
+        Announcement::Interaction {
+            pod,
+            known,
+            eviction_time,
+            ending,
+            ..
+        } => {
+            let note = interaction(known, *eviction_time, *ending);
+            let warning = known.terms.action == Action::Evict;
+            pod_event(pod, warning, "PodInteraction", "Interact", note)
+        }
+        Announcement::Extended {
+            pod,
+            extension,
+            consequence,
+            ..
+        } => {
+            let what = match extension {
+                Some(extension) => format!(
+                    "{} extended the pod's time by {}",
+                    by(&extension.requester),
+                    cut(&extension.text, 64)
+                ),
+                None => "the pod's time is extended no longer".to_owned(),
+            };
+            let note = format!("{what}; {}", follows(*consequence));
+            pod_event(pod, false, "PodInteractionExtended", "Extend", note)
+        }
+        Announcement::Held {
+            pod,
+            hold: Some(hold),
+            consequence,
+            ..
+        } => {
+            let follows = match consequence {
+                Consequence::EvictionAt(at) => {
+                    format!("unless it is released, it will be evicted at {at}")
+                }
+                other => follows(*other),
+            };
+            let note = format!(
+                "{} holds the pod; {follows}; reason: {}",
+                by(&hold.requester),
+                hold.reason
+            );
+            pod_event(pod, false, "PodInteractionHeld", "Hold", note)
+        }
+        Announcement::Held {
+            pod,
+            hold: None,
+            consequence,
+            ..
+        } => {
+            let note = format!("the pod is held no longer; {}", follows(*consequence));
+            pod_event(pod, false, "PodInteractionReleased", "Release", note)
+        }
+        Announcement::Evicted {
+            pod,
+            decisive,
+            eviction_time,
+            bare,
+            ..
+        } => {
+            let did = &decisive.interaction;
+            let mut note = format!(
+                "evicted: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
+                by(&did.user),
+                did.kind,
+                did.time
+            );
+            if *bare {
+                note += "; it has no controller, so nothing replaces it";
+            }
+            pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
+        }
+        Announcement::Unmarked {
+            pod,
+            why,
+            eviction_time,
+        } => {
+            let follows = match eviction_time {
+                Some(at) => format!("it will be evicted at {at} all the same"),
+                None => "no timer runs for it".to_owned(),
+            };
+            let note = format!(
+                "the interactions with the pod cannot be told by its labels and annotations; {follows}; {}; the API \
+                 server says: {why}",
+                marks_advice(why)
+            );
+            pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
+        }
+        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+            let note = format!(
+                "cannot be evicted yet: {}; {}",
+                block.why.message(),
+                advice(block)
+            );
+            blocked(block, state(&block.why), note)
+        }
+        Announcement::Stuck(block) => {
+            let note = format!(
+                "should have been evicted at {} and still is not: {}; {}",
+                block.eviction_time,
+                block.why.message(),
+                advice(block)
+            );
+            blocked(block, State::Stuck, note)
+        }
+        Announcement::StoreRebuilt { node, moved_to } => Telling {
+            regarding: of_node(node),
+            related: None,
+            warning: true,
+            reason: "StoreRebuilt",
+            action: "Rebuild",
+            note: match moved_to {
+                Some(moved_to) => format!(
+                    "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
+                     pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
+                ),
+                None => "the agent's store was deleted while the agent was using it; the agent began a new \
+                         one and wrote what it knows of the node's pods; whatever deletes files on the node \
+                         has to leave the folder of the store alone"
+                    .to_owned(),
+            },
+        },
+    }
+}
+
+fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<Ending>) -> String {
+    let did = &known.interaction;
+    let what = match did.kind {
+        Kind::Exec => "ran a command",
+        Kind::Attach => "attached",
+        Kind::Portforward => "forwarded a port",
+        Kind::Debug => "added a debug container",
+    };
+    let mut note = format!("{} {what} ({}) at {}", by(&did.user), did.kind, did.time);
+    if let Some(container) = &did.container {
+        note += &format!(", container {container}");
+    }
+    match (ending, eviction_time) {
+        (Some(ending), _) => note += &format!("; {ending}"),
+        (None, Some(at)) => note += &format!("; the pod will be evicted at {at}"),
+        (None, None) => note += "; it is only recorded, the pod stays",
+    }
+    let eviction_time = eviction_time.filter(|_| ending.is_none());
+    if eviction_time.is_some() && known.terms.action == Action::Record {
+        note += " because of another interaction";
+    }
+    if eviction_time.is_some() && known.has_lost_its_exemption() {
+        note += ", because it has a controller now";
+    }
+    if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
+        note += &format!(" ({})", exemption.as_str());
+    }
+    // Last, so that nothing else is lost when it is cut.
+    if !did.command.is_empty() {
+        note += &format!("; command: {}", did.command);
+    }
+    note
+}
+
+fn follows(consequence: Consequence) -> String {
+    match consequence {
+        Consequence::EvictionAt(at) => format!("it will be evicted at {at}"),
+        Consequence::TooLong {
+            longest: Duration::ZERO,
+            at,
+        } => format!(
+            "that is without effect, because not every interaction with the pod allows an extension; it will \
+             be evicted at {at}"
+        ),
+        Consequence::TooLong { longest, at } => format!(
+            "only {} of that counts, the most that all interactions with the pod allow; it will be evicted \
+             at {at}",
+            duration::format(longest)
+        ),
+        Consequence::TooLate => {
+            "that is without effect: the pod is already on its way out".to_owned()
+        }
+        Consequence::NoTimer => "no timer runs for it".to_owned(),
+    }
+}
+
+fn blocked(block: &Block, state: State, note: String) -> Telling {
+    let related = match &block.why {
+        Outcome::Budget { name, .. } => name.as_deref(),
+        _ => None,
+    };
+    Telling {
+        regarding: of_pod(&block.pod),
+        related: related.map(|name| ObjectReference {
+            api_version: Some("policy/v1".to_owned()),
+            kind: Some("PodDisruptionBudget".to_owned()),
+            namespace: Some(block.pod.namespace.clone()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        }),
+        warning: true,
+        reason: "PodInteractionEvictionBlocked",
+        action: state.action(),
+        note,
+    }
+}
+
+/// A user's name, or somebody. What is escaped is longer, and leaves room for the rest all the same.
+fn by(user: &str) -> Cow<'_, str> {
+    match visible(user) {
+        Cow::Borrowed("") => "somebody".into(),
+        Cow::Borrowed(user) => cut(user, MAX_USER),
+        Cow::Owned(user) => cut(&user, MAX_USER).into_owned().into(),
+    }
+}
+
+fn of_pod(pod: &PodId) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The kubelet, too, gives a node's name as its UID, and `kubectl describe node` looks for that.
+fn of_node(node: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(node.to_owned()),
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// As much of a name as leaves room for the rest; it does not end in the separator of labels.
+fn name_stem(name: &str) -> &str {
+    let end = name.len().min(200);
+    name.get(..end)
+        .unwrap_or_default()
+        .trim_end_matches(['.', '-'])
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,274 @@
+use super::*;
+use crate::state::Source;
+use crate::testing::{at, record, shell};
+use curfew_core::{
+    Command, interaction,
+    metadata::{Extension, Hold},
+};
+use std::time::Duration;
+
+fn event(announcement: &Announcement) -> Event {
+    of(announcement, "curfew-agent-x", at(0), 7)
+}
+
+fn note_of(announcement: &Announcement) -> String {
+    event(announcement).note.unwrap()
+}
+
+pub(in crate::events) fn block(policy_would_free: bool) -> Block {
+    Block {
+        pod: record("u-1", shell(0)).pod,
+        id: "request-0".into(),
+        why: Outcome::Budget {
+            name: Some("web".into()),
+            why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
+        },
+        policy_would_free,
+        never: None,
+        eviction_time: at(600),
+        since: at(601),
+        times: 1,
+    }
+}
+
+#[test]
+fn says_who_how_which_command_when_and_what_follows() {
+    let announcement = Announcement::Interaction {
+        pod: record("u-1", shell(0)).pod,
+        known: shell(0),
+        source: Source::Notice,
+        eviction_time: Some(at(600)),
+        ending: None,
+        more: None,
+    };
+    assert_eq!(
+        note_of(&announcement),
+        "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
+         evicted at 2027-01-15T08:10:00Z; command: sh -c id"
+    );
+}
+
+#[test]
+fn promises_no_eviction_of_a_pod_that_ends() {
+    let told = |ending, known: Known| {
+        let event = event(&Announcement::Interaction {
+            pod: record("u-1", shell(0)).pod,
+            known,
+            source: Source::Notice,
+            eviction_time: Some(at(600)),
+            ending,
+            more: None,
+        });
+        (event.type_.unwrap(), event.note.unwrap())
+    };
+    for (ending, says) in [
+        (Ending::Terminating, "the pod is already terminating"),
+        (Ending::Finished, "the pod has already ended by itself"),
+    ] {
+        let (_, note) = told(Some(ending), shell(0));
+        assert!(
+            note.contains(says) && !note.contains("evicted at"),
+            "{note}"
+        );
+    }
+    let mut known = shell(0);
+    assert_eq!(told(None, known.clone()).0, "Warning");
+    known.terms.action = Action::Record;
+    assert_eq!(told(None, known).0, "Normal");
+}
+
+#[test]
+fn says_that_nothing_replaces_a_bare_pod() {
+    let told = |bare| {
+        note_of(&Announcement::Evicted {
+            pod: record("u-1", shell(0)).pod,
+            decisive: shell(0),
+            ids: String::new(),
+            eviction_time: at(600),
+            bare,
+        })
+    };
+    assert!(told(true).ends_with("; it has no controller, so nothing replaces it"));
+    assert!(!told(false).contains("controller"));
+}
+
+#[test]
+fn names_the_budget_its_numbers_and_what_would_help() {
+    let told = event(&Announcement::Blocked(block(false)));
+    let note = told.note.unwrap();
+    assert!(
+        note.contains("budget web needs 2 healthy pods and has 1"),
+        "{note}"
+    );
+    assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
+    let note = note_of(&Announcement::Stuck(block(true)));
+    assert!(
+        note.contains("still is not") && note.contains("AlwaysAllow"),
+        "{note}"
+    );
+}
+
+#[test]
+fn the_action_tells_the_state() {
+    let action = |announcement| event(&announcement).action.unwrap();
+    assert_eq!(action(Announcement::Blocked(block(false))), "Evict");
+    assert_eq!(action(Announcement::Stuck(block(false))), "EvictStuck");
+    let mut denied = block(false);
+    denied.why = Outcome::Denied("no".into());
+    assert_eq!(action(Announcement::Blocked(denied)), "EvictRetrying");
+}
+
+#[test]
+fn a_series_keeps_its_name_and_all_others_have_their_own() {
+    let mut later = block(false);
+    later.times = 9;
+    let first = event(&Announcement::Blocked(block(false)));
+    let again = event(&Announcement::StillBlocked(later.clone()));
+    assert_eq!(first.metadata.name, again.metadata.name);
+    assert_ne!(
+        first.metadata.name,
+        event(&Announcement::Stuck(later)).metadata.name
+    );
+}
+
+#[test]
+fn tells_what_follows_from_extension_and_hold() {
+    let pod = record("u-1", shell(0)).pod;
+    let extended = |consequence| {
+        note_of(&Announcement::Extended {
+            pod: pod.clone(),
+            id: "request-0".into(),
+            extension: Some(Extension {
+                by: Duration::from_secs(1800),
+                text: "30m".into(),
+                requester: "bob".into(),
+            }),
+            maximum: false,
+            consequence,
+        })
+    };
+    assert_eq!(
+        extended(Consequence::EvictionAt(at(2400))),
+        "bob extended the pod's time by 30m; it will be evicted at 2027-01-15T08:40:00Z"
+    );
+    assert!(extended(Consequence::TooLate).contains("already on its way out"));
+    let cut = |seconds| {
+        extended(Consequence::TooLong {
+            longest: Duration::from_secs(seconds),
+            at: at(660),
+        })
+    };
+    assert_eq!(
+        cut(60),
+        "bob extended the pod's time by 30m; only 1m0s of that counts, the most that all \
+         interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
+    );
+    assert!(cut(0).contains("without effect"));
+    let held = event(&Announcement::Held {
+        pod: pod.clone(),
+        id: "request-0".into(),
+        hold: Some(Hold {
+            reason: "evidence".into(),
+            requester: String::new(),
+        }),
+        consequence: Consequence::EvictionAt(at(9000)),
+    });
+    assert_eq!(
+        (held.reason.as_deref(), held.note.as_deref()),
+        (
+            Some("PodInteractionHeld"),
+            Some(
+                "somebody holds the pod; unless it is released, it will be evicted at \
+                 2027-01-15T10:30:00Z; reason: evidence"
+            )
+        )
+    );
+}
+
+#[test]
+fn several_of_a_kind_are_told_in_one() {
+    let mut known = shell(0);
+    known.interaction.command = Command::new(["x".repeat(5000)]);
+    known.interaction.user = "u".repeat(interaction::MAX_USER);
+    let mut event = event(&Announcement::Interaction {
+        pod: record("u-1", shell(0)).pod,
+        known,
+        source: Source::Notice,
+        eviction_time: Some(at(600)),
+        ending: None,
+        more: None,
+    });
+    let latest = event.event_time.clone();
+    stand_for(&mut event, 38, at(-60));
+    let note = event.note.unwrap();
+    assert!(note.ends_with("; and 37 more of this kind since 2027-01-15T07:59:00Z"));
+    assert!(note.len() <= MAX_NOTE);
+    let series = event.series.unwrap();
+    assert_eq!(
+        (series.count, Some(series.last_observed_time)),
+        (38, latest)
+    );
+    assert_eq!(event.event_time, Some(MicroTime(at(-60))));
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_is_told() {
+    let mut known = shell(0);
+    known.interaction.command = Command::new(["echo", "\u{1b}[2J\u{7}\u{202e}gnp"]);
+    let note = note_of(&Announcement::Interaction {
+        pod: record("u-1", shell(0)).pod,
+        known,
+        source: Source::Notice,
+        eviction_time: None,
+        ending: None,
+        more: None,
+    });
+    assert!(!note.contains(curfew_core::text::is_unsafe), "{note:?}");
+    assert!(note.contains("\\u{1b}[2J\\u{7}\\u{202e}gnp"), "{note}");
+}
+
+#[test]
+fn fits_the_limits_of_the_api_whatever_users_send() {
+    let mut known = shell(0);
+    known.interaction.user = "ü".repeat(interaction::MAX_USER / 2);
+    known.interaction.command = Command::new(["x".repeat(5000)]);
+    let mut pod = record("u-1", shell(0)).pod;
+    pod.name = "a.".repeat(126);
+    let event = event(&Announcement::Interaction {
+        pod,
+        known,
+        source: Source::Notice,
+        eviction_time: Some(at(600)),
+        ending: None,
+        more: None,
+    });
+    let note = event.note.unwrap();
+    assert!(note.len() <= MAX_NOTE, "{}", note.len());
+    assert!(note.contains("evicted at"));
+    let name = event.metadata.name.unwrap();
+    assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+}
+
+#[test]
+fn says_what_a_pod_without_marks_comes_to() {
+    let told = |eviction_time| {
+        event(&Announcement::Unmarked {
+            pod: record("u-1", shell(0)).pod,
+            why: "denied the request: ".to_owned() + &"x".repeat(500),
+            eviction_time,
+        })
+    };
+    let timed = told(Some(at(600)));
+    assert_eq!(timed.reason.as_deref(), Some("PodInteractionNotMarked"));
+    assert_eq!(timed.type_.as_deref(), Some("Warning"));
+    let note = timed.note.unwrap();
+    assert!(
+        note.contains("it will be evicted at 2027-01-15T08:10:00Z all the same"),
+        "{note}"
+    );
+    assert!(
+        note.len() <= MAX_NOTE && note.contains("the API server says: denied"),
+        "{note}"
+    );
+    assert!(told(None).note.unwrap().contains("no timer runs for it"));
+}

@@ -1,0 +1,276 @@
+//! How many Events there may be: whoever runs a thousand commands does not bury what others look for, nor
+//! keep the API server busy.
+//!
+//! Each namespace has so many Events at once and then one a second. What comes faster waits, and of what
+//! waits for one pod, all of a kind becomes one Event, which tells the latest and how many there were. What
+//! happens to a pod once, as its eviction, never waits.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Told;
+use crate::state::Announcement;
+
+/// How many Events of one namespace may come at once.
+const BURST: f64 = 25.0;
+/// How many a second may follow.
+const RATE: f64 = 1.0;
+/// How many pods' Events may wait, each kind counted; more are not told.
+const WAITING: usize = 1024;
+
+/// What becomes of an announcement.
+#[derive(Debug)]
+pub(super) enum Pass {
+    /// It is to be posted now.
+    Now(Box<Together>),
+    /// It will be, alone or with others.
+    Later,
+    /// Too many wait.
+    Never,
+}
+
+/// Things of a kind that happened to one pod and are told together.
+#[derive(Debug)]
+pub(super) struct Together {
+    /// The latest of them.
+    pub(super) latest: Told,
+    /// When the first happened.
+    pub(super) since: Timestamp,
+    /// How many there are.
+    pub(super) times: u32,
+}
+
+impl From<Told> for Together {
+    fn from(told: Told) -> Self {
+        let more = match &told.0 {
+            Announcement::Interaction { more, .. } => *more,
+            _ => None,
+        };
+        Self {
+            since: more.map_or(told.1, |more| more.since.min(told.1)),
+            times: more.map_or(1, |more| more.times.saturating_add(1)),
+            latest: told,
+        }
+    }
+}
+
+/// The namespaces' budgets, and what waits.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    budgets: HashMap<String, Budget>,
+    waiting: HashMap<Key, Together>,
+}
+
+/// A namespace, the UID of a pod there, and what happened to it.
+type Key = (String, String, Sort);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sort {
+    Interaction,
+    Extension,
+    Hold,
+    Unmarked,
+}
+
+#[derive(Debug)]
+struct Budget {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// Whether anything waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Something happened.
+    pub(super) fn pass(&mut self, told: Told, now: Instant) -> Pass {
+        let (pod, sort) = match &told.0 {
+            Announcement::Interaction { pod, .. } => (pod, Sort::Interaction),
+            Announcement::Extended { pod, .. } => (pod, Sort::Extension),
+            Announcement::Held { pod, .. } => (pod, Sort::Hold),
+            Announcement::Unmarked { pod, .. } => (pod, Sort::Unmarked),
+            // The ledger sees to it that these are few.
+            Announcement::Evicted { .. }
+            | Announcement::Blocked(_)
+            | Announcement::StillBlocked(_)
+            | Announcement::Stuck(_)
+            | Announcement::StoreRebuilt { .. } => return Pass::Now(Box::new(told.into())),
+        };
+        let key = (pod.namespace.clone(), pod.uid.clone(), sort);
+        if let Some(together) = self.waiting.get_mut(&key) {
+            let next = Together::from(told);
+            together.latest = next.latest;
+            together.since = together.since.min(next.since);
+            together.times = together.times.saturating_add(next.times);
+            return Pass::Later;
+        }
+        if self.take(&key.0, now) {
+            return Pass::Now(Box::new(told.into()));
+        }
+        if self.waiting.len() >= WAITING {
+            return Pass::Never;
+        }
+        self.waiting.insert(key, told.into());
+        Pass::Later
+    }
+
+    /// What has waited and may be posted by now, the longest first.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Together> {
+        let mut keys: Vec<_> = self.waiting.keys().cloned().collect();
+        keys.sort_by_key(|key| self.waiting.get(key).map(|together| together.since));
+        let mut due = Vec::new();
+        for key in keys {
+            if self.take(&key.0, now) {
+                due.extend(self.waiting.remove(&key));
+            }
+        }
+        self.budgets.retain(|_, budget| budget.at_time(now) < BURST);
+        due
+    }
+
+    fn take(&mut self, namespace: &str, now: Instant) -> bool {
+        let full = Budget {
+            left: BURST,
+            at: now,
+        };
+        let budget = self.budgets.entry(namespace.to_owned()).or_insert(full);
+        budget.left = budget.at_time(now);
+        budget.at = now;
+        let has = budget.left >= 1.0;
+        if has {
+            budget.left -= 1.0;
+        }
+        has
+    }
+}
+
+impl Budget {
+    fn at_time(&self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + since * RATE).min(BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::state::{More, Source};
+    use crate::testing::{at, record, shell};
+
+    fn told(pod: &str, second: i64) -> Told {
+        let announcement = Announcement::Interaction {
+            pod: record(pod, shell(0)).pod,
+            known: shell(second),
+            source: Source::Notice,
+            eviction_time: None,
+            ending: None,
+            more: None,
+        };
+        (announcement, at(second))
+    }
+
+    #[test]
+    fn a_few_are_told_one_by_one_and_many_together() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        for second in 0..25 {
+            assert!(matches!(pace.pass(told("a", second), start), Pass::Now(_)));
+        }
+        assert!(pace.is_idle());
+        for second in 25..2000 {
+            assert!(matches!(pace.pass(told("a", second), start), Pass::Later));
+        }
+        assert!(matches!(pace.pass(told("b", 2000), start), Pass::Later));
+        assert!(pace.due(start).is_empty());
+
+        // The longest waits no more as soon as there is room for one.
+        let due = pace.due(start + Duration::from_secs(1));
+        let [only] = due.as_slice() else {
+            panic!("{due:?}")
+        };
+        assert_eq!(
+            (only.times, only.since, only.latest.1),
+            (1975, at(25), at(1999))
+        );
+        let due = pace.due(start + Duration::from_secs(2));
+        assert_eq!((due.len(), due[0].times), (1, 1));
+        assert!(pace.is_idle());
+    }
+
+    #[test]
+    fn those_that_are_not_kept_are_counted_with_the_others() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let burst = |second| {
+            let (mut announcement, at_time) = told("a", second);
+            if let Announcement::Interaction { more, .. } = &mut announcement {
+                *more = Some(More {
+                    times: 44,
+                    since: at(-5),
+                });
+            }
+            (announcement, at_time)
+        };
+        let Pass::Now(now) = pace.pass(burst(0), start) else {
+            panic!("there is room")
+        };
+        assert_eq!((now.times, now.since), (45, at(-5)));
+        for second in 0..24 {
+            assert!(matches!(pace.pass(told("a", second), start), Pass::Now(_)));
+        }
+        pace.pass(told("a", 30), start);
+        pace.pass(burst(31), start);
+        let due = pace.due(start + Duration::from_secs(1));
+        assert_eq!((due[0].times, due[0].since), (46, at(-5)));
+    }
+
+    #[test]
+    fn other_namespaces_have_their_own_and_evictions_never_wait() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        for second in 0..100 {
+            drop(pace.pass(told("a", second), start));
+        }
+        let mut elsewhere = record("c", shell(0)).pod;
+        elsewhere.namespace = "elsewhere".to_owned();
+        let other = Announcement::Interaction {
+            pod: elsewhere,
+            known: shell(0),
+            source: Source::Notice,
+            eviction_time: None,
+            ending: None,
+            more: None,
+        };
+        assert!(matches!(pace.pass((other, at(0)), start), Pass::Now(_)));
+        let evicted = Announcement::Evicted {
+            pod: record("a", shell(0)).pod,
+            decisive: shell(0),
+            ids: String::new(),
+            eviction_time: at(600),
+            bare: false,
+        };
+        assert!(matches!(pace.pass((evicted, at(0)), start), Pass::Now(_)));
+    }
+
+    #[test]
+    fn so_many_pods_may_wait_and_no_more() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let passes: Vec<_> = (0..2000)
+            .map(|pod| pace.pass(told(&format!("pod-{pod}"), 0), start))
+            .collect();
+        let never = passes.iter().filter(|pass| matches!(pass, Pass::Never));
+        assert_eq!(never.count(), 2000 - 25 - WAITING);
+        // What is not used any more is not kept either.
+        let later = start + Duration::from_secs(3600);
+        while !pace.is_idle() {
+            pace.due(later);
+            pace.budgets.clear();
+        }
+        pace.pass(told("x", 0), later);
+        pace.due(later + Duration::from_secs(60));
+        assert!(pace.budgets.is_empty());
+    }
+}

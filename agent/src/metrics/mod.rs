@@ -1,0 +1,228 @@
+//! The agent's metrics: their names, and where they are counted. What a gauge shows of the schedule is
+//! read at each scrape ([`standing`]), so it cannot drift from it. None carries a pod, a user or a command.
+
+mod busiest;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use curfew_core::{Action, Kind};
+use curfew_runtime::{
+    metrics::{Catalog, unix_seconds},
+    tls::Refusals,
+    watch::Watches,
+};
+use jiff::Timestamp;
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::MetricFamily};
+
+use self::standing::Standing;
+use crate::{
+    cluster::evict::answer::Outcome,
+    controller::summary::Summary,
+    state::{Announcement, Consequence, Source},
+};
+
+/// What an agent watches: the pods of its node, the budgets in their way, and whom it has to trust.
+const WATCHES: [&str; 3] = ["pods", "budgets", "trust"];
+
+/// The metrics of one agent.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    catalog: Catalog,
+    /// Held by one scrape at a time: what was the busiest for one is set anew by the next.
+    standing: Arc<Mutex<Standing>>,
+    interactions: IntCounterVec,
+    extensions: IntCounterVec,
+    holds: IntCounter,
+    /// Answers of the API server to eviction requests, by their meaning.
+    pub evictions: IntCounterVec,
+    lateness: Histogram,
+    /// How long writing a batch of records takes, sync included.
+    pub sync: Histogram,
+    /// Pods whose metadata cannot be written.
+    pub unmarked: IntCounter,
+    /// Failed writes of the store.
+    pub store_faults: IntCounter,
+    /// Stores that were begun anew because they were damaged or deleted.
+    pub store_rebuilt: IntCounter,
+    /// Records that were kept apart because this build cannot read them.
+    pub set_aside: IntGauge,
+    /// The watches of the process.
+    pub watches: Watches,
+    clock_skew: Gauge,
+    certificate_expiry: Gauge,
+    /// Clients that were not let in to post notices.
+    pub refusals: Refusals,
+    refused: IntCounterVec,
+    /// Events that could not be posted.
+    pub events_dropped: IntCounter,
+    /// What was told in the Event of another, because there were too many.
+    pub events_folded: IntCounter,
+}
+
+impl Metrics {
+    /// Registers them all.
+    ///
+    /// # Errors
+    /// When two have the same name.
+    pub fn new() -> prometheus::Result<Self> {
+        let mut all = Catalog::of("agent", env!("CARGO_PKG_VERSION"))?;
+        let standing = Standing::new(&mut all)?;
+        Ok(Self {
+            standing: Arc::new(Mutex::new(standing)),
+            interactions: all.counters(
+                "curfew_agent_interactions_total",
+                "Interactions with pods of this node, by kind and action.",
+                &[
+                    ("kind", &Kind::ALL.map(Kind::as_str)),
+                    ("action", &[Action::Evict, Action::Record].map(Action::as_str)),
+                ],
+            )?,
+            extensions: all.counters(
+                "curfew_agent_extensions_total",
+                "Extensions in force on pods of this node, by whether they use the maximum that the pod's \
+                 terms allow.",
+                &[("maximum", &["true", "false"])],
+            )?,
+            holds: all.counter(
+                "curfew_agent_holds_total",
+                "Holds that keep pods of this node beyond their deadline.",
+            )?,
+            evictions: all.counters(
+                "curfew_agent_evictions_total",
+                "Answers of the API server to eviction requests, by meaning.",
+                &[("result", &Outcome::NAMES)],
+            )?,
+            lateness: all.histogram(
+                "curfew_agent_eviction_lateness_seconds",
+                "How long after its deadline the eviction of a pod was accepted.",
+                &[0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0],
+            )?,
+            sync: all.histogram(
+                "curfew_agent_store_write_seconds",
+                "How long it took to write a batch of records to disk, including the sync.",
+                &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5],
+            )?,
+            unmarked: all.counter(
+                "curfew_agent_unmarked_pods_total",
+                "Touched pods whose labels and annotations the API server refused to change.",
+            )?,
+            store_faults: all.counter(
+                "curfew_agent_store_faults_total",
+                "Batches of records that could not be written to the store.",
+            )?,
+            store_rebuilt: all.counter(
+                "curfew_agent_store_rebuilt_total",
+                "Stores that were damaged or deleted and created again, from the pods' metadata or from what \
+                 the agent knew.",
+            )?,
+            set_aside: all.gauge(
+                "curfew_agent_store_set_aside_records",
+                "Records in the store that this release cannot read but keeps.",
+            )?,
+            watches: Watches::new("agent", &WATCHES, &mut all)?,
+            clock_skew: all.seconds(
+                "curfew_agent_clock_skew_seconds",
+                "How far this node's clock was ahead of the webhook's clock at the last notice, including the \
+                 time for sending it.",
+            )?,
+            certificate_expiry: all.seconds(
+                "curfew_agent_certificate_expiry_timestamp_seconds",
+                "When the agent's certificate expires; it is renewed after two thirds of its lifetime. 0 if \
+                 there is none.",
+            )?,
+            refusals: all.refusals(
+                "curfew_agent_refused_peers_total",
+                "Connections to the port for notices that were refused because of a certificate, by reason.",
+            )?,
+            refused: all.counters(
+                "curfew_agent_connections_refused_total",
+                "Connections that were closed to make room for others because too many were open, by port.",
+                &[("port", &["notices", "metrics", "debug"])],
+            )?,
+            events_dropped: all.counter(
+                "curfew_agent_events_dropped_total",
+                "Events about pods that could not be posted.",
+            )?,
+            events_folded: all.counter(
+                "curfew_agent_events_folded_total",
+                "Events that were merged into another Event because there were too many.",
+            )?,
+            catalog: all,
+        })
+    }
+
+    /// What there is, for those who document it.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Counts what was announced.
+    pub fn count(&self, announcement: &Announcement, now: Timestamp) {
+        match announcement {
+            // It was counted when it was noticed.
+            Announcement::Interaction {
+                source: Source::Controller,
+                ..
+            } => {}
+            Announcement::Interaction { known, more, .. } => self
+                .interactions
+                .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
+                .inc_by(1 + more.map_or(0, |more| u64::from(more.times))),
+            Announcement::Extended {
+                extension: Some(_),
+                consequence: Consequence::EvictionAt(_),
+                maximum,
+                ..
+            } => {
+                let maximum = if *maximum { "true" } else { "false" };
+                self.extensions.with_label_values(&[maximum]).inc();
+            }
+            Announcement::Held {
+                hold: Some(_),
+                consequence: Consequence::EvictionAt(_),
+                ..
+            } => self.holds.inc(),
+            Announcement::Evicted { eviction_time, .. } => self
+                .lateness
+                .observe(now.duration_since(*eviction_time).as_secs_f64()),
+            Announcement::Extended { .. }
+            | Announcement::Held { .. }
+            | Announcement::Blocked(_)
+            | Announcement::StillBlocked(_)
+            | Announcement::Stuck(_)
+            | Announcement::StoreRebuilt { .. } => {}
+            Announcement::Unmarked { .. } => self.unmarked.inc(),
+        }
+    }
+
+    /// Counts the connections that this port refuses.
+    pub fn refused(&self, port: &str) -> IntCounter {
+        self.refused.with_label_values(&[port])
+    }
+
+    /// A notice was taken that a webhook sent at that time, by its clock.
+    pub fn clocks(&self, sent: Timestamp, now: Timestamp) {
+        self.clock_skew.set(now.duration_since(sent).as_secs_f64());
+    }
+
+    /// There is a certificate that ends then.
+    pub fn certificate(&self, expiry: SystemTime) {
+        self.certificate_expiry.set(unix_seconds(expiry));
+    }
+
+    /// All of them, with the gauges as the schedule stands.
+    pub fn gather(&self, summary: &Summary) -> Vec<MetricFamily> {
+        let standing = self.standing.lock();
+        // Each scrape sets all of it, so nothing half set outlives a panic.
+        let standing = standing.unwrap_or_else(PoisonError::into_inner);
+        standing.show(summary);
+        self.watches.show();
+        self.catalog.gather()
+    }
+}

@@ -1,0 +1,61 @@
+//! What the plain port tells of the agent.
+
+use std::time::SystemTime;
+
+use curfew_runtime::ops::{Answer, Ops};
+use prometheus::proto::MetricFamily;
+use tokio_util::sync::CancellationToken;
+
+use crate::{controller::Schedule, identity::Identities, metrics::Metrics};
+
+pub(crate) struct Agent {
+    pub(crate) schedule: Schedule,
+    pub(crate) metrics: Metrics,
+    pub(crate) identities: Identities,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Ops for Agent {
+    fn healthy(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async {
+            let summary = self.schedule.summary().await;
+            summary.map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+
+    fn ready(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async {
+            if self.stop.is_cancelled() {
+                return Err("stopping".to_owned());
+            }
+            match self.schedule.summary().await {
+                // The webhook does not wait for an agent then, and records on the pods.
+                Ok(summary) if !summary.store_open => {
+                    return Err("the store is not open".to_owned());
+                }
+                Ok(summary) if !summary.synced => {
+                    return Err("the node's pods are not listed yet".to_owned());
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            let identity = self.identities.borrow();
+            match identity.as_ref().map(|identity| identity.expiry) {
+                None => Err("there is no certificate yet".to_owned()),
+                Some(expiry) if expiry <= SystemTime::now() => {
+                    Err("the certificate has ended".to_owned())
+                }
+                Some(_) => Ok(()),
+            }
+        })
+    }
+
+    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
+        Box::pin(async {
+            match self.schedule.summary().await {
+                Ok(summary) => self.metrics.gather(&summary),
+                Err(_) => Vec::new(),
+            }
+        })
+    }
+}

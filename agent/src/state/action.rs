@@ -1,0 +1,205 @@
+//! What the ledger wants done, and what it has people told.
+
+use std::time::Duration;
+
+use curfew_core::{
+    Ending, Known, PodId, Wishes,
+    budget::NeverRoom,
+    metadata::{Extension, Hold},
+};
+use jiff::Timestamp;
+
+use crate::cluster::{budget_watch::BudgetId, evict::answer::Outcome, patch::Change};
+
+/// Something to do outside. Each is answered by an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Change the pod's metadata; answered by [`Ledger::marked`](super::Ledger::marked).
+    Mark(Change),
+    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](super::Ledger::evicted).
+    Evict {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+        /// What people have asked for, where the pod is to stay if that is something else by now.
+        seen: Option<Wishes>,
+    },
+    /// Look whether the pod still exists, which the watch did not show; answered by
+    /// [`Ledger::answered`](super::Ledger::answered) or [`Ledger::gone`](super::Ledger::gone).
+    LookUp(PodId),
+    /// Begin to watch this budget; answered by [`Ledger::budget_seen`](super::Ledger::budget_seen), again
+    /// and again.
+    WatchBudget(BudgetId),
+    /// Watch it no longer.
+    UnwatchBudget(BudgetId),
+    /// Tell people.
+    Announce(Announcement),
+    /// Have it logged that the pod is gone and its record with it.
+    LogEnd {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+        /// The [requests](curfew_core::Record::requests) of all of them.
+        ids: String,
+    },
+}
+
+/// From where an interaction became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From its notice, and so it was logged when that was stored.
+    Notice,
+    /// From the pod's metadata, where the webhook records what it cannot tell the agent.
+    Metadata,
+    /// It was known before, and starts a timer since the pod has a controller.
+    Controller,
+}
+
+/// Interactions that are told in the Event of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct More {
+    /// How many.
+    pub times: u32,
+    /// When the first was, as far as that is known.
+    pub since: Timestamp,
+}
+
+/// What people are told of, by an Event on the pod, a line in the log and a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// Somebody reached into the pod.
+    Interaction {
+        /// The pod.
+        pod: PodId,
+        /// Who, how, and what follows.
+        known: Known,
+        /// Who told it.
+        source: Source,
+        /// When the pod goes.
+        eviction_time: Option<Timestamp>,
+        /// Whether the pod ends, or has ended, without being evicted.
+        ending: Option<Ending>,
+        /// Those that are not told one by one, because there was no room to keep them.
+        more: Option<More>,
+    },
+    /// Somebody extended the pod's time, or took that back.
+    Extended {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+        /// What stands on the pod now.
+        extension: Option<Extension>,
+        /// What follows.
+        consequence: Consequence,
+        /// Whether it uses up all that the pod's terms allow.
+        maximum: bool,
+    },
+    /// Somebody had the pod held, or released it.
+    Held {
+        /// The pod.
+        pod: PodId,
+        /// The request of the interaction that set the deadline.
+        id: String,
+        /// What stands on the pod now.
+        hold: Option<Hold>,
+        /// What follows.
+        consequence: Consequence,
+    },
+    /// The API server accepted the eviction.
+    Evicted {
+        /// The pod.
+        pod: PodId,
+        /// Whose interaction set the deadline.
+        decisive: Known,
+        /// The [requests](curfew_core::Record::requests) of all of them.
+        ids: String,
+        /// When it was to be.
+        eviction_time: Timestamp,
+        /// Whether the pod has no controller that would replace it.
+        bare: bool,
+    },
+    /// The pod's labels and annotations cannot be written.
+    Unmarked {
+        /// The pod.
+        pod: PodId,
+        /// Why, in the words of who refused.
+        why: String,
+        /// When the pod goes.
+        eviction_time: Option<Timestamp>,
+    },
+    /// The eviction was refused for a reason that people can do something about.
+    Blocked(Block),
+    /// It still is, for the same reason.
+    StillBlocked(Block),
+    /// It has been refused for so long that nobody seems to do something about it.
+    Stuck(Block),
+    /// The store was damaged or deleted, and a new one was begun.
+    StoreRebuilt {
+        /// The node whose store it is.
+        node: String,
+        /// Where the damaged one is; none when it was deleted.
+        moved_to: Option<String>,
+    },
+}
+
+/// What follows from an extension or a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// The pod is evicted then.
+    EvictionAt(Timestamp),
+    /// It is longer than all that was done to the pod allows, and only so much of it counts.
+    TooLong {
+        /// The longest that is allowed.
+        longest: Duration,
+        /// When the pod is evicted.
+        at: Timestamp,
+    },
+    /// Nothing: the pod is on its way out.
+    TooLate,
+    /// Nothing: no timer runs.
+    NoTimer,
+}
+
+impl Consequence {
+    /// Its name, as it is logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Consequence::EvictionAt(_) => "eviction",
+            Consequence::TooLong { .. } => "too-long",
+            Consequence::TooLate => "too-late",
+            Consequence::NoTimer => "no-timer",
+        }
+    }
+
+    /// When the pod is evicted, where that is what follows.
+    pub fn eviction_time(self) -> Option<Timestamp> {
+        match self {
+            Consequence::EvictionAt(at) | Consequence::TooLong { at, .. } => Some(at),
+            Consequence::TooLate | Consequence::NoTimer => None,
+        }
+    }
+}
+
+/// A refusal that people are told of: once, and then from time to time that it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
+    /// What stands in the way.
+    pub why: Outcome,
+    /// Whether the pod is not ready and another policy of the budget for such pods would let it go.
+    pub policy_would_free: bool,
+    /// Why the budget never has room, if it never has.
+    pub never: Option<NeverRoom>,
+    /// When it was to be evicted.
+    pub eviction_time: Timestamp,
+    /// When it was refused for this reason first.
+    pub since: Timestamp,
+    /// How often it was since.
+    pub times: u32,
+}

@@ -1,0 +1,179 @@
+//! How many eviction requests may be open: a few, one while the API server is away, none until it is
+//! asked again. No pod's own pauses could bound what a whole node asks of a server in trouble, or keep the
+//! order of those who wait for its return.
+
+use curfew_core::record::later;
+use jiff::{SignedDuration, Timestamp};
+
+use super::earlier;
+use crate::cluster::evict::answer::Outcome;
+
+/// An API server that was away and is back answers before it has read who may do what. So many refusals of its
+/// authorizer, a second apart, are taken for that.
+const STARTING: u32 = 3;
+
+/// What the last answers said of the API server.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// The pod whose request failed last, and none was answered since, while it is open. One alone may
+    /// have a fault of its own; two have none in common but the server.
+    failed: Option<String>,
+    closed: Option<Closed>,
+    /// How often the API server refused as one that has just started, in a row.
+    starts: u32,
+}
+
+#[derive(Debug)]
+struct Closed {
+    tries: u32,
+    until: Timestamp,
+}
+
+impl Gate {
+    /// Takes note of an answer to a request for this pod. Returns whether the gate opened by it.
+    pub(super) fn answered(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
+        if !outcome.is_outage() {
+            self.failed = None;
+            return self.closed.take().is_some();
+        }
+        let tries = match (&self.closed, &self.failed) {
+            // What was open when the gate closed is answered, too.
+            (Some(closed), _) if now < closed.until => return false,
+            (Some(closed), _) => closed.tries.saturating_add(1),
+            // No pod's fault: the server says it of itself.
+            (None, _) if matches!(outcome, Outcome::Throttled(_)) => 1,
+            (None, Some(other)) if other != uid => 1,
+            (None, _) => {
+                self.failed = Some(uid.to_owned());
+                return false;
+            }
+        };
+        let until = later(now, outcome.wait(tries, uid));
+        self.closed = Some(Closed { tries, until });
+        false
+    }
+
+    /// Whether this is the answer of an API server that is back and has just started, so that it says nothing of
+    /// our rights. It is asked again after a short pause then.
+    pub(super) fn starts(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
+        let away = self.closed.is_some() || self.failed.is_some();
+        if !away || !matches!(outcome, Outcome::Forbidden(_)) {
+            self.starts = 0;
+            return false;
+        }
+        // What was open when the gate closed is answered, too.
+        if self
+            .closed
+            .as_ref()
+            .is_some_and(|closed| now < closed.until)
+        {
+            return true;
+        }
+        if self.starts == STARTING {
+            return false;
+        }
+        self.starts += 1;
+        let until = later(now, Outcome::away(String::new()).wait(1, uid));
+        self.closed = Some(Closed { tries: 1, until });
+        true
+    }
+
+    /// How many requests may be open now, where that many may be at the most.
+    pub(super) fn room(&self, most: usize, now: Timestamp) -> usize {
+        match &self.closed {
+            None => most,
+            Some(closed) => usize::from(now >= closed.until),
+        }
+    }
+
+    /// When to ask again.
+    pub(super) fn opens(&self) -> Option<Timestamp> {
+        self.closed.as_ref().map(|closed| closed.until)
+    }
+
+    /// The clock went back.
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        if let Some(closed) = &mut self.closed {
+            closed.until = earlier(closed.until, by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+    use std::time::Duration;
+
+    /// The longest pause that nobody asked for.
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn away() -> Outcome {
+        Outcome::away("refused".into())
+    }
+
+    #[test]
+    fn a_server_that_has_just_started_is_given_a_moment() {
+        let forbidden = Outcome::Forbidden("not yet".into());
+        let mut gate = Gate::default();
+        assert!(!gate.starts("a", &forbidden, at(0)), "it was not away");
+        gate.answered("a", &away(), at(0));
+        for second in 1..=3 {
+            assert!(gate.starts("a", &forbidden, at(second)));
+            assert_eq!(gate.room(5, at(second)), 0);
+            assert!(
+                gate.starts("b", &forbidden, at(second)),
+                "it was open before"
+            );
+            assert_eq!(gate.room(5, at(second + 1)), 1);
+        }
+        assert!(!gate.starts("a", &forbidden, at(4)), "it means it");
+        assert!(gate.answered("a", &forbidden, at(4)));
+        assert_eq!(gate.room(5, at(4)), 5);
+    }
+
+    #[test]
+    fn one_pod_alone_closes_nothing() {
+        let mut gate = Gate::default();
+        for second in 0..9 {
+            gate.answered("a", &away(), at(second));
+            assert_eq!(gate.room(5, at(second)), 5);
+        }
+        gate.answered("b", &Outcome::Accepted, at(9));
+        gate.answered("b", &away(), at(9));
+        assert_eq!(gate.room(5, at(9)), 5, "not in a row");
+        gate.answered("a", &away(), at(9));
+        assert_eq!(gate.room(5, at(9)), 0);
+    }
+
+    #[test]
+    fn asks_once_after_each_pause_until_there_is_an_answer() {
+        let mut gate = Gate::default();
+        gate.answered("a", &away(), at(0));
+        gate.answered("b", &away(), at(0));
+        gate.answered("c", &away(), at(0));
+        let mut last = Duration::ZERO;
+        for _ in 0..12 {
+            let opens = gate.opens().unwrap();
+            assert_eq!(gate.room(5, opens), 1);
+            gate.answered("d", &away(), opens);
+            let pause = gate.opens().unwrap().duration_since(opens).unsigned_abs();
+            assert!(pause >= last.mul_f64(0.7) && pause <= LONGEST, "{pause:?}");
+            last = pause;
+        }
+        assert!(last >= LONGEST.mul_f64(0.7), "{last:?}");
+        let refused = Outcome::Budgets(String::new());
+        assert!(gate.answered("d", &refused, at(900)), "any answer will do");
+        assert_eq!(gate.room(5, at(900)), 5);
+        assert_eq!(gate.opens(), None);
+    }
+
+    #[test]
+    fn is_as_patient_as_it_was_asked_to_be() {
+        let mut gate = Gate::default();
+        let patience = Outcome::Throttled(Some(Duration::from_secs(100)));
+        gate.answered("a", &patience, at(0));
+        assert_eq!(gate.room(5, at(99)), 0);
+        assert_eq!(gate.room(5, at(120)), 1);
+    }
+}

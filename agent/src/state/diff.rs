@@ -1,0 +1,137 @@
+//! What people are told of a record: pure, so that each telling stands in one place.
+
+use curfew_core::{Ending, Known, Record};
+
+use super::{
+    action::{Announcement, Effect, More, Source},
+    pod::Entry,
+};
+use crate::cluster::pod_watch::PodState;
+
+/// Tells that the eviction was accepted.
+pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<Effect> {
+    Some(Effect::Announce(Announcement::Evicted {
+        pod: record.pod.clone(),
+        decisive: record.decisive().clone(),
+        ids: record.requests(),
+        eviction_time: record.eviction_time()?,
+        bare: pod.is_some_and(|pod| pod.bare),
+    }))
+}
+
+/// Tells that the pod's metadata cannot be written.
+pub(super) fn unmarked(record: &Record, why: &str) -> Effect {
+    Effect::Announce(Announcement::Unmarked {
+        pod: record.pod.clone(),
+        why: why.to_owned(),
+        eviction_time: record.eviction_time(),
+    })
+}
+
+/// Tells of the latest so many interactions, which the agent before this one stored.
+pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Vec<Effect>) {
+    let deeds: Vec<_> = record.deeds().collect();
+    let first = deeds.len().saturating_sub(untold as usize);
+    let deeds = &deeds[first..];
+    several(record, deeds, untold, Source::Notice, ending, out);
+}
+
+/// Tells of an interaction that was noticed, whether there was room to keep it or not; not of the same deed
+/// again.
+pub(super) fn noticed(
+    before: Option<&Record>,
+    record: &Record,
+    known: &Known,
+    ending: Option<Ending>,
+    out: &mut Vec<Effect>,
+) {
+    if record.interactions() > before.map_or(0, Record::interactions) {
+        out.push(interaction(record, known, Source::Notice, ending, None));
+    }
+}
+
+/// Tells of the interactions that the pod's metadata tell and the record did not have before.
+pub(super) fn learned(
+    before: Option<&Record>,
+    record: &Record,
+    ending: Option<Ending>,
+    out: &mut Vec<Effect>,
+) {
+    let unknown = |known: &&Known| before.is_none_or(|before| !before.tells_of(known));
+    let news: Vec<_> = record.deeds().filter(unknown).collect();
+    let before = before.map_or(0, Record::interactions);
+    let times = record.interactions().saturating_sub(before);
+    several(record, &news, times, Source::Metadata, ending, out);
+}
+
+/// Tells of so many interactions, of which these are kept: the others are told with the last of them.
+fn several(
+    record: &Record,
+    kept: &[&Known],
+    times: u32,
+    source: Source,
+    ending: Option<Ending>,
+    out: &mut Vec<Effect>,
+) {
+    let Some((last, others)) = kept.split_last() else {
+        return;
+    };
+    for known in others {
+        out.push(interaction(record, known, source, ending, None));
+    }
+    let times = times.saturating_sub(kept.len() as u32);
+    let since = record.deeds().map(|known| known.interaction.time).min();
+    let more = since.filter(|_| times > 0);
+    let more = more.map(|since| More { times, since });
+    out.push(interaction(record, last, source, ending, more));
+}
+
+/// Tells of an extension or a hold that came, changed or went, and of an extension that counts for less since
+/// a stricter interaction. A record that was rebuilt from the pod has nothing to compare them with: they were
+/// told before.
+pub(super) fn wishes(
+    before: Option<&Record>,
+    record: &Record,
+    entry: &Entry,
+    out: &mut Vec<Effect>,
+) {
+    let Some(before) = before else {
+        return;
+    };
+    let (pod, id) = (&record.pod, &record.decisive().interaction.request);
+    let cut = record.extension.is_some() && record.extension() < before.extension();
+    if before.extension != record.extension || cut {
+        out.push(Effect::Announce(Announcement::Extended {
+            pod: pod.clone(),
+            id: id.clone(),
+            extension: record.extension.clone(),
+            consequence: entry.extended(record),
+            maximum: record.is_extended_to_the_last(),
+        }));
+    }
+    if before.hold != record.hold {
+        out.push(Effect::Announce(Announcement::Held {
+            pod: pod.clone(),
+            id: id.clone(),
+            hold: record.hold.clone(),
+            consequence: entry.consequence(record),
+        }));
+    }
+}
+
+pub(super) fn interaction(
+    record: &Record,
+    known: &Known,
+    source: Source,
+    ending: Option<Ending>,
+    more: Option<More>,
+) -> Effect {
+    Effect::Announce(Announcement::Interaction {
+        pod: record.pod.clone(),
+        known: known.clone(),
+        source,
+        eviction_time: record.eviction_time(),
+        ending,
+        more,
+    })
+}

@@ -1,0 +1,385 @@
+//! One pod of the ledger: what is known of it, and where it stands.
+
+use curfew_core::{
+    Ending, Exemption, Known, Record, State as Name, metadata::Extension, record::later,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use super::{
+    action::{Block, Consequence, Effect, Source},
+    diff, earlier,
+};
+use crate::cluster::{
+    budget_watch::{BudgetId, BudgetView},
+    evict::answer::Outcome,
+    patch,
+    pod_watch::{PodState, Termination},
+};
+
+/// The order of evictions: lowest priority first, then the earliest eviction time.
+pub(super) type Turn = (i32, Timestamp, String);
+
+/// Where a pod stands on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// It may be asked for from this time on, its deadline included.
+    From(Timestamp),
+    /// The request is open.
+    Asked,
+    /// The API server accepted; the pod has its grace period, and its finalizers.
+    Accepted,
+}
+
+/// How often an eviction was refused in a row, and why the last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) outcome: Outcome,
+    pub(super) tries: u32,
+}
+
+/// Where the pod's metadata stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Marking {
+    /// Nothing is under way.
+    Idle,
+    /// The patch is open. `shown` says whether the watch has shown the pod since it was sent: then nobody can
+    /// tell whether the answer or what was shown is later.
+    Asked { shown: bool },
+    /// The next is not before then: the last one failed, or there were many.
+    Later { again: Timestamp },
+    /// The API server takes no such patch for the pod as it is: only a changed pod is tried again.
+    Refused { version: String },
+}
+
+/// What people are told of what stands in the way. It outlives refusals that only pass, so that one
+/// cause that comes and goes is told once.
+#[derive(Debug, Clone)]
+pub(super) struct Obstacle {
+    pub(super) why: Outcome,
+    pub(super) since: Timestamp,
+    pub(super) times: u32,
+    /// When it may be told that it goes on; none before it was told at all.
+    pub(super) again: Option<Timestamp>,
+    pub(super) stuck_told: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Option<Record>,
+    pub(super) pod: Option<PodState>,
+    /// The list during or after which the API server answered with the pod, unless the watch has shown it since.
+    pub(super) answered_in: Option<u64>,
+    /// Whether the record is from the store and the pod has yet to show how much of it was told: the
+    /// agent may have been killed between the two.
+    pub(super) restored: bool,
+    /// What only the pod tells, until the store has it.
+    pub(super) alone: Vec<Known>,
+    /// Since when the watch owes us the pod.
+    pub(super) unseen_since: Timestamp,
+    pub(super) eviction: Eviction,
+    /// When it was asked for the last time.
+    pub(super) asked: Timestamp,
+    pub(super) refusal: Option<Refusal>,
+    /// How often in a row it was asked for too early.
+    pub(super) early: u32,
+    /// Whether the answer to a request may have been lost.
+    pub(super) unanswered: bool,
+    pub(super) obstacle: Option<Obstacle>,
+    pub(super) marking: Marking,
+    /// Whether people were told that the pod's metadata cannot be written.
+    pub(super) unmarked: bool,
+    /// When the last patch was made, and how many were made one soon after the other.
+    pub(super) marked: (Timestamp, u32),
+    pub(super) wake: Option<Timestamp>,
+    /// The place among those that wait for an eviction request, while it is there.
+    pub(super) turn: Option<Turn>,
+    /// The place among those that wait for a budget, while it is there.
+    pub(super) queued: Option<(BudgetId, Turn)>,
+}
+
+impl Entry {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            record: None,
+            pod: None,
+            answered_in: None,
+            restored: false,
+            alone: Vec::new(),
+            unseen_since: now,
+            eviction: Eviction::From(Timestamp::MIN),
+            asked: Timestamp::MIN,
+            refusal: None,
+            early: 0,
+            unanswered: false,
+            obstacle: None,
+            marking: Marking::Idle,
+            unmarked: false,
+            marked: (Timestamp::MIN, 0),
+            wake: None,
+            turn: None,
+            queued: None,
+        }
+    }
+
+    /// Whether the pod's metadata do not tell its record yet.
+    pub(super) fn is_untold(&self) -> bool {
+        match (&self.record, &self.pod) {
+            (Some(record), Some(pod)) => patch::wanted(record, &self.alone, pod).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether the pod is on its way out, so that nothing said about it changes that.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.eviction == Eviction::Accepted || self.pod.as_ref().is_some_and(|pod| pod.terminating)
+    }
+
+    /// Whether the pod ends, or has ended, without our doing.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        if self.is_leaving() {
+            return Some(Ending::Terminating);
+        }
+        let finished = self.pod.as_ref().is_some_and(|pod| pod.finished);
+        finished.then_some(Ending::Finished)
+    }
+
+    /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns
+    /// whether there were any.
+    pub(super) fn end_exemption(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> bool {
+        let ending = self.ending();
+        let (Some(record), Some(pod)) = (&mut self.record, &self.pod) else {
+            return false;
+        };
+        let started = match pod.bare {
+            true => Vec::new(),
+            false => record.end_exemption(now),
+        };
+        for known in &started {
+            out.push(diff::interaction(
+                record,
+                known,
+                Source::Controller,
+                ending,
+                None,
+            ));
+        }
+        !started.is_empty()
+    }
+
+    /// Whether the pod shows that an eviction was carried out whose answer we never got. A pod that
+    /// somebody deleted meanwhile does not show that.
+    pub(super) fn is_carried_out(&self) -> bool {
+        let evicted = self.pod.as_ref().is_some_and(|pod| pod.evicted);
+        evicted && self.unanswered && matches!(self.eviction, Eviction::From(_))
+    }
+
+    /// The clock went back by so much: what waits for a pause does not wait for longer.
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        self.unseen_since = earlier(self.unseen_since, by);
+        self.asked = earlier(self.asked, by);
+        self.marked.0 = earlier(self.marked.0, by);
+        if let Eviction::From(from) = &mut self.eviction {
+            *from = earlier(*from, by);
+        }
+        if let Marking::Later { again } = &mut self.marking {
+            *again = earlier(*again, by);
+        }
+        if let Some(Obstacle {
+            again: Some(again), ..
+        }) = &mut self.obstacle
+        {
+            *again = earlier(*again, by);
+        }
+    }
+
+    /// Takes note of a refusal that people can do something about.
+    pub(super) fn meet(&mut self, refusal: &Outcome, now: Timestamp) {
+        if !refusal.concerns_people() {
+            return;
+        }
+        match &mut self.obstacle {
+            Some(obstacle) if obstacle.why.same_cause(refusal) => {
+                obstacle.why = refusal.clone();
+                obstacle.times = obstacle.times.saturating_add(1);
+            }
+            other => {
+                *other = Some(Obstacle {
+                    why: refusal.clone(),
+                    since: now,
+                    times: 1,
+                    again: None,
+                    stuck_told: false,
+                });
+            }
+        }
+    }
+
+    /// The budget that refused the pod the last time, while the pod is still to go.
+    pub(super) fn blocker(&self) -> Option<BudgetId> {
+        let (record, pod) = (self.record.as_ref()?, self.pod.as_ref()?);
+        let Outcome::Budget {
+            name: Some(name), ..
+        } = &self.refusal.as_ref()?.outcome
+        else {
+            return None;
+        };
+        (!self.is_leaving() && !pod.finished).then(|| BudgetId {
+            namespace: record.pod.namespace.clone(),
+            name: name.clone(),
+        })
+    }
+
+    /// What follows from the extension that stands on the pod.
+    pub(super) fn extended(&self, record: &Record) -> Consequence {
+        let longest = record.longest_extension();
+        let too_long = |extension: &Extension| extension.by > longest;
+        match self.consequence(record) {
+            Consequence::EvictionAt(at) if record.extension.as_ref().is_some_and(too_long) => {
+                Consequence::TooLong { longest, at }
+            }
+            other => other,
+        }
+    }
+
+    /// What follows from the pod's terms, and from what people said of it.
+    pub(super) fn consequence(&self, record: &Record) -> Consequence {
+        match record.eviction_time() {
+            _ if self.is_leaving() => Consequence::TooLate,
+            Some(at) => Consequence::EvictionAt(at),
+            None => Consequence::NoTimer,
+        }
+    }
+
+    /// What people are told of the obstacle.
+    pub(super) fn block(&self, view: Option<&BudgetView>) -> Option<Block> {
+        let obstacle = self.obstacle.as_ref()?;
+        let ready = self.pod.as_ref().is_none_or(|pod| pod.ready);
+        let record = self.record.as_ref()?;
+        Some(Block {
+            pod: record.pod.clone(),
+            id: record.decisive().interaction.request.clone(),
+            why: obstacle.why.clone(),
+            policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
+            never: view.and_then(|view| view.never),
+            eviction_time: record.eviction_time()?,
+            since: obstacle.since,
+            times: obstacle.times,
+        })
+    }
+
+    pub(super) fn state(&self, now: Timestamp, blocked_after: Duration) -> State<'_> {
+        let (Some(record), Some(pod)) = (&self.record, &self.pod) else {
+            return State::Unseen;
+        };
+        let Some(at) = record.eviction_time() else {
+            return match record.exemption() {
+                _ if self.is_leaving() => State::Terminating,
+                _ if pod.finished => State::Finished,
+                Some(Exemption::Protected) => State::Protected,
+                _ => State::Recorded,
+            };
+        };
+        let stuck = self
+            .obstacle
+            .as_ref()
+            .filter(|obstacle| obstacle.why.is_blocked() && now >= later(at, blocked_after));
+        match (&self.refusal, stuck) {
+            _ if self.is_leaving() => State::Terminating,
+            _ if pod.finished => State::Finished,
+            _ if pod.mirror => State::Protected,
+            _ if now < at && record.hold.is_some() => State::Held,
+            _ if now < at => State::Scheduled,
+            (_, Some(obstacle)) => State::Stuck(&obstacle.why),
+            (Some(refusal), None) => State::Refused(&refusal.outcome),
+            (None, None) => State::Due,
+        }
+    }
+}
+
+/// A pod as the ledger has it, for those who look into the agent.
+#[derive(Debug, Clone)]
+pub struct Line<'a> {
+    /// What is known.
+    pub record: &'a Record,
+    /// Where it stands.
+    pub state: State<'a>,
+    /// The budget that stands in the way.
+    pub blocker: Option<BudgetId>,
+    /// Its end, once it was asked to end.
+    pub termination: Option<Termination>,
+}
+
+/// Where a pod stands, in the words of `/v1/schedule` and of the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State<'a> {
+    /// No timer runs.
+    Recorded,
+    /// It is one of those that are never evicted.
+    Protected,
+    /// Its eviction lies ahead.
+    Scheduled,
+    /// The same, and later than its deadline, because somebody has it held.
+    Held,
+    /// Its time has come; the request waits for its turn or its answer.
+    Due,
+    /// It was refused and will be asked again.
+    Refused(&'a Outcome),
+    /// A disruption budget has refused it for longer than `--blocked-after`.
+    Stuck(&'a Outcome),
+    /// It is on its way out.
+    Terminating,
+    /// All its containers ended by themselves.
+    Finished,
+    /// The watch has not shown it yet.
+    Unseen,
+}
+
+impl State<'_> {
+    /// The names of those states in which a pod is still to be evicted.
+    pub const PENDING: [&'static str; 6] = [
+        Name::Scheduled.as_str(),
+        Name::Held.as_str(),
+        Name::Due.as_str(),
+        Name::Blocked.as_str(),
+        Name::Stuck.as_str(),
+        Name::Retrying.as_str(),
+    ];
+
+    /// The same and those who never are, as they are counted.
+    pub const COUNTED: [&'static str; 7] = {
+        let [a, b, c, d, e, f] = Self::PENDING;
+        [a, b, c, d, e, f, Name::Protected.as_str()]
+    };
+
+    /// Its name.
+    pub fn as_str(&self) -> &'static str {
+        let name = match self {
+            State::Recorded => Name::Recorded,
+            State::Protected => Name::Protected,
+            State::Scheduled => Name::Scheduled,
+            State::Held => Name::Held,
+            State::Due => Name::Due,
+            State::Refused(outcome) if outcome.is_blocked() => Name::Blocked,
+            State::Refused(_) => Name::Retrying,
+            State::Stuck(_) => Name::Stuck,
+            State::Terminating => Name::Terminating,
+            State::Finished => Name::Finished,
+            State::Unseen => Name::Unseen,
+        };
+        name.as_str()
+    }
+
+    /// Whether the pod is still to be evicted.
+    pub fn is_pending(&self) -> bool {
+        Self::PENDING.contains(&self.as_str())
+    }
+
+    /// What stands in the way, in the words of who refused.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            State::Refused(outcome) | State::Stuck(outcome) => Some(outcome.message()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The way of records to the disk: one batch at a time, while the next one gathers.
+//!
+//! Interactions of the same moment share one sync. Whoever waits for an interaction is answered by the
+//! schedule once its batch is written, or told that it was not.
+
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use curfew_core::{Notice, Receipt};
+use futures::future::BoxFuture;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    controller::NotRecorded,
+    state::Ledger,
+    store::{
+        Batch, StoreError,
+        recovery::{Keeper, Opened},
+    },
+};
+
+/// How long a store that failed is left alone, unless a new interaction asks for it.
+const REST: Duration = Duration::from_secs(1);
+
+/// How many pods that the watch has not shown may get a record. A notice may outrun the watch, but not those
+/// of this many pods: whoever tells of more tells of pods that do not exist.
+pub(crate) const MAX_UNSEEN: usize = 128;
+
+/// How often it is looked whether the store is still in place.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// An interaction that waits for the disk.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) notice: Box<Notice>,
+    pub(crate) answer: oneshot::Sender<Result<Receipt, NotRecorded>>,
+}
+
+/// A batch that was written, or was not.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) batch: Batch,
+    pub(crate) waiting: Vec<Waiting>,
+    /// The store had to be opened for it, and holds this.
+    pub(crate) opened: Option<Opened>,
+    pub(crate) result: Result<(), StoreError>,
+    /// Whether the batch before it was not written.
+    pub(crate) again: bool,
+}
+
+/// How the store is, for those who look into the agent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Health {
+    /// Whether the store is open and its last write was good.
+    pub(crate) open: bool,
+    /// Its size on disk in bytes, when it was last written.
+    pub(crate) bytes: u64,
+    /// How long its last write took, sync included.
+    pub(crate) sync: Duration,
+}
+
+/// Where batches go, one at a time. Tests have one that waits for them.
+pub(crate) trait Disk: Send {
+    /// Begins to write a batch, and opens the store before when it has to. The write goes on when nobody
+    /// waits for it.
+    fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>>;
+
+    /// Whether somebody else may delete it: then an empty batch finds that out.
+    fn can_be_deleted(&self) -> bool;
+}
+
+/// What came of a write.
+#[derive(Debug)]
+pub(crate) struct WriteReport {
+    pub(crate) opened: Option<Opened>,
+    pub(crate) result: Result<(), StoreError>,
+    pub(crate) health: Health,
+}
+
+/// The store on disk, written on a blocking thread.
+#[derive(Debug)]
+pub(crate) struct OnDisk(Arc<Mutex<Keeper>>);
+
+impl OnDisk {
+    /// The store below `folder`, which the first batch opens.
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self(Arc::new(Mutex::new(Keeper::new(folder))))
+    }
+}
+
+impl Disk for OnDisk {
+    fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>> {
+        let keeper = self.0.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            // A panic of an earlier write has ended the process, or is about to.
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            let (opened, result) = match keeper.open() {
+                Ok(opened) => (opened, Ok(())),
+                Err(error @ StoreError::Endless(_)) => return Err(error),
+                Err(error) => (None, Err(error)),
+            };
+            let begun = Instant::now();
+            let result = result.and_then(|()| keeper.commit(&batch));
+            let health = Health {
+                open: keeper.is_open(),
+                bytes: keeper.size().unwrap_or_default(),
+                sync: begun.elapsed(),
+            };
+            Ok(WriteReport {
+                opened,
+                result,
+                health,
+            })
+        });
+        Box::pin(async { Ok(writing.await??) })
+    }
+
+    fn can_be_deleted(&self) -> bool {
+        true
+    }
+}
+
+/// Hands batches to the store.
+pub(crate) struct Journal {
+    disk: Box<dyn Disk>,
+    writing: Option<Writing>,
+    waiting: Vec<Waiting>,
+    rests_until: Option<Instant>,
+    /// When it is looked whether the store is in place; never, where it cannot be deleted.
+    look_at: Option<Instant>,
+    health: Health,
+}
+
+struct Writing {
+    report: BoxFuture<'static, anyhow::Result<WriteReport>>,
+    batch: Batch,
+    waiting: Vec<Waiting>,
+}
+
+impl Journal {
+    /// A journal that writes there.
+    pub(crate) fn new(disk: impl Disk + 'static) -> Self {
+        Self {
+            disk: Box::new(disk),
+            writing: None,
+            waiting: Vec::new(),
+            rests_until: None,
+            look_at: None,
+            health: Health::default(),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Takes an interaction for the next batch.
+    pub(crate) fn add(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
+    }
+
+    /// Whether it takes an interaction with the pod of this UID: when the watch has shown the pod, or few
+    /// others are unseen.
+    pub(crate) fn takes(&self, uid: &str, ledger: &Ledger) -> bool {
+        if ledger.knows(uid) {
+            return true;
+        }
+        let writing = self.writing.iter().flat_map(|writing| &writing.waiting);
+        let waiting = writing.chain(&self.waiting);
+        let uids = waiting.map(|waiting| waiting.notice.pod.uid.as_str());
+        let unknown = uids.filter(|uid| !ledger.knows(uid));
+        let unseen: BTreeSet<_> = ledger.unseen().chain(unknown).collect();
+        unseen.contains(uid) || unseen.len() < MAX_UNSEEN
+    }
+
+    /// Starts to write what has gathered, unless a batch is being written or nothing has.
+    pub(crate) fn begin(&mut self, ledger: &mut Ledger) {
+        let looks = self.look_at.is_some_and(|at| at <= Instant::now());
+        let idle = self.health.open && self.waiting.is_empty() && !ledger.is_dirty() && !looks;
+        let rests = self.waiting.is_empty() && self.rest().is_some();
+        if self.is_writing() || idle || rests {
+            return;
+        }
+        let mut batch = ledger.take_dirty();
+        let waiting = std::mem::take(&mut self.waiting);
+        for Waiting { notice, .. } in &waiting {
+            // Two interactions with one pod may share the batch.
+            let record = match batch.get_mut(&notice.pod.uid) {
+                Some(Some(record)) => {
+                    record.learn(notice.known.clone());
+                    continue;
+                }
+                _ => ledger.with(&notice.pod, &notice.known),
+            };
+            batch.insert(notice.pod.uid.clone(), Some(record));
+        }
+        self.writing = Some(Writing {
+            report: self.disk.write(batch.clone()),
+            batch,
+            waiting,
+        });
+    }
+
+    /// Waits for the batch that is being written; for ever when none is.
+    ///
+    /// # Errors
+    /// When the thread that wrote it panicked, and the store with it; and when reading the store does not end.
+    pub(crate) async fn written(&mut self) -> anyhow::Result<Written> {
+        let Some(writing) = &mut self.writing else {
+            return pending().await;
+        };
+        let WriteReport {
+            opened,
+            result,
+            health,
+        } = (&mut writing.report).await?;
+        self.health = health;
+        let again = self.rests_until.is_some();
+        self.rests_until = result.is_err().then(|| Instant::now() + REST);
+        self.look_at = self.disk.can_be_deleted().then(|| Instant::now() + LOOK);
+        let Some(Writing { batch, waiting, .. }) = self.writing.take() else {
+            return pending().await;
+        };
+        Ok(Written {
+            batch,
+            waiting,
+            opened,
+            result,
+            again,
+        })
+    }
+
+    /// Whether a batch is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// When something is to be done without a message: a store that failed is tried again, or it is looked
+    /// whether it is in place.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        self.rest().or(self.look_at.map(until))
+    }
+
+    /// How long the store is still left alone, if it is.
+    fn rest(&self) -> Option<Duration> {
+        let rest = self.rests_until?.saturating_duration_since(Instant::now());
+        (rest > Duration::ZERO).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        state::Settings,
+        testing::{shell, stage::notice},
+    };
+
+    #[tokio::test]
+    async fn what_is_written_is_on_disk_before_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(OnDisk::new(folder.path()));
+        let mut ledger = Ledger::new(Settings {
+            max_evictions: 5,
+            blocked_after: Duration::from_secs(3600),
+        });
+        let (answer, _answered) = oneshot::channel();
+        let notice = Box::new(notice("a", shell(0)));
+        journal.add(Waiting { notice, answer });
+        journal.begin(&mut ledger);
+        assert!(journal.is_writing());
+        let written = journal.written().await.unwrap();
+        written.result.unwrap();
+        assert!(written.opened.unwrap().contents.records.is_empty());
+        assert!(journal.health().open && !journal.is_writing());
+        drop(journal);
+
+        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        assert_eq!(opened.contents.records[0].pod.uid, "uid-a");
+    }
+}
