@@ -4,6 +4,7 @@
 //! finding the pod (and which requests leave no trace), recording and wording are for the other modules.
 
 mod find;
+mod removal;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +30,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use self::find::{Nothing, Unfound};
+pub use self::removal::Removal;
 use crate::{
     answer::{self, Answer},
     args::Unrecorded,
@@ -80,6 +82,8 @@ pub struct Admission {
     pub unrecorded: Unrecorded,
     /// How long reading a pod may take.
     pub pod_timeout: Duration,
+    /// Whether Curfew is being removed.
+    pub removal: Removal,
     /// To count.
     pub metrics: Metrics,
 }
@@ -181,15 +185,18 @@ impl Admission {
         let (found, knowledge) =
             tokio::join!(self.find(request), self.rules.known(self.pod_timeout));
         let found = match found {
-            Ok(found) => found,
+            Ok(found) => {
+                self.removal.accepted();
+                found
+            }
             Err(Unfound::Nothing(why)) => {
                 return nothing(uid, &named, kind, why);
             }
             Err(Unfound::Failure(failure)) => {
                 self.metrics.recorded(Home::Nowhere, 1);
-                let (authority, why) = match failure {
-                    placement::Failure::Unauthorised(why) => (false, why),
-                    placement::Failure::Failed(why) => (true, why),
+                let (removed, why) = match failure {
+                    placement::Failure::Unauthorised(why) => (self.removal.refused(), why),
+                    placement::Failure::Failed(why) => (false, why),
                 };
                 let subject = Subject {
                     id: uid,
@@ -199,7 +206,7 @@ impl Admission {
                     node: None,
                     known: &[],
                 };
-                return self.unrecorded(&subject, authority, &format!("pod: {why}"));
+                return self.unrecorded(&subject, removed, &format!("pod: {why}"));
             }
         };
         if knowledge == Knowledge::None
@@ -287,7 +294,8 @@ impl Admission {
             }
             Err(recording::Failure::Gone) => nothing(uid, &named, kind, Nothing::NoPod),
             Err(failure) => {
-                let authority = !matches!(failure, recording::Failure::Unauthorised(_));
+                let removed = matches!(failure, recording::Failure::Unauthorised(_))
+                    && self.removal.refused();
                 let subject = Subject {
                     id: uid,
                     kind,
@@ -296,7 +304,7 @@ impl Admission {
                     node: node.as_deref(),
                     known: &known,
                 };
-                self.unrecorded(&subject, authority, &failure.to_string())
+                self.unrecorded(&subject, removed, &failure.to_string())
             }
         }
     }
@@ -320,20 +328,19 @@ impl Admission {
         denied
     }
 
-    /// What becomes of an interaction that could be recorded nowhere. `authority` says whether this
-    /// webhook still may do its work: when it was taken away, Curfew is being removed, and that must
-    /// stop nobody.
-    fn unrecorded(&self, subject: &Subject<'_>, authority: bool, why: &str) -> (Outcome, Answer) {
-        let (outcome, answer) = match (authority, self.unrecorded) {
-            (false, _) => (
+    /// What becomes of an interaction that could be recorded nowhere. `removed` says whether Curfew is being
+    /// removed, which must stop nobody.
+    fn unrecorded(&self, subject: &Subject<'_>, removed: bool, why: &str) -> (Outcome, Answer) {
+        let (outcome, answer) = match (removed, self.unrecorded) {
+            (true, _) => (
                 Outcome::Unrecorded,
                 answer::unrecorded(subject.pod, "it may no longer read pods"),
             ),
-            (true, Unrecorded::Admit) => (
+            (false, Unrecorded::Admit) => (
                 Outcome::Unrecorded,
                 answer::unrecorded(subject.pod, "it could reach neither the agent nor the pod"),
             ),
-            (true, Unrecorded::Deny) => (
+            (false, Unrecorded::Deny) => (
                 Outcome::Denied,
                 answer::denied(subject.pod, subject.node, subject.id),
             ),

@@ -43,7 +43,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Removal},
     agents::Agents,
     args::Args,
     forward::Forwarder,
@@ -86,6 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         namespace: args.namespace.clone(),
         rules: rules.clone(),
         unrecorded: args.unrecorded,
+        removal: Removal::default(),
         pod_timeout: budgets.pod,
         metrics: metrics.clone(),
     });

@@ -28,7 +28,7 @@ use curfew_runtime::{
     tls::{Leaf, Trust},
 };
 use curfew_webhook::{
-    admission::{self, Admission},
+    admission::{self, Admission, Removal},
     args::{Budgets, Unrecorded},
     forward::Forwarder,
     identity::{Identity, paths::Paths, secret::Authorities},
@@ -187,6 +187,7 @@ impl Script {
             namespace: "curfew".to_owned(),
             rules,
             unrecorded: Unrecorded::Deny,
+            removal: Removal::default(),
             pod_timeout: budgets.pod,
             metrics: metrics.clone(),
         });
