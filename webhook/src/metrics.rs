@@ -24,6 +24,9 @@ use crate::policies::Known;
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";
 
+/// What stood where the webhook configuration was written.
+const BEFORE: [&str; 2] = ["missing", "different"];
+
 /// What a replica watches.
 const WATCHES: [&str; 8] = [
     "policies",
@@ -61,6 +64,7 @@ pub struct Metrics {
     exempted: IntCounterVec,
     evictions: IntCounterVec,
     registered: IntGauge,
+    registrations: IntCounterVec,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
     certified: IntCounterVec,
@@ -145,6 +149,12 @@ impl Metrics {
                 "curfew_webhook_eviction_reviews_total",
                 "Reviews of the agents' evictions, by outcome.",
                 &[("outcome", &Guarded::ALL.map(Guarded::as_str))],
+            )?,
+            registrations: all.counters(
+                "curfew_webhook_registrations_total",
+                "How often this replica wrote the webhook configuration, by whether there was none (missing) or \
+                 another than it wants (different).",
+                &[("before", &BEFORE)],
             )?,
             registered: all.gauge(
                 "curfew_webhook_registered",
@@ -236,6 +246,12 @@ impl Metrics {
     /// Whether the configuration is as it should be.
     pub fn registered(&self, registered: bool) {
         self.registered.set(i64::from(registered));
+    }
+
+    /// The webhook configuration was written, in the place of another or of none.
+    pub(crate) fn written(&self, stood_before: bool) {
+        let before = BEFORE[usize::from(stood_before)];
+        self.registrations.with_label_values(&[before]).inc();
     }
 
     /// There is a certificate that ends then.

@@ -199,6 +199,7 @@ impl Registration {
         self.apply(&installation.probing(before.as_ref())).await?;
         self.probe().await?;
         self.apply(&full).await?;
+        self.metrics.written(before.is_some());
         tracing::info!(
             event = "registered",
             configuration = NAME,

@@ -64,6 +64,8 @@ struct Notes {
     back: Option<Timestamp>,
     /// Whether what stands for nothing may be taken away by somebody else.
     leaving: bool,
+    /// Whether Curfew may take what happens for its removal, which stops nobody.
+    removal: bool,
     /// Whether Events are lost that were made before the return.
     events_lost: bool,
     found: Vec<String>,
@@ -126,6 +128,15 @@ impl Scene {
     /// Something that should not be.
     pub fn find(&self, text: impl Into<String>) {
         self.notes().found.push(text.into());
+    }
+
+    /// What happens now looks like the removal of Curfew: execs are admitted that nobody records.
+    pub fn removal(&self) {
+        self.notes().removal = true;
+    }
+
+    fn is_removal(&self) -> bool {
+        self.notes().removal
     }
 
     /// Something that was measured.
@@ -345,7 +356,9 @@ impl Scene {
 
     async fn missing(&self, leaving: bool) -> Result<Vec<String>> {
         let mut missing = Vec::new();
-        for name in BYSTANDERS.into_iter().chain(DOORS) {
+        // With the CRD the doors' policy is deleted, and the flags give them less time.
+        let doors = DOORS.into_iter().filter(|_| !self.is_removal());
+        for name in BYSTANDERS.into_iter().chain(doors) {
             if !leaving && self.namespace.pods().get_opt(name).await?.is_none() {
                 missing.push(name.to_owned());
             }
@@ -373,10 +386,20 @@ impl Scene {
             let uid = uid(&pod)?;
             let stored = records.iter().find(|record| record.pod.uid == uid);
             let stored = stored.map_or(0, |record| record.interactions());
+            let admitted = self.notes().admitted[at];
+            let recorded = stored.max(marked);
+            if self.is_removal() {
+                let missing = admitted.saturating_sub(recorded);
+                self.figure(format!(
+                    "{missing} of {admitted} execs into {name} were not recorded, while Curfew's accounts, rights or \
+                     replicas were deleted, as in its removal"
+                ));
+                continue;
+            }
             counted.push(Counted {
                 pod: (*name).to_owned(),
-                admitted: self.notes().admitted[at],
-                recorded: stored.max(marked),
+                admitted,
+                recorded,
             });
         }
         Ok(counted)

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::super::{
     Scenario, boxed,
     scene::Scene,
-    senses::Sign::{Any, Fell, Silent},
+    senses::Sign::{Any, Fell, Rose, Silent},
     tools,
 };
 use crate::{CURFEW, disrupt, eventually, policies::PROMPT};
@@ -73,7 +73,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "objects-own",
         what: "what Curfew makes itself deleted by hand: webhook configuration, ConfigMap and Secret of the CA",
         later: 60,
-        told: &[Fell("webhook", "curfew_webhook_registered")],
+        told: &[Rose("webhook", "curfew_webhook_registrations_total")],
         strike: |scene| boxed(own(scene)),
         renews: true,
     },
@@ -136,6 +136,7 @@ async fn applied(scene: &Scene) -> Result<()> {
     scene.touch().await?;
     let overlay = cluster.overlay();
     let overlay = overlay.to_str().context("a path that is no text")?;
+    scene.removal();
     for objects in APPLIED {
         delete(scene, objects).await?;
         sleep(PROMPT * 2).await;
@@ -145,6 +146,17 @@ async fn applied(scene: &Scene) -> Result<()> {
             said.success().map(Some)
         })
         .await?;
+        let accounts = objects[0].starts_with("serviceaccount/");
+        if accounts {
+            // The tokens of running pods are of an account that is no more, even if another has its name.
+            let restart = [
+                "rollout",
+                "restart",
+                disrupt::DAEMONSET,
+                disrupt::DEPLOYMENT,
+            ];
+            disrupt::kubectl(cluster).ok(&restart).await?;
+        }
         for workload in [disrupt::DAEMONSET, disrupt::DEPLOYMENT] {
             disrupt::rolled_out(cluster, workload).await?;
         }
@@ -154,7 +166,15 @@ async fn applied(scene: &Scene) -> Result<()> {
             .iter()
             .filter_map(|object| object.split('/').next())
             .collect();
-        scene.figure(format!("{}: `kubectl apply`, {after:.0} s", kinds[0]));
+        let restarted = if accounts {
+            " and `rollout restart`"
+        } else {
+            ""
+        };
+        scene.figure(format!(
+            "{}: `kubectl apply`{restarted}, {after:.0} s",
+            kinds[0]
+        ));
     }
     ensure!(
         cluster.pods_of("agent").await?.len() == 2,

@@ -147,10 +147,12 @@ fn flip(db: &Path) -> Result<()> {
     Ok(file.write_all(&bytes)?)
 }
 
+/// Cuts it in the middle of what is written: the file is longer than that.
 fn halve(db: &Path) -> Result<()> {
+    let written = fs::read(db)?.iter().rposition(|byte| *byte != 0);
+    let half = written.context("the store is empty")? / 2;
     let file = fs::File::options().write(true).open(db)?;
-    let half = file.metadata()?.len() / 2;
-    Ok(file.set_len(half)?)
+    Ok(file.set_len(half.try_into()?)?)
 }
 
 /// Gives the agent of the node a small file system of its own for its store.
