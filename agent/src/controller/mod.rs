@@ -31,7 +31,7 @@ use crate::{
     controller::{recent_evictions::History, summary::Summary},
     events,
     server::debug::{NodeSchedule, StoreHealth, Watch, WatchError},
-    state::{Announcement, Effect, Ledger},
+    state::{Announcement, Effect, Ledger, StoreLoss},
     store::{
         StoreError,
         inspect::Holdings,
@@ -431,11 +431,17 @@ impl Task {
                 );
             }
             metrics.set_aside.set(contents.aside.len() as i64);
-            if deleted || moved_to.is_some() {
+            let loss = match (moved_to, contents.lost_batches) {
+                (Some(path), _) => Some(StoreLoss::Moved(path.display().to_string())),
+                (None, _) if deleted => Some(StoreLoss::Deleted),
+                (None, 0) => None,
+                (None, lost) => Some(StoreLoss::Batches(lost)),
+            };
+            if let Some(loss) = loss {
                 metrics.store_rebuilt.inc();
                 out.push(Effect::Announce(Announcement::StoreRebuilt {
                     node: self.node.clone(),
-                    moved_to: moved_to.map(|path| path.display().to_string()),
+                    loss,
                 }));
             }
             self.set_aside = contents.aside;
@@ -473,7 +479,9 @@ impl Task {
                     let _ = answer.send(Err(StoreError::Write(error.to_string()).into()));
                 }
                 self.ledger.not_written(written.batch);
-                if matches!(error, StoreError::NoFolder(_)) && self.ledger.is_on_the_pods() {
+                let needs_another_container =
+                    matches!(error, StoreError::NoFolder(_) | StoreError::OldMount(_));
+                if needs_another_container && self.ledger.is_on_the_pods() {
                     return Err(error.into());
                 }
             }

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use super::advice::{advice, marks_advice, state};
 use crate::{
     cluster::evict::answer::Outcome,
-    state::{Announcement, Block, Consequence},
+    state::{Announcement, Block, Consequence, StoreLoss},
 };
 
 /// Who reports, in Events.
@@ -209,21 +209,25 @@ fn telling(announcement: &Announcement) -> Telling {
             );
             blocked(block, State::Stuck, note)
         }
-        Announcement::StoreRebuilt { node, moved_to } => Telling {
+        Announcement::StoreRebuilt { node, loss } => Telling {
             regarding: of_node(node),
             related: None,
             warning: true,
             reason: "StoreRebuilt",
             action: "Rebuild",
-            note: match moved_to {
-                Some(moved_to) => format!(
+            note: match loss {
+                StoreLoss::Moved(moved_to) => format!(
                     "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
                      pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
                 ),
-                None => "the agent's store was deleted while the agent was using it; the agent began a new \
+                StoreLoss::Deleted => "the agent's store was deleted while the agent was using it; the agent began a new \
                          one and wrote what it knows of the node's pods; whatever deletes files on the node \
                          has to leave the folder of the store alone"
                     .to_owned(),
+                StoreLoss::Batches(lost) => format!(
+                    "the agent's store had lost its latest {lost} writes when the agent started, because its file was \
+                     damaged, replaced or deleted; what was lost was rebuilt from the metadata of the node's pods"
+                ),
             },
         },
     }

@@ -136,13 +136,24 @@ pub enum Announcement {
     StillBlocked(Block),
     /// It has been refused for so long that nobody seems to do something about it.
     Stuck(Block),
-    /// The store was damaged or deleted, and a new one was begun.
+    /// The store was damaged or deleted, and what it had is made again.
     StoreRebuilt {
         /// The node whose store it is.
         node: String,
-        /// Where the damaged one is; none when it was deleted.
-        moved_to: Option<String>,
+        /// What happened to it.
+        loss: StoreLoss,
     },
+}
+
+/// What happened to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLoss {
+    /// It was damaged and moved to this folder; a new one was begun.
+    Moved(String),
+    /// It was deleted while the agent was using it; a new one was begun.
+    Deleted,
+    /// It could be read, but the latest so many batches of records were missing.
+    Batches(u64),
 }
 
 /// What follows from an extension or a hold.

@@ -11,7 +11,7 @@ mod pod;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use action::{Announcement, Block, Consequence, Effect, More, Source};
+pub use action::{Announcement, Block, Consequence, Effect, More, Source, StoreLoss};
 pub use node::{Ledger, Settings};
 pub use pod::{Line, State};
 

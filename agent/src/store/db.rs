@@ -18,6 +18,8 @@ use std::{
 use curfew_core::Record;
 use serde::{Deserialize, Serialize};
 
+use super::batches::Batches;
+
 /// The version of the values that this build writes.
 const VERSION: u32 = 1;
 
@@ -70,6 +72,12 @@ pub enum StoreError {
     /// The folder that is mounted for it was deleted, and nothing can be made in it any more.
     #[error("the folder {0} was deleted; the kubelet makes it anew when the agent starts again")]
     NoFolder(PathBuf),
+    /// The file system can be written again, but not through the mount that this container was given while it could
+    /// not. The kubelet mounts it again for the next container.
+    #[error(
+        "the folder {0} is mounted read-only, and its file system is not; the agent starts again to get another mount"
+    )]
+    OldMount(PathBuf),
     /// Writing or syncing failed; nothing of the batch is to be relied on.
     #[error("the store cannot write: {0}")]
     Write(String),
@@ -97,6 +105,8 @@ pub struct Store {
     file: std::sync::Arc<File>,
     /// Where that file was opened.
     path: PathBuf,
+    /// How many batches were written.
+    batches: Batches,
 }
 
 /// What opening brought to light.
@@ -107,6 +117,8 @@ pub struct Contents {
     /// UIDs whose value this build cannot read: of a later release, or torn. They are kept apart and
     /// tried again at each start.
     pub aside: Vec<String>,
+    /// How many of the latest batches the store has lost, though they were on disk.
+    pub lost_batches: u64,
 }
 
 /// A value of the tree, borrowed when written and owned when read.
@@ -168,14 +180,20 @@ impl Store {
                 });
             }
         };
+        let (batches, lost_batches) = Batches::open(&db, path).map_err(&denied)?;
         let path = path.join("db");
         let file = File::open(&path).map_err(&denied)?;
         let store = Self {
             db,
             file: std::sync::Arc::new(file),
             path,
+            batches,
         };
         store.apply(moved)?;
+        let contents = Contents {
+            lost_batches,
+            ..contents
+        };
         Ok((store, contents))
     }
 
@@ -191,7 +209,12 @@ impl Store {
                 None => changes.remove(uid.as_bytes()),
             }
         }
-        self.apply(changes)
+        self.batches
+            .next()
+            .map_err(|error| StoreError::Write(error.to_string()))?;
+        self.apply(changes)?;
+        self.batches.written();
+        Ok(())
     }
 
     fn apply(&self, changes: sled::Batch) -> Result<(), StoreError> {
@@ -250,7 +273,7 @@ fn sort_out(db: &sled::Db) -> sled::Result<(Contents, sled::Batch)> {
     let mut contents = Contents {
         // Counting reads all pages, which stay: what is made of them comes behind them.
         records: Vec::with_capacity(db.len()),
-        aside: Vec::new(),
+        ..Contents::default()
     };
     let mut moved = sled::Batch::default();
     for entry in db.iter() {
@@ -361,19 +384,19 @@ mod tests {
     #[test]
     fn what_was_committed_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, contents) = Store::open(folder.path()).unwrap();
+        let (store, contents) = Store::open(&folder.path().join("records")).unwrap();
         assert!(contents.records.is_empty());
         store.commit(&batch(&["a", "b"])).unwrap();
         store.commit(&Batch::from([("a".into(), None)])).unwrap();
         drop(store);
-        let (_store, contents) = Store::open(folder.path()).unwrap();
+        let (_store, contents) = Store::open(&folder.path().join("records")).unwrap();
         assert_eq!(contents.records, vec![record("b", shell(0))]);
     }
 
     #[test]
     fn what_cannot_be_read_is_kept_apart_and_tried_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(folder.path()).unwrap();
+        let (store, _) = Store::open(&folder.path().join("records")).unwrap();
         let sound = encode(&record("b", shell(0))).unwrap();
         store
             .db
@@ -383,7 +406,7 @@ mod tests {
         store.db.insert("c", "torn").unwrap();
         drop(store);
         for _ in 0..2 {
-            let (store, contents) = Store::open(folder.path()).unwrap();
+            let (store, contents) = Store::open(&folder.path().join("records")).unwrap();
             assert_eq!(contents.records, vec![record("b", shell(0))]);
             assert_eq!(contents.aside, ["a", "c"]);
             // A new record of the pod does not overwrite what was set aside.
@@ -417,8 +440,8 @@ mod tests {
     #[test]
     fn a_lock_that_is_let_go_soon_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path()).unwrap());
-        let file = File::open(folder.path().join("db")).unwrap();
+        drop(Store::open(&folder.path().join("records")).unwrap());
+        let file = File::open(folder.path().join("records/db")).unwrap();
         file.lock().unwrap();
         let holder = thread::spawn(move || {
             thread::sleep(LOCK_PATIENCE / 10);
@@ -426,18 +449,18 @@ mod tests {
         });
         // Long for a machine that is busy.
         let patience = 30 * LOCK_PATIENCE;
-        assert!(Store::open_within(folder.path(), patience).is_ok());
+        assert!(Store::open_within(&folder.path().join("records"), patience).is_ok());
         holder.join().unwrap();
     }
 
     #[test]
     fn a_half_written_snapshot_is_no_obstacle() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(folder.path()).unwrap();
+        let (store, _) = Store::open(&folder.path().join("records")).unwrap();
         store.commit(&batch(&["a"])).unwrap();
         drop(store);
-        fs::write(folder.path().join("snap.0000.generating"), "").unwrap();
-        let (_, contents) = Store::open(folder.path()).unwrap();
+        fs::write(folder.path().join("records/snap.0000.generating"), "").unwrap();
+        let (_, contents) = Store::open(&folder.path().join("records")).unwrap();
         assert_eq!(contents.records.len(), 1);
     }
 }

@@ -4,6 +4,7 @@
 //! writer, its recovery from failures, and what `curfew-agent store` shows of it. When a record is to be
 //! written, and what is in it, is decided elsewhere.
 
+mod batches;
 mod db;
 pub mod inspect;
 pub mod recovery;

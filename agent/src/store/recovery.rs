@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use procfs::process::{MountInfo, MountInfos, Process};
+
 use crate::store::{Batch, Contents, Store, StoreError};
 
 /// The folder of the store itself, below the one that is given to the agent: beside it is room for
@@ -83,8 +85,8 @@ impl Keeper {
     /// Opens the store unless it is open and in place.
     ///
     /// # Errors
-    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted,
-    /// and when reading the store does not end: then the process has to.
+    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted or is
+    /// an old mount, and when reading the store does not end: then the process has to.
     pub fn open(&mut self) -> Result<Option<Opened>, StoreError> {
         self.close_if_deleted();
         if self.store.is_some() {
@@ -116,12 +118,23 @@ impl Keeper {
                 );
                 return Err(StoreError::Endless(path));
             }
+            Err(StoreError::Denied { path, error })
+                if error.kind() == io::ErrorKind::ReadOnlyFilesystem && is_old_mount(&path) =>
+            {
+                return Err(StoreError::OldMount(path));
+            }
             opened => opened?,
         };
         for uid in &contents.aside {
             tracing::error!(
                 uid,
                 "a record in the store is torn or of a later release; it is kept and not used"
+            );
+        }
+        if contents.lost_batches > 0 && moved_to.is_none() && !self.deleted {
+            tracing::error!(
+                store = %self.path.display(), lost_batches = contents.lost_batches,
+                "the store has lost its latest batches; their records are rebuilt from the pods' metadata"
             );
         }
         self.store = Some(store);
@@ -220,6 +233,23 @@ fn is_deleted(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
+/// Whether the mount of this folder is read-only though its file system is not.
+fn is_old_mount(folder: &Path) -> bool {
+    let mounts = Process::myself().and_then(|own| own.mountinfo());
+    mounts.is_ok_and(|MountInfos(mounts)| is_read_only_alone(&mounts, folder))
+}
+
+/// Whether the mount that holds this folder is read-only, and its file system is not.
+fn is_read_only_alone(mounts: &[MountInfo], folder: &Path) -> bool {
+    let holding = mounts
+        .iter()
+        .filter(|mount| folder.starts_with(&mount.mount_point));
+    let nearest = holding.max_by_key(|mount| mount.mount_point.components().count());
+    nearest.is_some_and(|mount| {
+        mount.mount_options.contains_key("ro") && !mount.super_options.contains_key("ro")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +283,30 @@ mod tests {
         ] {
             assert_eq!(note(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_mount_that_stayed_read_only_is_told_from_a_file_system_that_is() {
+        let root = "20 1 8:1 / / rw - ext4 /dev/sda1 rw";
+        let mount = |options, file_system| {
+            format!("30 20 8:2 /curfew /var/lib/curfew {options} - ext4 /dev/sdb1 {file_system}")
+        };
+        let folder = Path::new("/var/lib/curfew");
+        for (options, file_system, alone) in [
+            ("ro,relatime", "rw", true),
+            ("ro,relatime", "ro", false),
+            ("rw,relatime", "ro", false),
+            ("rw,relatime", "rw", false),
+        ] {
+            let lines = [root.to_owned(), mount(options, file_system)];
+            let mounts = lines.map(|line| MountInfo::from_line(&line).unwrap());
+            assert_eq!(
+                is_read_only_alone(&mounts, folder),
+                alone,
+                "{options} {file_system}"
+            );
+        }
+        assert!(!is_old_mount(Path::new("/proc")));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn open(values: &BTreeMap<String, Vec<u8>>) -> Opened {
     Opened {
         contents: Contents {
             records: records.collect(),
-            aside: Vec::new(),
+            ..Contents::default()
         },
         moved_to: None,
         deleted: false,
