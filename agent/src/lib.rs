@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{executor::Effects, pod_watch},
+    cluster::{acting_as::NodeUser, executor::Effects, pod_watch},
     identity::Identities,
     metrics::Metrics,
     server::{debug, notices, probes},
@@ -98,8 +98,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let (schedule, inbox) = controller::channel();
     let (new_identities, identities) = watch::channel(None);
-    let (effects, announcements) =
-        Effects::new(client.clone(), &node, schedule.clone(), metrics.clone());
+    let node_user = NodeUser::default();
+    let (effects, announcements) = Effects::new(
+        client.clone(),
+        node_user.clone(),
+        &node,
+        schedule.clone(),
+        metrics.clone(),
+    );
     let clock: controller::Clock = Arc::new(Timestamp::now);
     let ledger = state::Ledger::new(state::Settings {
         max_evictions: args.max_concurrent_evictions.into(),
@@ -117,6 +123,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     tasks.spawn("schedule", task.run(stop.clone()));
+    tasks.spawn("node user", {
+        let own = (args.namespace.clone(), args.pod_name.clone());
+        let works = metrics.acts_as_node.clone();
+        let found = node_user.find_out(client.clone(), node.clone(), own, works);
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                ended = found => ended.map(|never| match never {}),
+                () = stop.cancelled() => Ok(()),
+            }
+        }
+    });
     tasks.spawn(
         "events",
         events::post_all(

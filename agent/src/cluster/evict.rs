@@ -1,46 +1,121 @@
 //! The Eviction API: asking. How each answer is read, and when to ask again, is for [`answer`].
 //!
+//! Where the API server lets the agent act as its node, Kubernetes itself keeps it to the pods of that node. The
+//! agent then reads the pod right before it asks. Elsewhere it asks as its own account, and the webhook does so.
+//!
 //! See <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>.
 
 pub mod answer;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use curfew_core::{PodId, Wishes, wishes};
 use curfew_runtime::explain;
+use http::HeaderValue;
 use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::Pod, policy::v1::Eviction},
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{Client, Resource, api::PostParams, client::Body, core::Request};
+use kube::{
+    Client, Resource,
+    api::{GetParams, PostParams},
+    client::Body,
+    core::{PartialObjectMeta, Request},
+};
 
 use answer::{Answer, Outcome};
+
+use super::acting_as::{AS_USER, NodeUser};
 
 /// The API server answers an eviction of a pending pod after ten seconds at the latest; webhooks in its
 /// way may take up to thirty.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The most bytes of an answer that are read; a Status has a few hundred.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The most bytes of an answer that are read. A Status has a few hundred, a pod's metadata up to 256 KiB of
+/// annotations and as much that says who manages which field.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Asks the API server to evict exactly this pod, unless people have other wishes by now than were seen, where
 /// that matters.
-pub async fn evict(client: &Client, pod: &PodId, seen: Option<&Wishes>) -> Outcome {
-    match tokio::time::timeout(TIMEOUT, ask(client, pod, seen)).await {
-        Ok(Ok(answer)) => answer::read(&answer),
+pub(crate) async fn evict(
+    client: &Client,
+    user: &NodeUser,
+    pod: &PodId,
+    seen: Option<&Wishes>,
+    now: Timestamp,
+) -> Outcome {
+    let asked = async {
+        if let Some(node) = user.get()
+            && let Some(outcome) = evict_as(client, node, pod, seen, now).await?
+        {
+            return Ok(outcome);
+        }
+        let request = eviction(pod, Seen::Told(seen))?;
+        Ok(answer::read(&ask(client, request).await?))
+    };
+    match tokio::time::timeout(TIMEOUT, asked).await {
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(why)) => Outcome::away(why),
         Err(_) => Outcome::away(format!("no answer within {TIMEOUT:?}")),
     }
 }
 
-/// The answer as it came: the client's own reading of it would lose the headers.
-async fn ask(client: &Client, pod: &PodId, seen: Option<&Wishes>) -> Result<Answer, String> {
-    let eviction =
-        serde_json::to_vec(&eviction(pod, seen)).map_err(|error| explain::causes(&error))?;
-    let request = Request::new(Pod::url_path(&(), Some(&pod.namespace)))
-        .create_subresource("eviction", &pod.name, &PostParams::default(), eviction)
+/// Reads the pod and asks for its eviction, as its node. None when the node may not read it: whether it may is known
+/// to the API server a moment later than the pod, and the webhook has no such moment.
+async fn evict_as(
+    client: &Client,
+    node: &HeaderValue,
+    pod: &PodId,
+    seen: Option<&Wishes>,
+    now: Timestamp,
+) -> Result<Option<Outcome>, String> {
+    let mut request = Request::new(Pod::url_path(&(), Some(&pod.namespace)))
+        .get_metadata(&pod.name, &GetParams::default())
         .map_err(|error| explain::causes(&error))?;
+    request.headers_mut().insert(AS_USER, node.clone());
+    let found = ask(client, request).await?;
+    match found.code {
+        200 => {}
+        403 => return Ok(None),
+        _ => return Ok(Some(answer::read(&found))),
+    }
+    let found: PartialObjectMeta<Pod> =
+        serde_json::from_slice(&found.body).map_err(|error| explain::causes(&error))?;
+    let version = match check(pod, seen, found.metadata, now) {
+        Ok(version) => version,
+        Err(outcome) => return Ok(Some(outcome)),
+    };
+    let mut request = eviction(pod, Seen::At(version.as_deref()))?;
+    request.headers_mut().insert(AS_USER, node.clone());
+    Ok(Some(answer::read(&ask(client, request).await?)))
+}
+
+/// Whether the pod is still to be evicted, as the API server has just shown it. Returns the resourceVersion that it
+/// has to have: where wishes matter, none may be added before the pod is deleted.
+fn check(
+    pod: &PodId,
+    seen: Option<&Wishes>,
+    found: ObjectMeta,
+    now: Timestamp,
+) -> Result<Option<String>, Outcome> {
+    if found.uid.as_deref() != Some(&pod.uid) {
+        return Err(Outcome::Gone);
+    }
+    let Some(seen) = seen else {
+        return Ok(None);
+    };
+    match wishes::moved(seen, pod, &found.annotations.unwrap_or_default()) {
+        Some(until) if until > now => Err(Outcome::Early(format!(
+            "the eviction was moved to {until} meanwhile"
+        ))),
+        _ => Ok(found.resource_version),
+    }
+}
+
+/// The answer as it came: the client's own reading of it would lose the headers.
+async fn ask(client: &Client, request: http::Request<Vec<u8>>) -> Result<Answer, String> {
     let response = client
         .send(request.map(Body::from))
         .await
@@ -56,50 +131,50 @@ async fn ask(client: &Client, pod: &PodId, seen: Option<&Wishes>) -> Result<Answ
         retry_after: head
             .headers
             .get(http::header::RETRY_AFTER)
-            .and_then(|value| {
-                answer::retry_after(value.to_str().ok()?, std::time::SystemTime::now())
-            }),
+            .and_then(|value| answer::retry_after(value.to_str().ok()?, SystemTime::now())),
         body,
     })
+}
+
+/// What the caller of an eviction knows of the pod.
+enum Seen<'a> {
+    /// These wishes, which the webhook compares with the pod's.
+    Told(Option<&'a Wishes>),
+    /// All of it at this resourceVersion, if that matters.
+    At(Option<&'a str>),
 }
 
 /// The request to evict exactly this pod. It is made here because the client's own `evict` calls the
 /// options `delete_options`, which the API server does not know and leaves out: it would then evict
 /// whichever pod has the name.
-fn eviction(pod: &PodId, seen: Option<&Wishes>) -> Eviction {
-    let seen = seen.and_then(|seen| serde_json::to_string(seen).ok());
-    Eviction {
+fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, String> {
+    let (told, version) = match seen {
+        Seen::Told(wishes) => (
+            wishes.and_then(|told| serde_json::to_string(told).ok()),
+            None,
+        ),
+        Seen::At(version) => (None, version),
+    };
+    let eviction = Eviction {
         metadata: ObjectMeta {
             name: Some(pod.name.clone()),
             namespace: Some(pod.namespace.clone()),
-            annotations: seen.map(|seen| [(wishes::SEEN.to_owned(), seen)].into()),
+            annotations: told.map(|told| [(wishes::SEEN.to_owned(), told)].into()),
             ..ObjectMeta::default()
         },
         delete_options: Some(DeleteOptions {
             preconditions: Some(Preconditions {
                 uid: Some(pod.uid.clone()),
-                resource_version: None,
+                resource_version: version.map(str::to_owned),
             }),
             ..DeleteOptions::default()
         }),
-    }
+    };
+    let body = serde_json::to_vec(&eviction).map_err(|error| explain::causes(&error))?;
+    Request::new(Pod::url_path(&(), Some(&pod.namespace)))
+        .create_subresource("eviction", &pod.name, &PostParams::default(), body)
+        .map_err(|error| explain::causes(&error))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::pod_id;
-
-    #[test]
-    fn the_uid_is_where_the_api_server_looks_for_it() {
-        let seen = Wishes::default();
-        let sent = serde_json::to_value(eviction(&pod_id("u-1"), Some(&seen))).unwrap();
-        assert_eq!(sent["apiVersion"], "policy/v1");
-        assert_eq!(sent["kind"], "Eviction");
-        assert_eq!(sent["metadata"]["name"], "cart-1");
-        assert_eq!(sent["deleteOptions"]["preconditions"]["uid"], "u-1");
-        assert_eq!(sent["metadata"]["annotations"][wishes::SEEN], "{}");
-        let sent = serde_json::to_value(eviction(&pod_id("u-1"), None)).unwrap();
-        assert_eq!(sent["metadata"].get("annotations"), None);
-    }
-}
+mod tests;

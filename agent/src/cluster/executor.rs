@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cluster::{
+        acting_as::NodeUser,
         budget_watch::{self, BudgetId},
         evict, patch,
         pod_watch::WatchedPod,
@@ -31,6 +32,7 @@ const ANNOUNCEMENTS: usize = 1024;
 /// The hands of the schedule.
 pub(crate) struct Effects {
     client: Client,
+    user: NodeUser,
     schedule: Schedule,
     open: Arc<Semaphore>,
     announcements: mpsc::Sender<Told>,
@@ -44,6 +46,7 @@ impl Effects {
     /// The hands, and what the task that posts Events is to read.
     pub(crate) fn new(
         client: Client,
+        user: NodeUser,
         node: &str,
         schedule: Schedule,
         metrics: Metrics,
@@ -51,6 +54,7 @@ impl Effects {
         let (announcements, told) = mpsc::channel(ANNOUNCEMENTS);
         let effects = Self {
             client,
+            user,
             schedule,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             announcements,
@@ -74,9 +78,9 @@ impl Effects {
                 }
             }
             Effect::Evict { pod, id, seen } => {
-                let evictions = self.metrics.evictions.clone();
+                let (user, evictions) = (self.user.clone(), self.metrics.evictions.clone());
                 tokio::spawn(async move {
-                    let outcome = evict::evict(&client, &pod, seen.as_ref()).await;
+                    let outcome = evict::evict(&client, &user, &pod, seen.as_ref(), now).await;
                     tracing::debug!(
                         node = &*node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
                         answer = outcome.message(), "asked for an eviction"

@@ -1,6 +1,7 @@
 //! The schedule at work on a scripted API server, in virtual time: what it asks, when, and how often.
 
 mod answers;
+mod as_node;
 mod away;
 mod clock;
 mod course;

@@ -41,6 +41,8 @@ pub struct Metrics {
     holds: IntCounter,
     /// Answers of the API server to eviction requests, by their meaning.
     pub evictions: IntCounterVec,
+    /// Whether the API server lets the agent evict as its node.
+    pub acts_as_node: IntGauge,
     lateness: Histogram,
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
@@ -98,6 +100,11 @@ impl Metrics {
                 "Answers of the API server to eviction requests, by meaning.",
                 &[("result", &Outcome::NAMES)],
             )?,
+            acts_as_node: all.gauge(
+                "curfew_agent_acts_as_node",
+                "Whether the agent evicts as its node, which does not need the webhook: 1, or 0 where the API server \
+                 does not let it.",
+            )?,
             lateness: all.histogram(
                 "curfew_agent_eviction_lateness_seconds",
                 "How long after its deadline the eviction of a pod was accepted.",
@@ -118,8 +125,8 @@ impl Metrics {
             )?,
             store_rebuilt: all.counter(
                 "curfew_agent_store_rebuilt_total",
-                "Stores that were damaged or deleted and created again, from the pods' metadata or from what \
-                 the agent knew.",
+                "Stores that were damaged, incomplete or deleted; their records were rebuilt from the pods' metadata \
+                 or from what the agent knew.",
             )?,
             set_aside: all.gauge(
                 "curfew_agent_store_set_aside_records",

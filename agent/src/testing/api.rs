@@ -20,6 +20,8 @@ use kube::{Client, client, client::ClientBuilder};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
+use crate::cluster::acting_as::AS_USER;
+
 use super::{
     answer::{Answer, What},
     model::{Model, Target, selects},
@@ -32,6 +34,8 @@ pub(crate) struct Asked {
     pub(crate) at: Duration,
     pub(crate) method: String,
     pub(crate) target: Target,
+    /// As whom it was asked, if not as the agent's own account.
+    pub(crate) user: Option<String>,
     pub(crate) body: Value,
     /// How many requests of this method and subresource were open then, with this one.
     pub(crate) open: usize,
@@ -192,6 +196,9 @@ impl ApiServer {
         let mut open = self.open(
             head.method.as_str(),
             Target::parse(head.uri.path()),
+            head.headers
+                .get(AS_USER)
+                .map(|user| user.to_str().unwrap().to_owned()),
             serde_json::from_slice(&body).unwrap_or_default(),
         );
         let answer = {
@@ -226,7 +233,7 @@ impl ApiServer {
         response.body(Body::from(body)).map_err(io::Error::other)
     }
 
-    fn open(&self, method: &str, target: Target, body: Value) -> Open {
+    fn open(&self, method: &str, target: Target, user: Option<String>, body: Value) -> Open {
         let at = self.now();
         let mut state = self.state();
         let open = state.open(method, &target.subresource);
@@ -236,6 +243,7 @@ impl ApiServer {
             at,
             method: method.to_owned(),
             target,
+            user,
             body,
             open,
             ended: None,

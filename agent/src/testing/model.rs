@@ -190,6 +190,13 @@ impl Model {
         if *wanted != pod["metadata"]["uid"] {
             return (409, failure(409, "the UID in the precondition is another"));
         }
+        if let Some(wanted) = eviction.pointer("/deleteOptions/preconditions/resourceVersion")
+            && *wanted != pod["metadata"]["resourceVersion"]
+        {
+            let why = "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (2). \
+                       The object might have been modified";
+            return (409, failure(409, why));
+        }
         if pod["metadata"]["deletionTimestamp"].is_null() {
             // Two writes, as the true one does it.
             let why = json!({"type": "DisruptionTarget", "status": "True",

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
-    cluster::{evict::answer::Outcome, executor::Effects, pod_watch},
+    cluster::{acting_as::NodeUser, evict::answer::Outcome, executor::Effects, pod_watch},
     controller::{self, Clock, Schedule, Task},
     events,
     metrics::Metrics,
@@ -103,6 +103,8 @@ pub(crate) struct Stage {
     pub(crate) api: ApiServer,
     pub(crate) disk: Disk,
     pub(crate) wall: WallClock,
+    /// As whom the agent asks for evictions.
+    pub(crate) node_user: NodeUser,
     begun: Instant,
     most_evictions: usize,
 }
@@ -116,6 +118,7 @@ impl Stage {
             api: ApiServer::new(),
             disk: Disk::default(),
             wall: WallClock::new(),
+            node_user: NodeUser::default(),
             begun: Instant::now(),
             most_evictions,
         }
@@ -127,7 +130,13 @@ impl Stage {
         let client = self.api.client(metrics.watches.reach());
         let (schedule, inbox) = controller::channel();
         let kept = metrics.clone();
-        let (effects, told) = Effects::new(client.clone(), NODE, schedule.clone(), metrics.clone());
+        let (effects, told) = Effects::new(
+            client.clone(),
+            self.node_user.clone(),
+            NODE,
+            schedule.clone(),
+            metrics.clone(),
+        );
         let ledger = Ledger::new(Settings {
             max_evictions: self.most_evictions,
             blocked_after: Duration::from_secs(3600),

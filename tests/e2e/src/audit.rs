@@ -28,6 +28,9 @@ pub struct Request {
     pub uri: String,
     /// Who did it.
     pub user: User,
+    /// As whom, where that is another.
+    #[serde(default)]
+    pub impersonated_user: Option<User>,
     /// To what; nothing where it is no object.
     #[serde(default)]
     pub object_ref: Option<Object>,

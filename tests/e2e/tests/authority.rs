@@ -3,6 +3,8 @@
 
 #[path = "authority/accounts.rs"]
 mod accounts;
+#[path = "authority/as_node.rs"]
+mod as_node;
 #[path = "authority/forgery.rs"]
 mod forgery;
 #[path = "authority/hiding.rs"]

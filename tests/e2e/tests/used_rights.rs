@@ -12,11 +12,16 @@ use k8s_openapi::api::rbac::v1::{
 use kube::{Api, ResourceExt};
 
 /// What the API server asks for beside what is requested, which the log does not tell.
-const ASKED_FOR_BESIDE: [(&str, &str, &str); 3] = [
+const ASKED_FOR_BESIDE: [(&str, &str, &str); 4] = [
     (
         "validatingwebhookconfigurations",
         "create",
         "an apply that makes the object",
+    ),
+    (
+        "nodes",
+        "impersonate:associated-node",
+        "a request that an account makes as its node",
     ),
     ("signers", "approve", "an approval of a request"),
     ("signers", "sign", "a signature on a request"),
@@ -25,6 +30,9 @@ const ASKED_FOR_BESIDE: [(&str, &str, &str); 3] = [
 /// What is only used where the API server does not stream lists, as 1.33 by default: a watch begins with a list
 /// that is streamed, or else with this.
 const WITHOUT_STREAMED_LISTS: &str = "list";
+
+/// What the verb begins with of a request that an account makes as its node.
+const ON_NODE: &str = "impersonate-on:associated-node:";
 
 /// A verb on a resource, or a part of one.
 type Right = (String, String, String);
@@ -89,7 +97,11 @@ fn used(cluster: &TestCluster, account: &str) -> Result<BTreeSet<Right>> {
             true => object.resource,
             false => format!("{}/{}", object.resource, object.subresource),
         };
-        allowed.then_some((object.api_group, resource, request.verb))
+        let verb = match request.impersonated_user {
+            Some(_) => format!("{ON_NODE}{}", request.verb),
+            None => request.verb,
+        };
+        allowed.then_some((object.api_group, resource, verb))
     });
     Ok(done.collect())
 }

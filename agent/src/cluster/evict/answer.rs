@@ -47,7 +47,7 @@ pub enum Outcome {
     Accepted,
     /// That pod is not there any more, or another one has its name.
     Gone,
-    /// People gave the pod more time meanwhile, in the guard's words.
+    /// People gave the pod more time meanwhile, or something about it was changed, in the words of who noticed it.
     Early(String),
     /// A PodDisruptionBudget has no room.
     Budget {
@@ -108,6 +108,8 @@ pub fn read(answer: &Answer) -> Outcome {
     }
     match answer.code {
         404 => Outcome::Gone,
+        // It was changed after the agent had read it.
+        409 if why.contains("ResourceVersion") => Outcome::Early(why),
         // The UID precondition failed: a pod of the same name took its place.
         409 => Outcome::Gone,
         429 => match details.and_then(budget_cause) {

@@ -56,6 +56,7 @@ pub(crate) async fn stand_in_the_way(scene: &Scene<'_>) -> Result<()> {
     tokio::try_join!(
         async {
             scene.fires("CurfewEvictionForbidden").await?;
+            scene.fires("CurfewEvictionsOverdue").await?;
             scene.clear("evictions").await?;
             scene.resolves("CurfewEvictionForbidden").await
         },
@@ -75,8 +76,8 @@ pub(crate) async fn stand_in_the_way(scene: &Scene<'_>) -> Result<()> {
             namespace.kubectl.ok(&args).await?;
             scene.resolves("CurfewEvictionBlocked").await
         },
-    )
-    .map(drop)
+    )?;
+    scene.resolves("CurfewEvictionsOverdue").await
 }
 
 fn named(name: &str, at: usize) -> Workload {

@@ -18,29 +18,22 @@ use kube::{
 use crate::Scene;
 
 const NAME: &str = "curfew-webhook";
-/// Evicted while the webhook is away, which then does not happen.
-const LATE: &str = "late";
+/// Due while the webhook is away, which agents that act as their nodes do not need.
+const DUE: &str = "due";
 
 pub(crate) async fn goes_and_comes_back(scene: &Scene<'_>) -> Result<()> {
     let namespace = scene.namespace;
-    namespace.run_pod(&Workload::new(LATE).on(NODES[0])).await?;
-    knock(&scene.cluster.client, &namespace.name, LATE, "true").await?;
+    namespace.run_pod(&Workload::new(DUE).on(NODES[0])).await?;
+    knock(&scene.cluster.client, &namespace.name, DUE, "true").await?;
     scale(scene.cluster, 0).await?;
     scene.fires("CurfewWebhookDown").await?;
-    scene.fires("CurfewEvictionsOverdue").await?;
-    scale(scene.cluster, 1).await?;
-    scene.resolves("CurfewWebhookDown").await?;
-    let what = "the pod that was late is evicted";
+    let what = "the pod is evicted without the webhook";
     eventually(Duration::from_secs(60), what, async || {
-        Ok(namespace
-            .pods()
-            .get_opt(LATE)
-            .await?
-            .is_none()
-            .then_some(()))
+        Ok(namespace.pods().get_opt(DUE).await?.is_none().then_some(()))
     })
     .await?;
-    scene.resolves("CurfewEvictionsOverdue").await?;
+    scale(scene.cluster, 1).await?;
+    scene.resolves("CurfewWebhookDown").await?;
     scene.fires("CurfewWebhookNotRedundant").await?;
     scale(scene.cluster, 2).await?;
     scene.resolves("CurfewWebhookNotRedundant").await?;

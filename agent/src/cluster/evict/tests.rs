@@ -1,0 +1,62 @@
+use curfew_core::metadata;
+use serde_json::json;
+
+use super::*;
+use crate::testing::{at, pod_id, record, shell};
+
+fn body(request: &http::Request<Vec<u8>>) -> serde_json::Value {
+    serde_json::from_slice(request.body()).unwrap()
+}
+
+#[test]
+fn the_uid_is_where_the_api_server_looks_for_it() {
+    let wishes = Wishes::default();
+    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&wishes))).unwrap());
+    assert_eq!(sent["apiVersion"], "policy/v1");
+    assert_eq!(sent["kind"], "Eviction");
+    assert_eq!(sent["metadata"]["name"], "cart-1");
+    let uid = json!({"uid": "u-1"});
+    assert_eq!(sent["deleteOptions"]["preconditions"], uid);
+    assert_eq!(sent["metadata"]["annotations"][wishes::SEEN], "{}");
+    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(None)).unwrap());
+    assert_eq!(sent["metadata"].get("annotations"), None);
+    let sent = body(&eviction(&pod_id("u-1"), Seen::At(Some("7"))).unwrap());
+    assert_eq!(sent["metadata"].get("annotations"), None);
+    let all = json!({"uid": "u-1", "resourceVersion": "7"});
+    assert_eq!(sent["deleteOptions"]["preconditions"], all);
+}
+
+/// The metadata of the pod that a shell was opened in at 0 s, with an extension of ten minutes or without.
+fn found(uid: &str, extended: bool) -> ObjectMeta {
+    let told = metadata::annotations(&record("u-1", shell(0)), &[]).into_iter();
+    let wanted = extended.then(|| (metadata::EXTENSION, "10m".to_owned()));
+    let annotations = told
+        .chain(wanted)
+        .map(|(key, value)| (key.to_owned(), value));
+    ObjectMeta {
+        uid: Some(uid.to_owned()),
+        resource_version: Some("7".to_owned()),
+        annotations: Some(annotations.collect()),
+        ..ObjectMeta::default()
+    }
+}
+
+#[test]
+fn a_pod_is_evicted_as_it_was_read() {
+    let pod = pod_id("u-1");
+    let nothing = Wishes::default();
+    let check = |seen, found, second| check(&pod, seen, found, at(second));
+    assert_eq!(
+        check(Some(&nothing), found("u-1", false), 600),
+        Ok(Some("7".to_owned()))
+    );
+    assert_eq!(
+        check(Some(&nothing), found("u-2", false), 600),
+        Err(Outcome::Gone)
+    );
+    let early = check(Some(&nothing), found("u-1", true), 600).unwrap_err();
+    assert!(matches!(early, Outcome::Early(why) if why.contains("2027-01-15T08:20:00Z")));
+    // An extension that is over moves nothing, and nobody is waited for without end.
+    assert!(check(Some(&nothing), found("u-1", true), 1200).is_ok());
+    assert_eq!(check(None, found("u-1", true), 600), Ok(None));
+}
