@@ -1,6 +1,9 @@
 //! Nodes that go down and come up, and one that is deleted and made anew.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use curfew_cluster::{images, run};
@@ -14,6 +17,8 @@ use super::super::{Scenario, boxed, scene::Scene, senses::Sign::Silent, tools};
 use crate::{NODES, disrupt};
 
 const DOWN: Duration = Duration::from_secs(25);
+/// How long after its end the kubelet is started again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A node that is down, and one that is made anew.
 pub(super) const ALL: &[Scenario] = &[
@@ -70,8 +75,15 @@ async fn killed(scene: &Scene) -> Result<()> {
     sleep(DOWN).await;
     disrupt::on_machine(cluster, |machine| {
         machine.start("node-1-containerd")?;
-        machine.start("node-1-kubelet")?;
-        machine.wait_until_ready()
+        let begun = Instant::now();
+        // A kubelet that finds no containerd ends, and systemd starts it again.
+        loop {
+            let started = machine.start("node-1-kubelet");
+            match started.and_then(|()| machine.wait_until_ready()) {
+                Err(_) if begun.elapsed() < DOWN => thread::sleep(AGAIN),
+                ended => return ended,
+            }
+        }
     })
     .await?;
     disrupt::rolled_out(cluster, disrupt::DAEMONSET).await?;
