@@ -33,9 +33,9 @@ use super::acting_as::{AS_USER, NodeUser};
 /// way may take up to thirty.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The most bytes of an answer that are read. A Status has a few hundred, a pod's metadata up to 256 KiB of
-/// annotations and as much that says who manages which field.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// The most bytes of an answer that are read. A Status has a few hundred. A pod's metadata have up to 256 KiB of
+/// annotations, of which JSON may escape each byte with six, and the rest of the 1.5 MiB that an object may have.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Asks the API server to evict exactly this pod, unless people have other wishes by now than were seen, where
 /// that matters.

@@ -72,39 +72,39 @@ async fn they_change_their_marks_and_nothing_else() {
         for (change, words) in [
             (
                 json!({"metadata": {"labels": {"app": "other"}}}),
-                "no labels and annotations",
+                "may only change labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"labels": {"app": null}}}),
-                "no labels and annotations",
+                "may only change labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"labels": {"new": "1"}}}),
-                "no labels and annotations",
+                "may only change labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"annotations": {"example.com/new": "1"}}}),
-                "no labels and annotations",
+                "may only change labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"annotations": {"example.com/old": null}}}),
-                "no labels and annotations",
+                "may only change labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"finalizers": ["example.com/stay"]}}),
-                "nothing of a pod",
+                "may only change the labels and annotations of curfew.dev/",
             ),
             (
                 json!({"metadata": {"ownerReferences": [owner]}}),
-                "nothing of a pod",
+                "may only change the labels and annotations of curfew.dev/",
             ),
             (
                 json!({"spec": {"containers": [{"name": "main", "image": "other"}]}}),
-                "nothing of a pod",
+                "may only change the labels and annotations of curfew.dev/",
             ),
             (
                 json!({"spec": {"activeDeadlineSeconds": 5}}),
-                "nothing of a pod",
+                "may only change the labels and annotations of curfew.dev/",
             ),
         ] {
             for client in [&agent, &webhook] {

@@ -178,12 +178,15 @@ async fn kubectl_shows_and_explains_policies() {
         for (path, texts) in [
             (
                 "ipol",
-                &["somebody reaches into a pod", "InteractionPolicy"][..],
+                &[
+                    "what happens after an interaction with a pod",
+                    "InteractionPolicy",
+                ][..],
             ),
             (
                 "ipol.spec",
                 &[
-                    "the one with the highest priority applies",
+                    "the one with the highest priority is used",
                     "harmlessCommands",
                     "--default-ttl",
                 ],
@@ -192,14 +195,11 @@ async fn kubectl_shows_and_explains_policies() {
                 "ipol.spec.action",
                 &["ENUM: Evict Record Deny", "Deny: it is denied"],
             ),
-            (
-                "ipol.spec.harmlessCommands",
-                &["stands for exactly one word"],
-            ),
+            ("ipol.spec.harmlessCommands", &["matches exactly one word"]),
             ("ipol.spec.protect.priorityAtLeast", &["2000000000"]),
             (
                 "ipol.spec.podSelector.matchExpressions",
-                &["NotIn holds, too,"],
+                &["NotIn also matches"],
             ),
         ] {
             let told = kubectl.ok(&["explain", path]).await?;
