@@ -129,7 +129,7 @@ async fn an_extension_is_replaced_only_when_that_is_meant() {
             while let Ok(line) = terminal.line().await {
                 seen += &line;
             }
-            ensure!(seen.contains("extended by 1h already"), "{seen}");
+            ensure!(seen.contains("is already extended by 1h"), "{seen}");
             ensure!(extension().await?.as_deref() == Some(left), "{seen}");
         }
 
