@@ -134,7 +134,11 @@ async fn what_is_explained_is_what_happens() {
             )?;
         }
         for (name, priority, parts) in [
-            ("old", "3", ["generation 1 is in force", "\"no key at all\""]),
+            (
+                "old",
+                "3",
+                ["generation 1 is in force", "\"no key at all\""],
+            ),
             ("never", "<none>", ["not in force: ", "\"no key at all\""]),
         ] {
             let name = policies.name(name);
