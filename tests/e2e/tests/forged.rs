@@ -30,6 +30,8 @@ use shapes::{Shape, Victim};
 const MAX_GROWTH_KIB: u64 = 1024;
 /// At least so many reviews are posted, half of them under the right path.
 const MANY: usize = 200;
+/// The most bytes of a review under a wrong path: they are sent at once.
+const MAX_REFUSED: usize = 4 * 1024;
 /// The port at which the pod of the forger passes on what it gets.
 const RELAY: u16 = 9000;
 const SOON: Duration = Duration::from_secs(10);
@@ -137,8 +139,8 @@ async fn forge(namespace: &Namespace, other: &Namespace) -> Result<()> {
         };
         post(&webhook, at, shape).await?;
         under_the_right += 2;
-        // Who is refused for the path may see that before the whole body is sent.
-        if shape.body.len() < 64 * 1024 {
+        // Who is refused for the path may see that before the whole body is sent, or only that the connection ends.
+        if shape.body.len() <= MAX_REFUSED {
             for at in [
                 foreign[number % foreign.len()],
                 foreign[(number + 1) % foreign.len()],
