@@ -359,7 +359,10 @@ async fn a_pod_whose_annotations_are_nearly_full_tells_the_most_important() {
         let ttl = record.deadline()?.duration_since(record.decisive.time);
         let ttl = duration::format(ttl.try_into()?);
         ensure!(shown.contains(&ttl), "{shown}");
-        let described = namespace.kubectl.ok(&["pi", "describe", "pod"]).await?;
+        let described = namespace
+            .kubectl
+            .ok(&["pi", "describe", "pod", "pod"])
+            .await?;
         for told in ["the agent of", "Longest Extension", &ttl, "echo hello"] {
             ensure!(described.contains(told), "{told:?}: {described}");
         }
