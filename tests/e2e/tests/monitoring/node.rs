@@ -1,6 +1,7 @@
 //! What happens to the agent of the second node.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::chown,
     path::PathBuf,
@@ -109,9 +110,10 @@ pub(crate) async fn loses_its_store(scene: &Scene<'_>) -> Result<()> {
 pub(crate) fn mend(_: &TestCluster) -> Result<()> {
     for entry in fs::read_dir(folder()?)? {
         let path = entry?.path();
-        match path.file_name().is_some_and(|name| name == "records") {
-            true => chown(&path, Some(0), Some(0))?,
-            false => fs::remove_dir_all(&path)?,
+        match path.file_name().and_then(OsStr::to_str) {
+            Some("records") => chown(&path, Some(0), Some(0))?,
+            Some(name) if name.contains(".broken-") => fs::remove_dir_all(&path)?,
+            _ => {}
         }
     }
     Ok(())
