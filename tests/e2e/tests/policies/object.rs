@@ -193,7 +193,7 @@ async fn kubectl_shows_and_explains_policies() {
             ),
             (
                 "ipol.spec.action",
-                &["ENUM: Evict Record Deny", "Deny: it is denied"],
+                &["ENUM: Evict Record Deny", "Deny: the interaction is denied"],
             ),
             ("ipol.spec.harmlessCommands", &["matches exactly one word"]),
             ("ipol.spec.protect.priorityAtLeast", &["2000000000"]),
