@@ -29,8 +29,11 @@ const ONLY_ASKED: [&str; 7] = [
     "kubectl -n NAMESPACE delete pod ",
 ];
 
-/// The only one that cannot be asked so: it is done to a Deployment of this test.
-const RESTART: &str = "kubectl -n curfew rollout restart deployment/curfew-webhook";
+/// Those that cannot be asked so: they are done to a Deployment of this test.
+const RESTART: [&str; 2] = [
+    "kubectl -n curfew rollout restart deployment/curfew-webhook",
+    "kubectl -n curfew rollout restart daemonset/curfew-agent deployment/curfew-webhook",
+];
 const RESTART_HERE: &str = "kubectl -n NAMESPACE rollout restart deployment/other";
 
 /// The nodes have another image, and what it leaves behind goes with the namespace.
@@ -114,7 +117,7 @@ async fn try_out(cluster: &TestCluster, command: &Command, names: &Names) -> Res
     if is_one_of(&NOT_RUN) || command.is_for_a_node() {
         return Ok(());
     }
-    let mut filled = match line == RESTART {
+    let mut filled = match RESTART.contains(&line.as_str()) {
         true => RESTART_HERE.to_owned(),
         false => line.replace(DEBUG, DEBUG_HERE),
     };
