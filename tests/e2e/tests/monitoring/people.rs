@@ -93,7 +93,7 @@ pub(crate) async fn see_no_marks(scene: &Scene<'_>) -> Result<()> {
     });
     let expression =
         format!("request.name != '{UNMARKED}' || request.userInfo.username != '{ACCOUNT}'");
-    scene.obstruct("marks", rule, &expression).await?;
+    scene.obstruct("unmarked", rule, &expression).await?;
     let workload = Workload::new(UNMARKED).on(NODES[0]);
     scene.namespace.run_pod(&workload).await?;
     for touch in 0..TOUCHES {
@@ -103,6 +103,6 @@ pub(crate) async fn see_no_marks(scene: &Scene<'_>) -> Result<()> {
         tokio::time::sleep(APART).await;
     }
     scene.fires("CurfewPodsNotMarked").await?;
-    scene.clear("marks").await?;
+    scene.clear("unmarked").await?;
     scene.resolves("CurfewPodsNotMarked").await
 }
