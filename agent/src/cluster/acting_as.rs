@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Client, Error, Resource,
     api::GetParams,
-    core::{PartialObjectMeta, Request},
+    core::{PartialObjectMeta, Request, request},
 };
 use prometheus::IntGauge;
 use tokio::time::sleep;
@@ -61,10 +61,8 @@ impl NodeUser {
     ) -> anyhow::Result<Infallible> {
         let user = user_of(&node)?;
         loop {
-            let mut request = Request::new(Pod::url_path(&(), Some(&namespace)))
-                .get_metadata(&pod, &GetParams::default())
+            let request = read_pod(&user, &namespace, &pod)
                 .with_context(|| format!("--pod-name: {pod:?} is not the name of a pod"))?;
-            request.headers_mut().insert(AS_USER, user.clone());
             let found = client.request::<PartialObjectMeta<Pod>>(request);
             let again = match api::call(found).await {
                 Ok(_) => break,
@@ -90,6 +88,18 @@ impl NodeUser {
         let _ = self.0.set(user);
         pending().await
     }
+}
+
+/// The request for the metadata of a pod, made as this user.
+pub(super) fn read_pod(
+    user: &HeaderValue,
+    namespace: &str,
+    name: &str,
+) -> Result<http::Request<Vec<u8>>, request::Error> {
+    let mut request = Request::new(Pod::url_path(&(), Some(namespace)))
+        .get_metadata(name, &GetParams::default())?;
+    request.headers_mut().insert(AS_USER, user.clone());
+    Ok(request)
 }
 
 /// The user that a node is.

@@ -20,14 +20,14 @@ use k8s_openapi::{
 };
 use kube::{
     Client, Resource,
-    api::{GetParams, PostParams},
+    api::PostParams,
     client::Body,
     core::{PartialObjectMeta, Request},
 };
 
 use answer::{Answer, Outcome};
 
-use super::acting_as::{AS_USER, NodeUser};
+use super::acting_as::{AS_USER, NodeUser, read_pod};
 
 /// The API server answers an eviction of a pending pod after ten seconds at the latest; webhooks in its
 /// way may take up to thirty.
@@ -71,10 +71,8 @@ async fn evict_as(
     seen: Option<&Wishes>,
     now: Timestamp,
 ) -> Result<Option<Outcome>, String> {
-    let mut request = Request::new(Pod::url_path(&(), Some(&pod.namespace)))
-        .get_metadata(&pod.name, &GetParams::default())
-        .map_err(|error| explain::causes(&error))?;
-    request.headers_mut().insert(AS_USER, node.clone());
+    let request =
+        read_pod(node, &pod.namespace, &pod.name).map_err(|error| explain::causes(&error))?;
     let found = ask(client, request).await?;
     match found.code {
         200 => {}
