@@ -3,7 +3,7 @@
 //! It keeps the eviction schedule of its node's pods and carries it out. Its rooms, each a module that says what
 //! it owns:
 //!
-//! - [`state`]: what is known of the node's pods and what is to be done, pure;
+//! - [`curfew_agent_state`]: what is known of the node's pods and what is to be done, pure;
 //! - [`controller`]: the one task that owns that state;
 //! - [`store`]: the records on disk;
 //! - [`cluster`]: what talks to the API server about pods;
@@ -22,7 +22,6 @@ mod events;
 pub mod identity;
 pub mod metrics;
 pub mod server;
-pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -31,6 +30,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
+use curfew_agent_state::{Ledger, Settings};
 use curfew_runtime::{client, crowd::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let clock: controller::Clock = Arc::new(Timestamp::now);
-    let ledger = state::Ledger::new(state::Settings {
+    let ledger = Ledger::new(Settings {
         max_evictions: args.max_concurrent_evictions.into(),
         blocked_after: args.blocked_after,
     });

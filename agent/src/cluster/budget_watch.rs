@@ -1,8 +1,8 @@
-//! PodDisruptionBudgets that stand in the way of an eviction: what one tells of itself, which pods it
-//! lets go, and the watch of a single one by its name.
+//! The watch of a single PodDisruptionBudget, by its name, while it stands in the way of an eviction.
 
-use std::{fmt, pin::pin};
+use std::pin::pin;
 
+use curfew_agent_state::{BudgetId, BudgetView};
 use curfew_core::budget::{NeverRoom, Numbers};
 use curfew_runtime::watch::Watch;
 use futures::TryStreamExt;
@@ -13,71 +13,23 @@ use kube::{Api, Client, api::ListParams, runtime::watcher};
 
 use crate::controller::Schedule;
 
-/// A budget's name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BudgetId {
-    /// Its namespace, which is its pods'.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl fmt::Display for BudgetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
 /// What a budget tells of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BudgetView {
-    /// Counts the changes that people make to it.
-    pub generation: i64,
-    /// Whether its numbers are those of its present form.
-    pub current: bool,
-    /// How many of its pods may go now.
-    pub allowed: i32,
-    /// How many of its pods are healthy.
-    pub healthy: i32,
-    /// How many have to be.
-    pub desired: i32,
-    /// Whether pods that are not ready may always go (`unhealthyPodEvictionPolicy: AlwaysAllow`).
-    pub always_unhealthy: bool,
-    /// Why it never has room, if it never has.
-    pub never: Option<NeverRoom>,
-}
-
-impl BudgetView {
-    /// Whether it lets a pod go without taking one of those that are allowed: one that is not ready
-    /// does not count as healthy. As `unhealthyPodEvictionPolicy` is documented (KEP-3017).
-    pub fn spares(&self, ready: bool) -> bool {
-        !ready && (self.always_unhealthy || (self.desired > 0 && self.healthy >= self.desired))
-    }
-
-    /// Whether `unhealthyPodEvictionPolicy: AlwaysAllow`, which it has not, would let the pod go.
-    pub fn frees_by_policy(&self, ready: bool) -> bool {
-        !ready && !self.always_unhealthy
-    }
-}
-
-impl From<&PodDisruptionBudget> for BudgetView {
-    fn from(budget: &PodDisruptionBudget) -> Self {
-        let generation = budget.metadata.generation.unwrap_or_default();
-        let policy = budget
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
-        let status = budget.status.as_ref();
-        let current = status.and_then(|status| status.observed_generation) >= Some(generation);
-        Self {
-            generation,
-            current,
-            allowed: status.map_or(0, |status| status.disruptions_allowed),
-            healthy: status.map_or(0, |status| status.current_healthy),
-            desired: status.map_or(0, |status| status.desired_healthy),
-            always_unhealthy: policy == Some("AlwaysAllow"),
-            never: never(budget, current),
-        }
+fn view(budget: &PodDisruptionBudget) -> BudgetView {
+    let generation = budget.metadata.generation.unwrap_or_default();
+    let policy = budget
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
+    let status = budget.status.as_ref();
+    let current = status.and_then(|status| status.observed_generation) >= Some(generation);
+    BudgetView {
+        generation,
+        current,
+        allowed: status.map_or(0, |status| status.disruptions_allowed),
+        healthy: status.map_or(0, |status| status.current_healthy),
+        desired: status.map_or(0, |status| status.desired_healthy),
+        always_unhealthy: policy == Some("AlwaysAllow"),
+        never: never(budget, current),
     }
 }
 
@@ -114,11 +66,11 @@ pub(crate) async fn watch(watch: Watch, client: Client, id: BudgetId, schedule: 
             }
             Ok(Some(watcher::Event::InitApply(budget))) => {
                 found = true;
-                Some(BudgetView::from(&budget))
+                Some(view(&budget))
             }
             Ok(Some(watcher::Event::InitDone)) if found => continue,
             Ok(Some(watcher::Event::InitDone | watcher::Event::Delete(_))) => None,
-            Ok(Some(watcher::Event::Apply(budget))) => Some(BudgetView::from(&budget)),
+            Ok(Some(watcher::Event::Apply(budget))) => Some(view(&budget)),
             Ok(None) => return,
             // The watch tries again, and logs it.
             Err(_) => continue,
@@ -134,9 +86,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn view(spec: serde_json::Value, status: serde_json::Value) -> BudgetView {
+    fn told(spec: serde_json::Value, status: serde_json::Value) -> BudgetView {
         let budget = json!({"metadata": {"generation": 3}, "spec": spec, "status": status});
-        BudgetView::from(&serde_json::from_value::<PodDisruptionBudget>(budget).unwrap())
+        view(&serde_json::from_value::<PodDisruptionBudget>(budget).unwrap())
     }
 
     fn status(healthy: i32, desired: i32) -> serde_json::Value {
@@ -148,7 +100,7 @@ mod tests {
 
     #[test]
     fn reads_numbers_and_policy() {
-        let budget = view(
+        let budget = told(
             json!({"unhealthyPodEvictionPolicy": "AlwaysAllow"}),
             status(1, 2),
         );
@@ -156,14 +108,14 @@ mod tests {
         assert_eq!((budget.allowed, budget.healthy, budget.desired), (0, 1, 2));
         let mut stale = status(1, 2);
         stale["observedGeneration"] = json!(2);
-        assert!(!view(json!({}), stale).current);
+        assert!(!told(json!({}), stale).current);
         let fresh = json!({"metadata": {"generation": 1}});
-        assert!(!BudgetView::from(&serde_json::from_value(fresh).unwrap()).current);
+        assert!(!view(&serde_json::from_value(fresh).unwrap()).current);
     }
 
     #[test]
     fn sees_that_there_will_never_be_room() {
-        let never = |spec, status| view(spec, status).never;
+        let never = |spec, status| told(spec, status).never;
         assert_eq!(
             never(json!({"maxUnavailable": 0}), json!(null)),
             Some(NeverRoom::NoneUnavailable)
@@ -195,16 +147,16 @@ mod tests {
             ("AlwaysAllow", 1, false, true),
             ("AlwaysAllow", 1, true, false),
         ] {
-            let budget = view(
+            let budget = told(
                 json!({"unhealthyPodEvictionPolicy": policy}),
                 status(healthy, 2),
             );
             assert_eq!(budget.spares(ready), spares, "{policy} {healthy} {ready}");
         }
         assert!(
-            !view(json!({}), status(0, 0)).spares(false),
+            !told(json!({}), status(0, 0)).spares(false),
             "none has to be healthy, none may go"
         );
-        assert!(view(json!({}), status(1, 2)).frees_by_policy(false));
+        assert!(told(json!({}), status(1, 2)).frees_by_policy(false));
     }
 }

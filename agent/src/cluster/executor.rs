@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use curfew_agent_state::{BudgetId, Effect};
 use curfew_core::PodId;
 use curfew_runtime::api;
 use jiff::Timestamp;
@@ -11,16 +12,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    cluster::{
-        acting_as::NodeUser,
-        budget_watch::{self, BudgetId},
-        evict, patch,
-        pod_watch::WatchedPod,
-    },
+    cluster::{acting_as::NodeUser, budget_watch, evict, patch, pod_watch::WatchedPod},
     controller::{LookUp, Schedule},
     events::{Told, log},
     metrics::Metrics,
-    state::Effect,
 };
 
 /// How many patches and look-ups may be open at a time.

@@ -1,95 +1,21 @@
 //! The watch of this node's pods. It reads only the fields that the schedule needs: an agent holds a
 //! few hundred bytes a pod, whatever the pods look like.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Debug,
-    hash::{DefaultHasher, Hash, Hasher},
-    pin::pin,
-};
+use std::{collections::BTreeSet, fmt::Debug, pin::pin};
 
+use curfew_agent_state::{PodState, PodView, Termination, digest};
 use curfew_core::{
     PodId,
     metadata::{self, Marks},
 };
 use curfew_runtime::{explain, watch::Watch};
 use futures::TryStreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
 
 use crate::controller::Schedule;
-
-/// A pod as the API server showed it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodView {
-    /// The pod.
-    pub id: PodId,
-    /// What its own metadata tell of interactions.
-    pub marks: Marks,
-    /// What is remembered of it.
-    pub state: PodState,
-}
-
-/// What the schedule remembers of a pod. There is one for each pod of the node, so it is small: of the
-/// annotations only their digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodState {
-    /// The resourceVersion of what was seen. Of two that differ nothing tells which is later.
-    pub version: String,
-    /// Whether it has the label of pods that were interacted with.
-    pub labelled: bool,
-    /// The [`digest`] of the annotations that Curfew writes.
-    pub told: u64,
-    /// How many bytes the annotations that Curfew writes may have beside those of others.
-    pub room: u32,
-    /// Its priority; the lowest goes first.
-    pub priority: i32,
-    /// Whether it is ready; disruption budgets count only those that are.
-    pub ready: bool,
-    /// Whether it is on its way out already.
-    pub terminating: bool,
-    /// For how long it has been, and may be; none where the API server does not tell.
-    pub termination: Option<Termination>,
-    /// Whether the API server has carried out an eviction of it, which its conditions tell.
-    pub evicted: bool,
-    /// Whether all its containers have ended for good.
-    pub finished: bool,
-    /// Whether it stands for a static pod, which cannot usefully be evicted.
-    pub mirror: bool,
-    /// Whether it has no controller, so that nothing puts another pod in its place.
-    pub bare: bool,
-}
-
-/// The end of a pod that was deleted or evicted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Termination {
-    /// When it was asked to end.
-    pub since: Timestamp,
-    /// When its grace period is over.
-    pub grace_ends: Timestamp,
-}
-
-impl Termination {
-    /// Of a pod with these metadata.
-    pub fn of(meta: &ObjectMeta) -> Option<Self> {
-        let grace_ends = meta.deletion_timestamp.as_ref()?.0;
-        let grace = meta.deletion_grace_period_seconds.unwrap_or_default();
-        let since = grace_ends.checked_sub(SignedDuration::from_secs(grace));
-        Some(Self {
-            since: since.ok()?,
-            grace_ends,
-        })
-    }
-}
-
-impl PodState {
-    /// Whether its metadata tell anything.
-    pub fn tells(&self) -> bool {
-        self.told != digest(|_| None)
-    }
-}
 
 /// A pod with no more fields than a [`PodView`] needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
@@ -134,7 +60,7 @@ impl WatchedPod {
 impl From<WatchedPod> for PodView {
     fn from(pod: WatchedPod) -> Self {
         let meta = pod.metadata;
-        let termination = Termination::of(&meta);
+        let termination = termination(&meta);
         let annotations = meta.annotations.unwrap_or_default();
         let id = PodId {
             namespace: meta.namespace.unwrap_or_default(),
@@ -176,13 +102,15 @@ impl From<WatchedPod> for PodView {
     }
 }
 
-/// The digest of the annotations that Curfew writes, by which is seen whether a pod tells its record.
-pub fn digest<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for key in metadata::WRITTEN {
-        annotation(key).hash(&mut hasher);
-    }
-    hasher.finish()
+/// How a pod with these metadata ends, if it was deleted or evicted.
+fn termination(meta: &ObjectMeta) -> Option<Termination> {
+    let grace_ends = meta.deletion_timestamp.as_ref()?.0;
+    let grace = meta.deletion_grace_period_seconds.unwrap_or_default();
+    let since = grace_ends.checked_sub(SignedDuration::from_secs(grace));
+    Some(Termination {
+        since: since.ok()?,
+        grace_ends,
+    })
 }
 
 /// Watches the pods of the node and tells the schedule, until the schedule is gone.

@@ -6,10 +6,12 @@
 
 mod error;
 pub mod recent_evictions;
-pub mod summary;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use curfew_agent_state::{
+    Announcement, BudgetId, BudgetView, Effect, Ledger, Outcome, PodView, StoreLoss, Summary,
+};
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
 use curfew_runtime::time::until;
 use jiff::Timestamp;
@@ -21,17 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::{Ended, NotRecorded};
 use crate::{
-    cluster::{
-        budget_watch::{BudgetId, BudgetView},
-        evict::answer::Outcome,
-        executor::Effects,
-        patch,
-        pod_watch::PodView,
-    },
-    controller::{recent_evictions::History, summary::Summary},
+    cluster::{executor::Effects, patch},
+    controller::recent_evictions::History,
     events,
     server::debug::{NodeSchedule, StoreHealth, Watch, WatchError},
-    state::{Announcement, Effect, Ledger, StoreLoss},
     store::{
         StoreError,
         inspect::Holdings,
@@ -65,7 +60,7 @@ pub(crate) enum Message {
     ListBegins,
     PodsListed(BTreeSet<String>),
     WatchFailed(String),
-    Marked(String, patch::Outcome, Option<PodView>),
+    Marked(String, PatchOutcome, Option<PodView>),
     Evicted(String, Outcome),
     BudgetSeen(BudgetId, Option<BudgetView>),
     LookedUp(PodId, LookUp),
@@ -157,7 +152,7 @@ impl Schedule {
     pub(crate) async fn marked(
         &self,
         uid: String,
-        outcome: patch::Outcome,
+        outcome: PatchOutcome,
         pod: Option<PodView>,
     ) -> Result<(), Ended> {
         self.tell(Message::Marked(uid, outcome, pod)).await
@@ -373,7 +368,12 @@ impl Task {
             Message::Sum(answer) => {
                 let watch_is_well = !self.watch_fails;
                 let store = self.journal.health();
-                let _ = answer.send(Summary::of(&self.ledger, store, watch_is_well, now));
+                let _ = answer.send(Summary {
+                    watched: self.ledger.synced() && watch_is_well,
+                    store_open: store.open,
+                    store_bytes: store.bytes,
+                    ..Summary::of(&self.ledger, now)
+                });
             }
             Message::Look(answer) => {
                 let store = self.journal.health();

@@ -4,11 +4,10 @@
 
 use std::collections::VecDeque;
 
+use curfew_agent_state::Outcome;
 use curfew_core::{Interaction, Kind, PodId};
 use jiff::Timestamp;
 use serde::Serialize;
-
-use crate::cluster::evict::answer::Outcome;
 
 /// How many are kept. A pod that is refused for the same reason again and again takes one place.
 pub const KEPT: usize = 20;

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
+use curfew_agent_state::{Block, Outcome};
 use curfew_core::State;
-
-use crate::{cluster::evict::answer::Outcome, state::Block};
 
 /// What the policy `curfew-accounts` says of a request that changes more than its own labels and annotations. The
 /// agent itself asks for nothing else.

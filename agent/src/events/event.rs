@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use curfew_agent_state::{Announcement, Block, Consequence, Outcome, StoreLoss};
 use curfew_core::{
     Action, Ending, Kind, Known, PodId, State, duration,
     text::{cut, visible},
@@ -16,10 +17,6 @@ use k8s_openapi::{
 };
 
 use super::advice::{advice, marks_advice, state};
-use crate::{
-    cluster::evict::answer::Outcome,
-    state::{Announcement, Block, Consequence, StoreLoss},
-};
 
 /// Who reports, in Events.
 const CONTROLLER: &str = "curfew.dev/agent";

@@ -1,10 +1,9 @@
 //! The lines in the log. One interaction is followed through the logs of webhook and agent by the `id` of its
 //! admission request; a line about several has `ids`, with spaces between them.
 
+use curfew_agent_state::{Announcement, Block, Source};
 use curfew_core::{Interaction, Record};
 use jiff::Timestamp;
-
-use crate::state::{Announcement, Block, Source};
 
 /// A notice of this was stored, which is all that it takes for the webhook to admit it.
 pub(crate) fn stored(node: &str, did: &Interaction, before: Option<Timestamp>, record: &Record) {

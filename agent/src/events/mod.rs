@@ -8,6 +8,7 @@ mod retry;
 
 use std::time::{Duration, SystemTime};
 
+use curfew_agent_state::Announcement;
 use curfew_core::text::cut;
 use curfew_runtime::{api, explain, time::until};
 use jiff::Timestamp;
@@ -31,7 +32,7 @@ use self::{
     rate_limit::{Pace, Pass, Together},
     retry::{Again, Refused},
 };
-use crate::{cluster::evict::answer::retry_after, metrics::Metrics, state::Announcement};
+use crate::{cluster::evict::answer::retry_after, metrics::Metrics};
 
 /// The API server's limit of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
+use curfew_agent_state::Announcement;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Told;
-use crate::state::Announcement;
 
 /// How many Events of one namespace may come at once.
 const BURST: f64 = 25.0;
@@ -160,8 +160,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::state::{More, Source};
     use crate::testing::{at, record, shell};
+    use curfew_agent_state::{More, Source};
 
     fn told(pod: &str, second: i64) -> Told {
         let announcement = Announcement::Interaction {

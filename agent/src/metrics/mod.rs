@@ -11,6 +11,7 @@ use std::{
     time::SystemTime,
 };
 
+use curfew_agent_state::{Announcement, Consequence, Outcome, Source, Summary};
 use curfew_core::{Action, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
@@ -21,11 +22,6 @@ use jiff::Timestamp;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::MetricFamily};
 
 use self::standing::Standing;
-use crate::{
-    cluster::evict::answer::Outcome,
-    controller::summary::Summary,
-    state::{Announcement, Consequence, Source},
-};
 
 /// What an agent watches: the pods of its node, the budgets in their way, and whom it has to trust.
 const WATCHES: [&str; 3] = ["pods", "budgets", "trust"];

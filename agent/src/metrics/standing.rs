@@ -1,10 +1,10 @@
 //! Gauges that show how the node stands: set from its [`Summary`] at each scrape.
 
+use curfew_agent_state::{State, Summary};
 use curfew_runtime::metrics::Catalog;
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::busiest::{OTHER, busiest};
-use crate::{controller::summary::Summary, state::State};
 
 #[derive(Debug)]
 pub(super) struct Standing {

@@ -1,16 +1,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
+use curfew_agent_state::{Effect, Ledger, Settings, Termination};
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 
 use super::*;
-use crate::{
-    cluster::pod_watch::Termination,
-    state::{Effect, Ledger, Settings},
-    store::writer::Health,
-    testing::{at, pod, record, shell},
-};
+use crate::testing::{at, pod, record, shell};
 
 /// What Prometheus is to keep of an agent at the most.
 const MOST: usize = 300;
@@ -69,7 +65,7 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
             metrics.count(&announcement, now);
         }
     }
-    Summary::of(&ledger, Health::default(), true, now)
+    Summary::of(&ledger, now)
 }
 
 fn named<'a>(families: &'a [MetricFamily], name: &str) -> &'a MetricFamily {
@@ -173,7 +169,7 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
         ledger.learned(record.pod.clone(), shell(second), at(0), &mut out);
     }
     let overdue = |now| {
-        let summary = Summary::of(&ledger, Health::default(), true, now);
+        let summary = Summary::of(&ledger, now);
         let families = metrics.gather(&summary);
         let of = |name| values(&families, name)[0].1;
         let next = of("curfew_agent_next_eviction_timestamp_seconds");
@@ -262,7 +258,7 @@ fn how_long_pods_take_to_end_is_seen() {
         }
     }
     let metrics = Metrics::new().unwrap();
-    let families = metrics.gather(&Summary::of(&ledger, Health::default(), true, now));
+    let families = metrics.gather(&Summary::of(&ledger, now));
     for (name, value) in [
         ("curfew_agent_terminating_pods", 3.0),
         ("curfew_agent_terminating_beyond_grace_pods", 1.0),

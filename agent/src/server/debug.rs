@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use curfew_agent_state::{Ledger, Line};
 use curfew_core::{
     Interaction,
     metadata::{Extension, Hold},
@@ -27,7 +28,6 @@ use crate::{
         recent_evictions::{History, PastEviction},
     },
     identity::Identities,
-    state::{self, Ledger},
     store::inspect,
 };
 
@@ -159,7 +159,7 @@ impl NodeSchedule {
         let mut records: Vec<_> = ledger
             .lines(now)
             .map(
-                |state::Line {
+                |Line {
                      record,
                      state,
                      blocker,

@@ -4,7 +4,6 @@
 //! store knows nothing of deadlines; the schedule is its only user.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
@@ -15,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use curfew_agent_state::Batch;
 use curfew_core::Record;
 use serde::{Deserialize, Serialize};
 
@@ -93,9 +93,6 @@ impl StoreError {
         }
     }
 }
-
-/// Changes that become durable together: the record of a UID, or its end.
-pub type Batch = BTreeMap<String, Option<Record>>;
 
 /// An open store. Cloning is cheap; all clones are the same store.
 #[derive(Debug, Clone)]

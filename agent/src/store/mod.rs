@@ -10,4 +10,5 @@ pub mod inspect;
 pub mod recovery;
 pub(crate) mod writer;
 
-pub use db::{Batch, Contents, Store, StoreError, decode, encode};
+pub use curfew_agent_state::Batch;
+pub use db::{Contents, Store, StoreError, decode, encode};

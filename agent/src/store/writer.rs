@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
+use curfew_agent_state::Ledger;
 use curfew_core::{Notice, Receipt};
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     controller::NotRecorded,
-    state::Ledger,
     store::{
         Batch, StoreError,
         recovery::{Keeper, Opened},
@@ -257,10 +257,8 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        state::Settings,
-        testing::{shell, stage::notice},
-    };
+    use crate::testing::{shell, stage::notice};
+    use curfew_agent_state::Settings;
 
     #[tokio::test]
     async fn what_is_written_is_on_disk_before_it_is_told() {

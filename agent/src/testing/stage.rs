@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use curfew_agent_state::{Ledger, Outcome, Settings};
 use curfew_core::{Known, Notice, PodId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -19,12 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
-    cluster::{acting_as::NodeUser, evict::answer::Outcome, executor::Effects, pod_watch},
+    cluster::{acting_as::NodeUser, executor::Effects, pod_watch},
     controller::{self, Clock, Schedule, Task},
     events,
     metrics::Metrics,
     server::debug::ScheduledPod,
-    state::{Ledger, Settings},
     store::writer::Journal,
 };
 

@@ -144,9 +144,15 @@ fn the_queries_of_runbooks_are_queries_of_metrics_that_there_are() {
 #[test]
 fn runbooks_search_for_what_can_be_found() {
     let mut sources = String::new();
-    let mut folders: Vec<_> = ["agent/src", "webhook/src", "runtime/src", "core/src"]
-        .map(|folder| root().unwrap().join(folder))
-        .into();
+    let mut folders: Vec<_> = [
+        "agent/src",
+        "agent/state/src",
+        "webhook/src",
+        "runtime/src",
+        "core/src",
+    ]
+    .map(|folder| root().unwrap().join(folder))
+    .into();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

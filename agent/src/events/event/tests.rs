@@ -1,6 +1,6 @@
 use super::*;
-use crate::state::Source;
 use crate::testing::{at, record, shell};
+use curfew_agent_state::Source;
 use curfew_core::{
     Command, interaction,
     metadata::{Extension, Hold},

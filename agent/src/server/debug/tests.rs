@@ -2,6 +2,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode, header},
 };
+use curfew_agent_state::{Outcome, Settings, State};
 use curfew_core::{Command, Known};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
@@ -10,10 +11,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    cluster::evict::answer::Outcome,
     controller::recent_evictions::{History, KEPT},
     server::debug,
-    state::Settings,
     testing::{at, marked, marked_with, pod_id, shell, stage::Stage},
 };
 
@@ -200,7 +199,7 @@ async fn what_is_wrong_stands_above_all_else() {
 #[tokio::test]
 async fn every_state_has_its_meaning() {
     let html = html_of(&view(&ledger(), &History::default(), 0)).await;
-    for state in state::State::PENDING {
+    for state in State::PENDING {
         assert!(html.contains(&format!("<dt>{state}</dt>")), "{state}");
     }
 }

@@ -137,7 +137,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
         matches!(&told[..], [Announcement::Held { hold: Some(_), .. }]),
         "{told:?}"
     );
-    bench.effects(|ledger, now, out| ledger.marked("u", patch::Outcome::Done, now, out));
+    bench.effects(|ledger, now, out| ledger.marked("u", PatchOutcome::Done, now, out));
     assert!(
         bench
             .tick_at(601)

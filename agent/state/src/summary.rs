@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{cluster::budget_watch::BudgetId, state::Ledger, store::writer::Health};
+use crate::{budget::BudgetId, node::Ledger};
 
 /// The node in numbers.
 #[derive(Debug, Clone)]
@@ -35,12 +35,14 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(ledger: &Ledger, store: Health, watch_is_well: bool, now: Timestamp) -> Self {
+    /// The node as the ledger has it. How the watch and the store are is for their owners to add: both are
+    /// said to be away.
+    pub fn of(ledger: &Ledger, now: Timestamp) -> Self {
         let mut summary = Self {
             synced: ledger.synced(),
-            watched: ledger.synced() && watch_is_well,
-            store_open: store.open,
-            store_bytes: store.bytes,
+            watched: false,
+            store_open: false,
+            store_bytes: 0,
             states: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             next: None,

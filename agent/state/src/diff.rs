@@ -2,11 +2,11 @@
 
 use curfew_core::{Ending, Known, Record};
 
-use super::{
+use crate::{
     action::{Announcement, Effect, More, Source},
     pod::Entry,
+    pod_view::PodState,
 };
-use crate::cluster::pod_watch::PodState;
 
 /// Tells that the eviction was accepted.
 pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<Effect> {

@@ -160,7 +160,7 @@ fn an_interaction_is_told_once_and_marked_on_the_pod() {
     let marked = marked(&record("u", shell(0)), 3);
     let told = bench.told(|ledger, now, out| {
         ledger.answered(marked.clone(), now, out);
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
         // What the watch showed meanwhile may be later than the answer: it shows the patch, too.
         ledger.seen(marked, now, out);
     });
@@ -186,7 +186,7 @@ fn an_answer_is_later_than_what_was_shown_before_it_was_asked_for_whatever_the_r
     let mut bench = asked_to_mark(5000);
     let effects = bench.effects(|ledger, now, out| {
         ledger.answered(pod("u", 900), now, out);
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
     });
     let [Effect::Mark(change)] = &effects[..] else {
         panic!("{effects:?}");
@@ -194,7 +194,7 @@ fn an_answer_is_later_than_what_was_shown_before_it_was_asked_for_whatever_the_r
     assert!(format!("{change:?}").contains("900"), "{change:?}");
     let effects = bench.effects(|ledger, now, out| {
         ledger.answered(marked(&record("u", shell(0)), 901), now, out);
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(effects, []);
     assert_eq!(bench.ledger.next_tick(), Some(at(600)));
@@ -211,7 +211,7 @@ fn an_answer_that_may_be_older_than_what_was_shown_waits_for_the_watch() {
     let effects = bench.effects(|ledger, now, out| {
         ledger.seen(later, now, out);
         ledger.answered(marked(&record("u", shell(0)), 2), now, out);
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(
         effects,
@@ -235,7 +235,7 @@ fn an_answer_that_may_be_older_than_what_was_shown_waits_for_the_watch() {
 fn a_pod_that_the_api_server_does_not_have_is_looked_up_and_forgotten() {
     let mut bench = asked_to_mark(1);
     let effects =
-        bench.effects(|ledger, now, out| ledger.marked("u", patch::Outcome::Gone, now, out));
+        bench.effects(|ledger, now, out| ledger.marked("u", PatchOutcome::Gone, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
     // Should the look-up fail, all is tried again.
     let effects = bench.tick_at(5);
@@ -356,7 +356,7 @@ fn a_late_answer_does_not_bring_a_pod_back() {
     bench.effects(|ledger, _, out| ledger.gone("u", out));
     let effects = bench.effects(|ledger, now, out| {
         ledger.answered(marked(&record("u", shell(0)), 3), now, out);
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(effects, []);
     assert_eq!(bench.state("u"), "none");
@@ -393,7 +393,7 @@ fn a_loop_of_execs_is_not_written_one_by_one() {
                 bench.effects(|ledger, now, out| {
                     let version = 1 + written.len() as u32;
                     ledger.answered(marked(known, version), now, out);
-                    ledger.marked("u", patch::Outcome::Done, now, out);
+                    ledger.marked("u", PatchOutcome::Done, now, out);
                 });
             }
         }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{action::Effect, pod::Turn};
-use crate::cluster::budget_watch::{BudgetId, BudgetView};
+use crate::{
+    action::Effect,
+    budget::{BudgetId, BudgetView},
+    pod::Turn,
+};
 
 /// How many budgets are watched at a time. Pods that others hold ask again by themselves.
 const MAX_WATCHED: usize = 32;

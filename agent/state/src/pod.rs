@@ -6,15 +6,13 @@ use curfew_core::{
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-use super::{
+use crate::{
     action::{Block, Consequence, Effect, Source},
+    budget::{BudgetId, BudgetView},
     diff, earlier,
-};
-use crate::cluster::{
-    budget_watch::{BudgetId, BudgetView},
-    evict::answer::Outcome,
+    eviction_outcome::Outcome,
     patch,
-    pod_watch::{PodState, Termination},
+    pod_view::{PodState, Termination},
 };
 
 /// The order of evictions: lowest priority first, then the earliest eviction time.

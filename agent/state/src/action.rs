@@ -9,14 +9,14 @@ use curfew_core::{
 };
 use jiff::Timestamp;
 
-use crate::cluster::{budget_watch::BudgetId, evict::answer::Outcome, patch::Change};
+use crate::{budget::BudgetId, eviction_outcome::Outcome, patch::Change};
 
 /// Something to do outside. Each is answered by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Change the pod's metadata; answered by [`Ledger::marked`](super::Ledger::marked).
+    /// Change the pod's metadata; answered by [`Ledger::marked`](crate::Ledger::marked).
     Mark(Change),
-    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](super::Ledger::evicted).
+    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](crate::Ledger::evicted).
     Evict {
         /// The pod.
         pod: PodId,
@@ -26,9 +26,9 @@ pub enum Effect {
         seen: Option<Wishes>,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by
-    /// [`Ledger::answered`](super::Ledger::answered) or [`Ledger::gone`](super::Ledger::gone).
+    /// [`Ledger::answered`](crate::Ledger::answered) or [`Ledger::gone`](crate::Ledger::gone).
     LookUp(PodId),
-    /// Begin to watch this budget; answered by [`Ledger::budget_seen`](super::Ledger::budget_seen), again
+    /// Begin to watch this budget; answered by [`Ledger::budget_seen`](crate::Ledger::budget_seen), again
     /// and again.
     WatchBudget(BudgetId),
     /// Watch it no longer.

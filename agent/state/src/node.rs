@@ -13,21 +13,17 @@ use std::{
 use curfew_core::{Known, PodId, Record, Wishes, record::later};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
+use crate::{
+    Batch,
     action::{Announcement, Effect},
+    budget::{BudgetId, BudgetView},
     budget_waiters::Queues,
     circuit_breaker::Gate,
     diff,
+    eviction_outcome::Outcome,
+    patch::{self, PatchOutcome},
     pod::{Entry, Eviction, Line, Marking, Refusal, State, Turn},
-};
-use crate::{
-    cluster::{
-        budget_watch::{BudgetId, BudgetView},
-        evict::answer::Outcome,
-        patch,
-        pod_watch::{PodState, PodView},
-    },
-    store::Batch,
+    pod_view::{PodState, PodView},
 };
 
 /// How long the watch may lag behind a notice before the pod is looked up by name.
@@ -328,27 +324,27 @@ impl Ledger {
     pub fn marked(
         &mut self,
         uid: &str,
-        result: patch::Outcome,
+        result: PatchOutcome,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
-        if let patch::Outcome::Refused(why) = &result
+        if let PatchOutcome::Refused(why) = &result
             && let Some(record) = &entry.record
             && !entry.unmarked
         {
             out.push(diff::unmarked(record, why));
         }
         entry.unmarked = match result {
-            patch::Outcome::Done => false,
-            patch::Outcome::Refused(_) => true,
-            patch::Outcome::Gone | patch::Outcome::Failed => entry.unmarked,
+            PatchOutcome::Done => false,
+            PatchOutcome::Refused(_) => true,
+            PatchOutcome::Gone | PatchOutcome::Failed => entry.unmarked,
         };
         let shown = entry.marking == (Marking::Asked { shown: true });
         entry.marking = match result {
-            patch::Outcome::Done => {
+            PatchOutcome::Done => {
                 let (last, times) = &mut entry.marked;
                 if now.duration_since(*last) > MARK_BURST_ENDS {
                     *times = 0;
@@ -367,7 +363,7 @@ impl Ledger {
                     Marking::Idle
                 }
             }
-            patch::Outcome::Gone => {
+            PatchOutcome::Gone => {
                 // The watch should have said so; the pod is looked up before it is believed.
                 out.extend(
                     entry
@@ -379,10 +375,10 @@ impl Ledger {
                     again: later(now, MARK_RETRY),
                 }
             }
-            patch::Outcome::Failed => Marking::Later {
+            PatchOutcome::Failed => Marking::Later {
                 again: later(now, MARK_RETRY),
             },
-            patch::Outcome::Refused(_) => Marking::Refused {
+            PatchOutcome::Refused(_) => Marking::Refused {
                 version: entry
                     .pod
                     .as_ref()

@@ -5,8 +5,7 @@
 use curfew_core::record::later;
 use jiff::{SignedDuration, Timestamp};
 
-use super::earlier;
-use crate::cluster::evict::answer::Outcome;
+use crate::{earlier, eviction_outcome::Outcome};
 
 /// An API server that was away and is back answers before it has read who may do what. So many refusals of its
 /// authorizer, a second apart, are taken for that.

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn refused() -> patch::Outcome {
-    patch::Outcome::Refused("denied the request".to_owned())
+fn refused() -> PatchOutcome {
+    PatchOutcome::Refused("denied the request".to_owned())
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn that_it_is_refused_is_told_until_it_is_not() {
         ("denied the request", Some(at(600)))
     );
     let told = bench.told(|ledger, now, out| {
-        ledger.marked("u", patch::Outcome::Done, now, out);
+        ledger.marked("u", PatchOutcome::Done, now, out);
         ledger.seen(pod("u", 3), now, out);
         ledger.marked("u", refused(), now, out);
     });
@@ -73,7 +73,7 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
         });
         let effects = bench.effects(|ledger, now, out| {
             ledger.seen(marked, now, out);
-            ledger.marked("u", patch::Outcome::Done, now, out);
+            ledger.marked("u", PatchOutcome::Done, now, out);
         });
         assert!(effects.is_empty(), "{effects:?}");
         assert_eq!(bench.tick_at(600), [evict("u")]);

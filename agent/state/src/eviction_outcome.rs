@@ -1,0 +1,155 @@
+//! What comes of a request to evict a pod, and when to ask again.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+/// What came of a request to evict a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pod is on its way out; grace period and finalizers take their time.
+    Accepted,
+    /// That pod is not there any more, or another one has its name.
+    Gone,
+    /// People gave the pod more time meanwhile, or something about it was changed, in the words of who noticed it.
+    Early(String),
+    /// A PodDisruptionBudget has no room.
+    Budget {
+        /// Its name, where the answer tells it.
+        name: Option<String>,
+        /// In the API server's words, numbers included.
+        why: String,
+    },
+    /// More than one PodDisruptionBudget covers the pod, which the API server refuses to judge: a
+    /// person has to mend it.
+    Budgets(String),
+    /// The API server asks for patience, for so long if it says.
+    Throttled(Option<Duration>),
+    /// Our rights are not what they should be.
+    Forbidden(String),
+    /// An admission webhook or policy that is not ours says no.
+    Denied(String),
+    /// The API server is away, or cannot answer anybody now.
+    Away {
+        /// What was said, or what went wrong.
+        why: String,
+        /// How long to wait at the least, where that was said.
+        wait: Option<Duration>,
+    },
+    /// It will pass: an error of the server, or of something in its way, over this one request.
+    Passing {
+        /// What was said, or what went wrong.
+        why: String,
+        /// How long to wait at the least, where that was said.
+        wait: Option<Duration>,
+    },
+}
+
+impl Outcome {
+    /// The API server did not answer.
+    pub fn away(why: String) -> Self {
+        Outcome::Away { why, wait: None }
+    }
+
+    /// Whether it says nothing of the pod, but that the API server wants to be left alone by all.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Outcome::Away { .. } | Outcome::Throttled(_))
+    }
+
+    /// Whether the request may have been carried out, and only its answer was lost.
+    pub fn may_be_lost(&self) -> bool {
+        matches!(self, Outcome::Away { .. } | Outcome::Passing { .. })
+    }
+
+    /// The name of the outcome in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Gone => "gone",
+            Outcome::Early(_) => "early",
+            Outcome::Budget { .. } => "disruption_budget",
+            Outcome::Budgets(_) => "several_disruption_budgets",
+            Outcome::Throttled(_) => "throttled",
+            Outcome::Forbidden(_) => "forbidden",
+            Outcome::Denied(_) => "denied",
+            Outcome::Away { .. } => "unavailable",
+            Outcome::Passing { .. } => "error",
+        }
+    }
+
+    /// Every name of an outcome.
+    pub const NAMES: [&str; 10] = [
+        "accepted",
+        "gone",
+        "early",
+        "disruption_budget",
+        "several_disruption_budgets",
+        "throttled",
+        "forbidden",
+        "denied",
+        "unavailable",
+        "error",
+    ];
+
+    /// Whether a PodDisruptionBudget stands in the way.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Outcome::Budget { .. } | Outcome::Budgets(_))
+    }
+
+    /// Whether it will not pass without people, who are told then.
+    pub fn concerns_people(&self) -> bool {
+        self.is_blocked() || matches!(self, Outcome::Forbidden(_) | Outcome::Denied(_))
+    }
+
+    /// Whether both have the same cause, so that people know it already.
+    pub fn same_cause(&self, other: &Outcome) -> bool {
+        match (self, other) {
+            (Outcome::Budget { name: a, .. }, Outcome::Budget { name: b, .. }) => a == b,
+            _ => self.as_str() == other.as_str(),
+        }
+    }
+
+    /// What was said, where something was.
+    pub fn message(&self) -> &str {
+        match self {
+            Outcome::Budget { why, .. }
+            | Outcome::Budgets(why)
+            | Outcome::Early(why)
+            | Outcome::Forbidden(why)
+            | Outcome::Denied(why)
+            | Outcome::Away { why, .. }
+            | Outcome::Passing { why, .. } => why,
+            Outcome::Throttled(_) => "the API server asks for patience",
+            Outcome::Accepted | Outcome::Gone => "",
+        }
+    }
+
+    /// How long to wait after so many refusals of this kind in a row (1 or more): doubling up to a
+    /// bound that fits the cause, spread by the pod so that many pods do not ask in step, and never
+    /// less than was asked for.
+    pub fn wait(&self, tries: u32, uid: &str) -> Duration {
+        let (first, most, asked_for) = match self {
+            // Room may come any moment; the watch of the budget tells sooner.
+            Outcome::Budget { .. } => (2, 30, None),
+            // A person has to act, which takes a while.
+            Outcome::Budgets(_) | Outcome::Forbidden(_) | Outcome::Denied(_) => (5, 60, None),
+            Outcome::Throttled(wait)
+            | Outcome::Away { wait, .. }
+            | Outcome::Passing { wait, .. } => (1, 30, *wait),
+            // The pod is looked at first.
+            Outcome::Early(_) => (1, 1, None),
+            // Gone, and yet there: the watch and the API server have to agree first.
+            Outcome::Accepted | Outcome::Gone => (10, 10, None),
+        };
+        let doubled = Duration::from_secs(first << (tries.max(1) - 1).min(16));
+        let mut hasher = DefaultHasher::new();
+        (uid, tries).hash(&mut hasher);
+        // Between three quarters and the whole of it.
+        let spread = 0.75 + (hasher.finish() % 1024) as f64 / 4096.0;
+        let backoff = doubled.min(Duration::from_secs(most)).mul_f64(spread);
+        let least = asked_for.unwrap_or_default();
+        // Those who were asked for the same patience do not come back in the same moment, either.
+        backoff.max(least + least.mul_f64((1.0 - spread) / 2.0))
+    }
+}

@@ -1,0 +1,49 @@
+//! What a pod's own metadata are to be by its record, and the one patch that makes them so.
+
+use curfew_core::{Known, PodId, Record, metadata};
+
+use crate::pod_view::{PodState, digest};
+
+/// A change of a pod's metadata, made for one version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The pod.
+    pub pod: PodId,
+    /// The resourceVersion that the change was made for.
+    pub version: String,
+    /// The requests of the interactions that it tells of.
+    pub ids: String,
+    /// What makes it.
+    pub patch: serde_json::Value,
+    /// How many annotations there is no room for.
+    pub missing: usize,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PatchOutcome {
+    /// It was made, or the pod had changed and was read again: it is looked at anew.
+    Done,
+    /// It will pass; later again.
+    Failed,
+    /// The API server has no pod of that UID under its name.
+    Gone,
+    /// The API server does not take it for this pod, and says this.
+    Refused(String),
+}
+
+/// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
+/// stand nowhere else; nothing when they do.
+pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change> {
+    let wanted = metadata::fitting(record, alone, pod.room as usize);
+    if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
+        return None;
+    }
+    Some(Change {
+        pod: record.pod.clone(),
+        version: pod.version.clone(),
+        ids: record.requests(),
+        patch: metadata::patch(&record.pod, &wanted, Some(&pod.version)),
+        missing: metadata::annotations(record, &[]).len() - wanted.len(),
+    })
+}
