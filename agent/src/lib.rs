@@ -30,7 +30,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use curfew_agent_state::{Ledger, Settings};
+use curfew_agent_state::{NodeState, Settings};
 use curfew_runtime::{client, crowd::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -107,12 +107,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let clock: controller::Clock = Arc::new(Timestamp::now);
-    let ledger = Ledger::new(Settings {
+    let node_state = NodeState::new(Settings {
         max_evictions: args.max_concurrent_evictions.into(),
         blocked_after: args.blocked_after,
     });
     let journal = Journal::new(writer::OnDisk::new(&args.store));
-    let task = controller::Task::new(node.clone(), clock.clone(), journal, ledger, effects, inbox);
+    let task = controller::Task::new(
+        node.clone(),
+        clock.clone(),
+        journal,
+        node_state,
+        effects,
+        inbox,
+    );
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop();

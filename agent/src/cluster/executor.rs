@@ -1,4 +1,4 @@
-//! Carries out what the ledger decided: each effect is a task of its own that reports back to the
+//! Carries out what was decided: each effect is a task of its own that reports back to the
 //! schedule, so nothing waits for the API server.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -125,7 +125,7 @@ async fn look_up(client: Client, node: &str, pod: &PodId) -> LookUp {
     match api::call(pods.get_opt(&pod.name)).await {
         Ok(Some(found)) if found.is_on(node) => LookUp::Found(Box::new(found.into())),
         Ok(Some(_) | None) => LookUp::Gone,
-        // The ledger asks again after a while.
+        // It is asked again after a while.
         Err(_) => LookUp::Unknown,
     }
 }

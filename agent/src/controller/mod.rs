@@ -10,7 +10,7 @@ pub mod recent_evictions;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use curfew_agent_state::{
-    Announcement, BudgetId, BudgetView, Effect, Ledger, Outcome, PodView, StoreLoss, Summary,
+    Announcement, BudgetId, BudgetView, Effect, NodeState, Outcome, PodView, StoreLoss, Summary,
 };
 use curfew_core::{Notice, PodId, Receipt, Record, notice};
 use curfew_runtime::time::until;
@@ -213,7 +213,7 @@ pub(crate) struct Task {
     node: String,
     clock: Clock,
     journal: Journal,
-    ledger: Ledger,
+    node_state: NodeState,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
     /// Whether the watch told of an error last. It lists the pods after each, so it shows something once it goes on.
@@ -238,7 +238,7 @@ impl Task {
         node: String,
         clock: Clock,
         journal: Journal,
-        ledger: Ledger,
+        node_state: NodeState,
         effects: Effects,
         inbox: mpsc::Receiver<Message>,
     ) -> Self {
@@ -246,7 +246,7 @@ impl Task {
             node,
             clock,
             journal,
-            ledger,
+            node_state,
             effects,
             inbox,
             watch_fails: false,
@@ -262,7 +262,7 @@ impl Task {
         let mut messages = Vec::with_capacity(AT_ONCE);
         let mut stopping = None;
         // The first batch is empty and opens the store: nothing else is done before that is tried.
-        self.journal.begin(&mut self.ledger);
+        self.journal.begin(&mut self.node_state);
         let opened = self.journal.written().await?;
         self.written(opened)?;
         loop {
@@ -284,8 +284,8 @@ impl Task {
             for message in messages.drain(..) {
                 self.handle(message, now, &mut out);
             }
-            self.ledger.tick(now, &mut out);
-            self.journal.begin(&mut self.ledger);
+            self.node_state.tick(now, &mut out);
+            self.journal.begin(&mut self.node_state);
             self.start(out, now);
         }
         if self.journal.is_writing() {
@@ -321,36 +321,36 @@ impl Task {
         }
         match message {
             Message::Notice(notice, answer)
-                if self.journal.takes(&notice.pod.uid, &self.ledger) =>
+                if self.journal.takes(&notice.pod.uid, &self.node_state) =>
             {
                 self.journal.add(Waiting { notice, answer });
             }
             Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
-            Message::PodSeen(pod) => self.ledger.seen(pod, now, out),
-            Message::PodGone(uid) => self.ledger.gone(&uid, out),
-            Message::ListBegins => self.ledger.list_begins(),
-            Message::PodsListed(uids) => self.ledger.listed(&uids, now, out),
+            Message::PodSeen(pod) => self.node_state.seen(pod, now, out),
+            Message::PodGone(uid) => self.node_state.gone(&uid, out),
+            Message::ListBegins => self.node_state.list_begins(),
+            Message::PodsListed(uids) => self.node_state.listed(&uids, now, out),
             Message::WatchFailed(message) => {
                 self.watch_fails = true;
                 self.watch_error = Some(WatchError { time: now, message });
             }
             Message::Marked(uid, outcome, pod) => {
                 if let Some(pod) = pod {
-                    self.ledger.answered(pod, now, out);
+                    self.node_state.answered(pod, now, out);
                 }
-                self.ledger.marked(&uid, outcome, now, out);
+                self.node_state.marked(&uid, outcome, now, out);
             }
             Message::Evicted(uid, outcome) => {
                 self.remember_refusal(&uid, &outcome, now);
-                self.ledger.evicted(&uid, outcome, now, out);
+                self.node_state.evicted(&uid, outcome, now, out);
             }
-            Message::BudgetSeen(id, view) => self.ledger.budget_seen(&id, view, now, out),
+            Message::BudgetSeen(id, view) => self.node_state.budget_seen(&id, view, now, out),
             Message::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
-                self.ledger.answered(*view, now, out);
+                self.node_state.answered(*view, now, out);
             }
             // Another pod has its name.
             Message::LookedUp(pod, LookUp::Found(_) | LookUp::Gone) => {
-                self.ledger.gone(&pod.uid, out);
+                self.node_state.gone(&pod.uid, out);
             }
             Message::LookedUp(_, LookUp::Unknown) => {}
             // Whoever asked may have gone meanwhile.
@@ -358,7 +358,7 @@ impl Task {
                 let _ = answer.send(Holdings {
                     open: self.journal.health().open,
                     records: self
-                        .ledger
+                        .node_state
                         .lines(now)
                         .map(|line| line.record.clone())
                         .collect(),
@@ -369,10 +369,10 @@ impl Task {
                 let watch_is_well = !self.watch_fails;
                 let store = self.journal.health();
                 let _ = answer.send(Summary {
-                    watched: self.ledger.synced() && watch_is_well,
+                    watched: self.node_state.synced() && watch_is_well,
                     store_open: store.open,
                     store_bytes: store.bytes,
-                    ..Summary::of(&self.ledger, now)
+                    ..Summary::of(&self.node_state, now)
                 });
             }
             Message::Look(answer) => {
@@ -380,7 +380,7 @@ impl Task {
                 let _ = answer.send(NodeSchedule::of(
                     &self.node,
                     now,
-                    &self.ledger,
+                    &self.node_state,
                     StoreHealth {
                         open: store.open,
                         bytes: store.bytes,
@@ -401,14 +401,14 @@ impl Task {
         if *outcome == Outcome::Accepted {
             return;
         }
-        if let Some(record) = self.ledger.record(uid) {
+        if let Some(record) = self.node_state.record(uid) {
             let did = &record.decisive().interaction;
             self.history
                 .add(&record.pod, did, record.eviction_time(), outcome, now);
         }
     }
 
-    /// Tells those who waited for a batch, and lets the ledger know what is durable now.
+    /// Answers those who waited for a batch, and takes note of what is durable now.
     ///
     /// # Errors
     /// When only another process can have a store, and nothing is lost with this one.
@@ -445,7 +445,7 @@ impl Task {
                 }));
             }
             self.set_aside = contents.aside;
-            self.ledger.restore(contents.records, now, &mut out);
+            self.node_state.restore(contents.records, now, &mut out);
         }
         match written.result {
             Ok(()) => {
@@ -454,12 +454,12 @@ impl Task {
                     let took = self.journal.health().sync;
                     metrics.sync.observe(took.as_secs_f64());
                 }
-                self.ledger.written(now, &mut out);
+                self.node_state.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
-                    let before = self.ledger.record(&pod.uid);
+                    let before = self.node_state.record(&pod.uid);
                     let before = before.and_then(Record::eviction_time);
-                    let record = self.ledger.learned(pod, known.clone(), now, &mut out);
+                    let record = self.node_state.learned(pod, known.clone(), now, &mut out);
                     // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));
                     events::log::stored(&self.node, &known.interaction, before, &record);
@@ -478,10 +478,10 @@ impl Task {
                 for Waiting { answer, .. } in written.waiting {
                     let _ = answer.send(Err(StoreError::Write(error.to_string()).into()));
                 }
-                self.ledger.not_written(written.batch);
+                self.node_state.not_written(written.batch);
                 let needs_another_container =
                     matches!(error, StoreError::NoFolder(_) | StoreError::OldMount(_));
-                if needs_another_container && self.ledger.is_on_the_pods() {
+                if needs_another_container && self.node_state.is_on_the_pods() {
                     return Err(error.into());
                 }
             }
@@ -493,7 +493,7 @@ impl Task {
     /// How long nothing is to be done unless a message comes.
     fn nap(&self) -> Duration {
         let now = (self.clock)();
-        let next = self.ledger.next_tick().map_or(Duration::MAX, |at| {
+        let next = self.node_state.next_tick().map_or(Duration::MAX, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
         let store = self.journal.next().unwrap_or(Duration::MAX);

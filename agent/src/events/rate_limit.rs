@@ -93,7 +93,7 @@ impl Pace {
             Announcement::Extended { pod, .. } => (pod, Sort::Extension),
             Announcement::Held { pod, .. } => (pod, Sort::Hold),
             Announcement::Unmarked { pod, .. } => (pod, Sort::Unmarked),
-            // The ledger sees to it that these are few.
+            // What decides them sees to it that these are few.
             Announcement::Evicted { .. }
             | Announcement::Blocked(_)
             | Announcement::StillBlocked(_)

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use curfew_agent_state::{Effect, Ledger, Settings, Termination};
+use curfew_agent_state::{Effect, NodeState, Settings, Termination};
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
@@ -31,7 +31,7 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
         max_evictions: pods,
         blocked_after: Duration::from_secs(3600),
     };
-    let mut ledger = Ledger::new(settings);
+    let mut node_state = NodeState::new(settings);
     let (mut out, now) = (Vec::new(), at(700));
     for n in 0..pods {
         let mut view = pod(&format!("uid-{n}"), 1);
@@ -45,10 +45,10 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
         known.interaction.kind = Kind::ALL[n % Kind::ALL.len()];
         known.interaction.user = format!("user-{n}");
         known.interaction.request = format!("request-{n}");
-        ledger.seen(view.clone(), now, &mut out);
-        ledger.learned(view.id, known, now, &mut out);
+        node_state.seen(view.clone(), now, &mut out);
+        node_state.learned(view.id, known, now, &mut out);
     }
-    ledger.tick(now, &mut out);
+    node_state.tick(now, &mut out);
     for n in 0..pods {
         let refusal = Outcome::Budget {
             name: Some(format!("{n:0>253}")),
@@ -58,14 +58,14 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
             .evictions
             .with_label_values(&[refusal.as_str()])
             .inc();
-        ledger.evicted(&format!("uid-{n}"), refusal, now, &mut out);
+        node_state.evicted(&format!("uid-{n}"), refusal, now, &mut out);
     }
     for effect in out {
         if let Effect::Announce(announcement) = effect {
             metrics.count(&announcement, now);
         }
     }
-    Summary::of(&ledger, now)
+    Summary::of(&node_state, now)
 }
 
 fn named<'a>(families: &'a [MetricFamily], name: &str) -> &'a MetricFamily {
@@ -161,15 +161,15 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
     };
-    let mut ledger = Ledger::new(settings);
+    let mut node_state = NodeState::new(settings);
     let mut out = Vec::new();
     for (uid, second) in [("a", 100), ("b", 30), ("c", 500)] {
         let record = record(uid, shell(second));
-        ledger.seen(pod(uid, 1), at(0), &mut out);
-        ledger.learned(record.pod.clone(), shell(second), at(0), &mut out);
+        node_state.seen(pod(uid, 1), at(0), &mut out);
+        node_state.learned(record.pod.clone(), shell(second), at(0), &mut out);
     }
     let overdue = |now| {
-        let summary = Summary::of(&ledger, now);
+        let summary = Summary::of(&node_state, now);
         let families = metrics.gather(&summary);
         let of = |name| values(&families, name)[0].1;
         let next = of("curfew_agent_next_eviction_timestamp_seconds");
@@ -229,7 +229,7 @@ fn what_people_set_is_counted_where_it_holds() {
 
 #[test]
 fn how_long_pods_take_to_end_is_seen() {
-    let mut ledger = Ledger::new(Settings {
+    let mut node_state = NodeState::new(Settings {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
     });
@@ -247,18 +247,18 @@ fn how_long_pods_take_to_end_is_seen() {
             since: at(since),
             grace_ends: at(since + grace),
         });
-        ledger.seen(view.clone(), now, &mut out);
+        node_state.seen(view.clone(), now, &mut out);
         if uid != "d" {
             let mut known = shell(0);
             known.interaction.request = format!("request-{uid}");
             if uid == "c" {
                 known.terms.action = curfew_core::Action::Record;
             }
-            ledger.learned(view.id, known, now, &mut out);
+            node_state.learned(view.id, known, now, &mut out);
         }
     }
     let metrics = Metrics::new().unwrap();
-    let families = metrics.gather(&Summary::of(&ledger, now));
+    let families = metrics.gather(&Summary::of(&node_state, now));
     for (name, value) in [
         ("curfew_agent_terminating_pods", 3.0),
         ("curfew_agent_terminating_beyond_grace_pods", 1.0),

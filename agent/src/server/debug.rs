@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use curfew_agent_state::{Ledger, Line};
+use curfew_agent_state::{Line, NodeState};
 use curfew_core::{
     Interaction,
     metadata::{Extension, Hold},
@@ -151,12 +151,12 @@ impl NodeSchedule {
     pub(crate) fn of(
         node: &str,
         now: Timestamp,
-        ledger: &Ledger,
+        node_state: &NodeState,
         store: StoreHealth,
         watch: Watch,
         history: &History,
     ) -> Self {
-        let mut records: Vec<_> = ledger
+        let mut records: Vec<_> = node_state
             .lines(now)
             .map(
                 |Line {
@@ -188,7 +188,7 @@ impl NodeSchedule {
             node: node.to_owned(),
             release: env!("CARGO_PKG_VERSION"),
             now,
-            synced: ledger.synced(),
+            synced: node_state.synced(),
             watch,
             store,
             records,

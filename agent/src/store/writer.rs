@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_agent_state::Ledger;
+use curfew_agent_state::NodeState;
 use curfew_core::{Notice, Receipt};
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::Instant};
@@ -166,27 +166,27 @@ impl Journal {
 
     /// Whether it takes an interaction with the pod of this UID: when the watch has shown the pod, or few
     /// others are unseen.
-    pub(crate) fn takes(&self, uid: &str, ledger: &Ledger) -> bool {
-        if ledger.knows(uid) {
+    pub(crate) fn takes(&self, uid: &str, node_state: &NodeState) -> bool {
+        if node_state.knows(uid) {
             return true;
         }
         let writing = self.writing.iter().flat_map(|writing| &writing.waiting);
         let waiting = writing.chain(&self.waiting);
         let uids = waiting.map(|waiting| waiting.notice.pod.uid.as_str());
-        let unknown = uids.filter(|uid| !ledger.knows(uid));
-        let unseen: BTreeSet<_> = ledger.unseen().chain(unknown).collect();
+        let unknown = uids.filter(|uid| !node_state.knows(uid));
+        let unseen: BTreeSet<_> = node_state.unseen().chain(unknown).collect();
         unseen.contains(uid) || unseen.len() < MAX_UNSEEN
     }
 
     /// Starts to write what has gathered, unless a batch is being written or nothing has.
-    pub(crate) fn begin(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn begin(&mut self, node_state: &mut NodeState) {
         let looks = self.look_at.is_some_and(|at| at <= Instant::now());
-        let idle = self.health.open && self.waiting.is_empty() && !ledger.is_dirty() && !looks;
+        let idle = self.health.open && self.waiting.is_empty() && !node_state.is_dirty() && !looks;
         let rests = self.waiting.is_empty() && self.rest().is_some();
         if self.is_writing() || idle || rests {
             return;
         }
-        let mut batch = ledger.take_dirty();
+        let mut batch = node_state.take_dirty();
         let waiting = std::mem::take(&mut self.waiting);
         for Waiting { notice, .. } in &waiting {
             // Two interactions with one pod may share the batch.
@@ -195,7 +195,7 @@ impl Journal {
                     record.learn(notice.known.clone());
                     continue;
                 }
-                _ => ledger.with(&notice.pod, &notice.known),
+                _ => node_state.with(&notice.pod, &notice.known),
             };
             batch.insert(notice.pod.uid.clone(), Some(record));
         }
@@ -264,14 +264,14 @@ mod tests {
     async fn what_is_written_is_on_disk_before_it_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::new(OnDisk::new(folder.path()));
-        let mut ledger = Ledger::new(Settings {
+        let mut node_state = NodeState::new(Settings {
             max_evictions: 5,
             blocked_after: Duration::from_secs(3600),
         });
         let (answer, _answered) = oneshot::channel();
         let notice = Box::new(notice("a", shell(0)));
         journal.add(Waiting { notice, answer });
-        journal.begin(&mut ledger);
+        journal.begin(&mut node_state);
         assert!(journal.is_writing());
         let written = journal.written().await.unwrap();
         written.result.unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_agent_state::{Ledger, Outcome, Settings};
+use curfew_agent_state::{NodeState, Outcome, Settings};
 use curfew_core::{Known, Notice, PodId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -137,14 +137,14 @@ impl Stage {
             schedule.clone(),
             metrics.clone(),
         );
-        let ledger = Ledger::new(Settings {
+        let node_state = NodeState::new(Settings {
             max_evictions: self.most_evictions,
             blocked_after: Duration::from_secs(3600),
         });
         let journal = Journal::new(self.disk.of_an_agent());
         let clock = self.wall.clock();
         let stop = CancellationToken::new();
-        let task = Task::new(NODE.to_owned(), clock, journal, ledger, effects, inbox);
+        let task = Task::new(NODE.to_owned(), clock, journal, node_state, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
         tokio::spawn(events::post_all(client.clone(), reporter, metrics, told));
         let watch = kept.watches.open("pods");

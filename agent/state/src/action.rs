@@ -1,4 +1,4 @@
-//! What the ledger wants done, and what it has people told.
+//! What is to be done, and what people are told.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{budget::BudgetId, eviction_outcome::Outcome, patch::Change};
 /// Something to do outside. Each is answered by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Change the pod's metadata; answered by [`Ledger::marked`](crate::Ledger::marked).
+    /// Change the pod's metadata; answered by [`NodeState::marked`](crate::NodeState::marked).
     Mark(Change),
-    /// Ask the API server to evict the pod; answered by [`Ledger::evicted`](crate::Ledger::evicted).
+    /// Ask the API server to evict the pod; answered by [`NodeState::evicted`](crate::NodeState::evicted).
     Evict {
         /// The pod.
         pod: PodId,
@@ -26,9 +26,9 @@ pub enum Effect {
         seen: Option<Wishes>,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by
-    /// [`Ledger::answered`](crate::Ledger::answered) or [`Ledger::gone`](crate::Ledger::gone).
+    /// [`NodeState::answered`](crate::NodeState::answered) or [`NodeState::gone`](crate::NodeState::gone).
     LookUp(PodId),
-    /// Begin to watch this budget; answered by [`Ledger::budget_seen`](crate::Ledger::budget_seen), again
+    /// Begin to watch this budget; answered by [`NodeState::budget_seen`](crate::NodeState::budget_seen), again
     /// and again.
     WatchBudget(BudgetId),
     /// Watch it no longer.

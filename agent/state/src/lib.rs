@@ -1,6 +1,6 @@
 //! What is to be done for the pods of one node, and when: pure.
 //!
-//! It owns nothing that outlives a call but what [`Ledger`] holds, and the agent's controller owns that. It takes
+//! It owns nothing that outlives a call but what [`NodeState`] holds, and the agent's controller owns that. It takes
 //! what happened with the time it is, and says what to do as [`Effect`]s. It knows no runtime, no client of the
 //! API server and no clock: asking, writing and telling are left to others.
 #![warn(missing_docs)]
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use action::{Announcement, Block, Consequence, Effect, More, Source, StoreLoss};
 pub use budget::{BudgetId, BudgetView};
 pub use eviction_outcome::Outcome;
-pub use node::{Ledger, Settings};
+pub use node::{NodeState, Settings};
 pub use patch::{Change, PatchOutcome, wanted};
 pub use pod::{Line, State};
 pub use pod_view::{PodState, PodView, Termination, digest};

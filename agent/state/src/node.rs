@@ -1,6 +1,6 @@
 //! What is to be done for the pods of this node, and when: the schedule without its I/O.
 //!
-//! The ledger takes what happened (an interaction became durable, the watch saw a pod, a request
+//! It takes what happened (an interaction became durable, the watch saw a pod, a request
 //! was answered) with the time it is, and says what to do as [`Effect`]s. It is level-triggered: each
 //! event makes it look at the pod as a whole, so an effect that failed is found again, whatever it was
 //! that failed.
@@ -60,7 +60,7 @@ pub struct Settings {
 
 /// The pods of one node.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct NodeState {
     /// Each has its own place: an entry is large, and inside the tree half of the room would stay free.
     entries: BTreeMap<String, Box<Entry>>,
     /// When to look at which pod again, by time.
@@ -83,8 +83,8 @@ pub struct Ledger {
     latest: Timestamp,
 }
 
-impl Ledger {
-    /// A ledger that knows nothing yet.
+impl NodeState {
+    /// The state of a node of which nothing is known yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -610,7 +610,7 @@ impl Ledger {
         }
     }
 
-    /// A batch could not be written. What the ledger has of it stays to be written; an interaction
+    /// A batch could not be written. What is known of it stays to be written; an interaction
     /// that was only proposed is left out, for its sender was told that it failed.
     pub fn not_written(&mut self, batch: Batch) {
         self.writing.clear();

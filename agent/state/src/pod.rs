@@ -1,4 +1,4 @@
-//! One pod of the ledger: what is known of it, and where it stands.
+//! One pod of the node: what is known of it, and where it stands.
 
 use curfew_core::{
     Ending, Exemption, Known, Record, State as Name, metadata::Extension, record::later,
@@ -295,7 +295,7 @@ impl Entry {
     }
 }
 
-/// A pod as the ledger has it, for those who look into the agent.
+/// A pod of the node, for those who look into the agent.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
     /// What is known.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{budget::BudgetId, node::Ledger};
+use crate::{budget::BudgetId, node::NodeState};
 
 /// The node in numbers.
 #[derive(Debug, Clone)]
@@ -35,11 +35,11 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The node as the ledger has it. How the watch and the store are is for their owners to add: both are
+    /// The node as far as this state tells it. How the watch and the store are is for their owners to add: both are
     /// said to be away.
-    pub fn of(ledger: &Ledger, now: Timestamp) -> Self {
+    pub fn of(node: &NodeState, now: Timestamp) -> Self {
         let mut summary = Self {
-            synced: ledger.synced(),
+            synced: node.synced(),
             watched: false,
             store_open: false,
             store_bytes: 0,
@@ -52,7 +52,7 @@ impl Summary {
             blocked_by: BTreeMap::new(),
         };
         let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
-        for line in ledger.lines(now) {
+        for line in node.lines(now) {
             *summary.states.entry(line.state.as_str()).or_default() += 1;
             if line.state.is_pending() {
                 let next = summary.next.into_iter().chain(line.record.eviction_time());

@@ -18,18 +18,18 @@ use crate::{
 
 const NODE: &str = "node-1";
 
-/// A ledger that has seen that the node has no pods.
-fn ledger() -> Ledger {
-    let mut ledger = Ledger::new(Settings {
+/// The state of a node that has no pods.
+fn node_state() -> NodeState {
+    let mut node_state = NodeState::new(Settings {
         max_evictions: 5,
         blocked_after: std::time::Duration::from_secs(3600),
     });
-    ledger.listed(&[].into(), at(0), &mut Vec::new());
-    ledger
+    node_state.listed(&[].into(), at(0), &mut Vec::new());
+    node_state
 }
 
-/// The view of a ledger at that second of an agent that is well.
-fn view(ledger: &Ledger, history: &History, second: i64) -> View {
+/// The view of a node at that second of an agent that is well.
+fn view(node_state: &NodeState, history: &History, second: i64) -> View {
     let store = StoreHealth {
         open: true,
         bytes: 524_288,
@@ -37,7 +37,7 @@ fn view(ledger: &Ledger, history: &History, second: i64) -> View {
     };
     let now = at(second);
     View {
-        schedule: NodeSchedule::of(NODE, now, ledger, store, Watch::default(), history),
+        schedule: NodeSchedule::of(NODE, now, node_state, store, Watch::default(), history),
         certificate: CertificateHealth {
             expiry: Some(now + SignedDuration::from_hours(20)),
         },
@@ -56,10 +56,10 @@ async fn html_of(view: &View) -> String {
 }
 
 /// A pod that somebody with that name touched at second 0.
-fn touched(ledger: &mut Ledger, uid: &str, known: &Known) {
+fn touched(node_state: &mut NodeState, uid: &str, known: &Known) {
     let mut out = Vec::new();
-    let record = ledger.learned(pod_id(uid), known.clone(), at(0), &mut out);
-    ledger.seen(marked(&record, 1), at(0), &mut out);
+    let record = node_state.learned(pod_id(uid), known.clone(), at(0), &mut out);
+    node_state.seen(marked(&record, 1), at(0), &mut out);
 }
 
 fn refused_by_web() -> Outcome {
@@ -71,7 +71,7 @@ fn refused_by_web() -> Outcome {
 
 #[tokio::test]
 async fn an_empty_schedule_says_so() {
-    let html = html_of(&view(&ledger(), &History::default(), 0)).await;
+    let html = html_of(&view(&node_state(), &History::default(), 0)).await;
     for said in [
         "<title>node-1 · Curfew</title>",
         "Nothing needs attention.",
@@ -86,24 +86,24 @@ async fn an_empty_schedule_says_so() {
 
 #[tokio::test]
 async fn what_users_typed_is_escaped() {
-    let mut ledger = ledger();
+    let mut node_state = node_state();
     let mut known = shell(0);
     known.interaction.user = "<script>alert(1)</script>".into();
     known.interaction.container = Some("\"><img src=x onerror=alert(2)>".into());
     known.interaction.command = Command::new(["sh", "-c", "</code><script>alert('3')</script>"]);
-    touched(&mut ledger, "u", &known);
-    let record = ledger.record("u").unwrap().clone();
+    touched(&mut node_state, "u", &known);
+    let record = node_state.record("u").unwrap().clone();
     let reason = "<b onclick='alert(4)'>&amp;";
     let wishes = [
         ("curfew.dev/hold", reason),
         ("curfew.dev/hold-requester", "<i>bob"),
     ];
-    ledger.seen(marked_with(&record, 2, &wishes), at(1), &mut Vec::new());
+    node_state.seen(marked_with(&record, 2, &wishes), at(1), &mut Vec::new());
     let mut history = History::default();
     let why = Outcome::Denied("denied the request: <script src=//evil.example>".into());
     history.add(&pod_id("u"), &known.interaction, None, &why, at(5));
 
-    let html = html_of(&view(&ledger, &history, 10)).await;
+    let html = html_of(&view(&node_state, &history, 10)).await;
     for evil in [
         "<script>alert",
         "<img src=x",
@@ -126,18 +126,18 @@ async fn what_users_typed_is_escaped() {
 
 #[tokio::test]
 async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
-    let mut ledger = ledger();
+    let mut node_state = node_state();
     let mut out = Vec::new();
-    touched(&mut ledger, "blocked", &shell(0));
-    ledger.tick(at(600), &mut out);
-    ledger.evicted("blocked", refused_by_web(), at(600), &mut out);
-    touched(&mut ledger, "held", &shell(10));
-    let record = ledger.record("held").unwrap().clone();
+    touched(&mut node_state, "blocked", &shell(0));
+    node_state.tick(at(600), &mut out);
+    node_state.evicted("blocked", refused_by_web(), at(600), &mut out);
+    touched(&mut node_state, "held", &shell(10));
+    let record = node_state.record("held").unwrap().clone();
     let wishes = [
         ("curfew.dev/hold", "crash of Tuesday"),
         ("curfew.dev/hold-requester", "bob"),
     ];
-    ledger.seen(marked_with(&record, 2, &wishes), at(20), &mut out);
+    node_state.seen(marked_with(&record, 2, &wishes), at(20), &mut out);
     let mut history = History::default();
     let did = shell(0).interaction;
     history.add(
@@ -148,7 +148,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
         at(600),
     );
 
-    let html = html_of(&view(&ledger, &history, 660)).await;
+    let html = html_of(&view(&node_state, &history, 660)).await;
     for said in [
         "<b class=\"state\" data-state=\"blocked\">blocked</b>",
         "1 pod kept from being evicted by a PodDisruptionBudget.",
@@ -167,7 +167,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
 
 #[tokio::test]
 async fn what_is_wrong_stands_above_all_else() {
-    let mut view = view(&ledger(), &History::default(), 0);
+    let mut view = view(&node_state(), &History::default(), 0);
     view.schedule.synced = false;
     view.schedule.store.open = false;
     view.schedule.store.set_aside = 3;
@@ -198,7 +198,7 @@ async fn what_is_wrong_stands_above_all_else() {
 
 #[tokio::test]
 async fn every_state_has_its_meaning() {
-    let html = html_of(&view(&ledger(), &History::default(), 0)).await;
+    let html = html_of(&view(&node_state(), &History::default(), 0)).await;
     for state in State::PENDING {
         assert!(html.contains(&format!("<dt>{state}</dt>")), "{state}");
     }
@@ -206,13 +206,13 @@ async fn every_state_has_its_meaning() {
 
 #[tokio::test]
 async fn a_full_node_fits_a_page() {
-    let mut ledger = ledger();
+    let mut node_state = node_state();
     let mut history = History::default();
     for n in 0..250 {
         let mut known = shell(n);
         known.interaction.user = format!("system:serviceaccount:shop:deployer-{n}");
         touched(
-            &mut ledger,
+            &mut node_state,
             &format!("0c2d6f1e-6ec1-4d1f-9d0b-00000000{n:04}"),
             &known,
         );
@@ -228,7 +228,7 @@ async fn a_full_node_fits_a_page() {
             at(600),
         );
     }
-    let html = html_of(&view(&ledger, &history, 300)).await;
+    let html = html_of(&view(&node_state, &history, 300)).await;
     assert_eq!(html.matches("<tr>").count(), 250 + KEPT + 2);
     assert!(html.len() < 192 * 1024, "{} bytes", html.len());
 }

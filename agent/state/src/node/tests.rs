@@ -1,4 +1,4 @@
-//! What the ledger decides, event by event, on a clock that the tests turn.
+//! What is decided, event by event, on a clock that the tests turn.
 
 mod budgets;
 mod exempt;
@@ -14,7 +14,7 @@ use crate::state::{Consequence, Source};
 use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened};
 
 struct Bench {
-    ledger: Ledger,
+    node: NodeState,
     now: Timestamp,
 }
 
@@ -24,31 +24,31 @@ impl Bench {
     }
 
     fn with(records: Vec<Record>, max_evictions: usize) -> Self {
-        let mut ledger = Ledger::new(Settings {
+        let mut node = NodeState::new(Settings {
             max_evictions,
             blocked_after: Duration::from_secs(3600),
         });
-        ledger.restore(records, at(0), &mut Vec::new());
-        Self { ledger, now: at(0) }
+        node.restore(records, at(0), &mut Vec::new());
+        Self { node, now: at(0) }
     }
 
-    /// What the ledger wants done, leaving out what is only told.
+    /// What is to be done, leaving out what is only told.
     fn effects(
         &mut self,
-        act: impl FnOnce(&mut Ledger, Timestamp, &mut Vec<Effect>),
+        act: impl FnOnce(&mut NodeState, Timestamp, &mut Vec<Effect>),
     ) -> Vec<Effect> {
         let mut out = Vec::new();
-        act(&mut self.ledger, self.now, &mut out);
+        act(&mut self.node, self.now, &mut out);
         out.retain(|effect| !matches!(effect, Effect::Announce(_) | Effect::LogEnd { .. }));
         out
     }
 
     fn told(
         &mut self,
-        act: impl FnOnce(&mut Ledger, Timestamp, &mut Vec<Effect>),
+        act: impl FnOnce(&mut NodeState, Timestamp, &mut Vec<Effect>),
     ) -> Vec<Announcement> {
         let mut out = Vec::new();
-        act(&mut self.ledger, self.now, &mut out);
+        act(&mut self.node, self.now, &mut out);
         out.into_iter()
             .filter_map(|effect| match effect {
                 Effect::Announce(announcement) => Some(announcement),
@@ -59,7 +59,7 @@ impl Bench {
 
     /// The request to evict a pod is answered; returns what people are told.
     fn answer(&mut self, uid: &str, outcome: Outcome) -> Vec<Announcement> {
-        self.told(|ledger, now, out| ledger.evicted(uid, outcome, now, out))
+        self.told(|node, now, out| node.evicted(uid, outcome, now, out))
     }
 
     /// Pods that were touched, are due since second 600, and were refused by the budget `web`, whose watch
@@ -80,31 +80,31 @@ impl Bench {
     /// The watch of the budget `web` sees it.
     fn budget(&mut self, view: Option<BudgetView>) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.ledger.budget_seen(&web(), view, self.now, &mut out);
-        self.ledger.tick(self.now, &mut out);
+        self.node.budget_seen(&web(), view, self.now, &mut out);
+        self.node.tick(self.now, &mut out);
         out
     }
 
     fn tick_at(&mut self, second: i64) -> Vec<Effect> {
         self.now = at(second);
-        let effects = self.effects(|ledger, now, out| ledger.tick(now, out));
+        let effects = self.effects(|node, now, out| node.tick(now, out));
         // Otherwise the task would not rest until something happens.
-        let next = self.ledger.next_tick();
+        let next = self.node.next_tick();
         assert!(next.is_none_or(|next| next > self.now), "{next:?}");
         effects
     }
 
     /// A pod that was touched at second 0 and shows it.
     fn touched(&mut self, uid: &str) {
-        self.effects(|ledger, now, out| {
-            ledger.learned(pod_id(uid), shell(0), now, out);
-            ledger.seen(marked(&record(uid, shell(0)), 2), now, out);
+        self.effects(|node, now, out| {
+            node.learned(pod_id(uid), shell(0), now, out);
+            node.seen(marked(&record(uid, shell(0)), 2), now, out);
         });
     }
 
     fn state(&self, uid: &str) -> &'static str {
         let line = self
-            .ledger
+            .node
             .lines(self.now)
             .find(|line| line.record.pod.uid == uid);
         line.map_or("none", |line| line.state.as_str())
@@ -149,32 +149,32 @@ fn evict(uid: &str) -> Effect {
 #[test]
 fn an_interaction_is_told_once_and_marked_on_the_pod() {
     let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| ledger.seen(pod("u", 1), now, out));
-    let told = bench.told(|ledger, now, out| {
-        ledger.learned(pod_id("u"), shell(0), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
+    bench.effects(|node, now, out| node.seen(pod("u", 1), now, out));
+    let told = bench.told(|node, now, out| {
+        node.learned(pod_id("u"), shell(0), now, out);
+        node.learned(pod_id("u"), shell(0), now, out);
     });
     assert_eq!(told.len(), 1);
-    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
+    let effects = bench.effects(|node, now, out| node.seen(pod("u", 2), now, out));
     assert_eq!(effects, [], "the patch is under way");
     let marked = marked(&record("u", shell(0)), 3);
-    let told = bench.told(|ledger, now, out| {
-        ledger.answered(marked.clone(), now, out);
-        ledger.marked("u", PatchOutcome::Done, now, out);
+    let told = bench.told(|node, now, out| {
+        node.answered(marked.clone(), now, out);
+        node.marked("u", PatchOutcome::Done, now, out);
         // What the watch showed meanwhile may be later than the answer: it shows the patch, too.
-        ledger.seen(marked, now, out);
+        node.seen(marked, now, out);
     });
     assert_eq!(told, []);
     assert_eq!(bench.state("u"), "scheduled");
-    assert_eq!(bench.ledger.next_tick(), Some(at(600)));
+    assert_eq!(bench.node.next_tick(), Some(at(600)));
 }
 
 /// The pod was touched and its patch is open.
 fn asked_to_mark(version: u32) -> Bench {
     let mut bench = Bench::new();
-    let effects = bench.effects(|ledger, now, out| {
-        ledger.seen(pod("u", version), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
+    let effects = bench.effects(|node, now, out| {
+        node.seen(pod("u", version), now, out);
+        node.learned(pod_id("u"), shell(0), now, out);
     });
     assert!(matches!(effects[..], [Effect::Mark(_)]));
     bench
@@ -184,20 +184,20 @@ fn asked_to_mark(version: u32) -> Bench {
 fn an_answer_is_later_than_what_was_shown_before_it_was_asked_for_whatever_the_revisions_are() {
     // etcd was restored from a backup: the pod has a lower revision than the watch showed.
     let mut bench = asked_to_mark(5000);
-    let effects = bench.effects(|ledger, now, out| {
-        ledger.answered(pod("u", 900), now, out);
-        ledger.marked("u", PatchOutcome::Done, now, out);
+    let effects = bench.effects(|node, now, out| {
+        node.answered(pod("u", 900), now, out);
+        node.marked("u", PatchOutcome::Done, now, out);
     });
     let [Effect::Mark(change)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert!(format!("{change:?}").contains("900"), "{change:?}");
-    let effects = bench.effects(|ledger, now, out| {
-        ledger.answered(marked(&record("u", shell(0)), 901), now, out);
-        ledger.marked("u", PatchOutcome::Done, now, out);
+    let effects = bench.effects(|node, now, out| {
+        node.answered(marked(&record("u", shell(0)), 901), now, out);
+        node.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(effects, []);
-    assert_eq!(bench.ledger.next_tick(), Some(at(600)));
+    assert_eq!(bench.node.next_tick(), Some(at(600)));
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn an_answer_that_may_be_older_than_what_was_shown_waits_for_the_watch() {
         (metadata::EXTENSION_REQUESTER, "bob"),
     ];
     let later = marked_with(&record("u", shell(0)), 3, wished);
-    let effects = bench.effects(|ledger, now, out| {
-        ledger.seen(later, now, out);
-        ledger.answered(marked(&record("u", shell(0)), 2), now, out);
-        ledger.marked("u", PatchOutcome::Done, now, out);
+    let effects = bench.effects(|node, now, out| {
+        node.seen(later, now, out);
+        node.answered(marked(&record("u", shell(0)), 2), now, out);
+        node.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(
         effects,
@@ -234,13 +234,12 @@ fn an_answer_that_may_be_older_than_what_was_shown_waits_for_the_watch() {
 #[test]
 fn a_pod_that_the_api_server_does_not_have_is_looked_up_and_forgotten() {
     let mut bench = asked_to_mark(1);
-    let effects =
-        bench.effects(|ledger, now, out| ledger.marked("u", PatchOutcome::Gone, now, out));
+    let effects = bench.effects(|node, now, out| node.marked("u", PatchOutcome::Gone, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
     // Should the look-up fail, all is tried again.
     let effects = bench.tick_at(5);
     assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
-    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    bench.effects(|node, _, out| node.gone("u", out));
     assert_eq!(bench.state("u"), "none");
 }
 
@@ -248,17 +247,17 @@ fn a_pod_that_the_api_server_does_not_have_is_looked_up_and_forgotten() {
 fn a_pod_that_was_found_while_the_list_was_on_its_way_is_kept() {
     let mut bench = Bench::new();
     bench.touched("old");
-    bench.effects(|ledger, now, out| {
-        ledger.list_begins();
-        ledger.learned(pod_id("new"), shell(0), now, out);
-        ledger.answered(pod("new", 7), now, out);
-        ledger.listed(&BTreeSet::new(), now, out);
+    bench.effects(|node, now, out| {
+        node.list_begins();
+        node.learned(pod_id("new"), shell(0), now, out);
+        node.answered(pod("new", 7), now, out);
+        node.listed(&BTreeSet::new(), now, out);
     });
     assert_eq!(bench.state("old"), "none", "the watch had shown it");
     assert_eq!(bench.state("new"), "scheduled");
-    bench.effects(|ledger, now, out| {
-        ledger.list_begins();
-        ledger.listed(&BTreeSet::new(), now, out);
+    bench.effects(|node, now, out| {
+        node.list_begins();
+        node.listed(&BTreeSet::new(), now, out);
     });
     assert_eq!(bench.state("new"), "none", "a later list does not have it");
 }
@@ -271,7 +270,7 @@ fn evicts_at_the_deadline_and_not_before() {
     assert_eq!(bench.tick_at(600), [evict("u")]);
     assert_eq!(bench.state("u"), "due");
     assert_eq!(bench.tick_at(700), [], "asked once");
-    let told = bench.told(|ledger, now, out| ledger.evicted("u", Outcome::Accepted, now, out));
+    let told = bench.told(|node, now, out| node.evicted("u", Outcome::Accepted, now, out));
     assert!(matches!(told[..], [Announcement::Evicted { .. }]));
     assert_eq!(bench.state("u"), "terminating");
     assert_eq!(bench.tick_at(9000), [], "a long grace period is no failure");
@@ -294,7 +293,7 @@ fn the_lowest_priority_goes_first_and_few_at_a_time() {
         let view = seen_as(marked(&record(uid, shell(0)), 3), |pod| {
             pod.priority = priority
         });
-        bench.effects(|ledger, now, out| ledger.seen(view, now, out));
+        bench.effects(|node, now, out| node.seen(view, now, out));
     }
     assert_eq!(bench.tick_at(600), [evict("low"), evict("mid")]);
     bench.answer("mid", Outcome::Accepted);
@@ -306,12 +305,12 @@ fn the_lowest_priority_goes_first_and_few_at_a_time() {
 fn a_record_ends_with_its_pod_and_not_with_another_of_its_name() {
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.ledger.take_dirty();
-    bench.effects(|ledger, now, out| ledger.seen(pod("another", 9), now, out));
+    bench.node.take_dirty();
+    bench.effects(|node, now, out| node.seen(pod("another", 9), now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    bench.effects(|ledger, _, out| ledger.gone("u", out));
+    bench.effects(|node, _, out| node.gone("u", out));
     assert_eq!(bench.state("u"), "none");
-    assert_eq!(bench.ledger.take_dirty(), Batch::from([("u".into(), None)]));
+    assert_eq!(bench.node.take_dirty(), Batch::from([("u".into(), None)]));
     assert_eq!(bench.tick_at(9000), []);
 }
 
@@ -321,11 +320,11 @@ fn a_pod_that_is_gone_before_the_answer_is_told_all_the_same() {
     bench.touched("a");
     bench.touched("b");
     assert_eq!(bench.tick_at(600), [evict("a")]);
-    let effects = bench.effects(|ledger, _, out| ledger.gone("a", out));
+    let effects = bench.effects(|node, _, out| node.gone("a", out));
     assert_eq!(effects, [], "the request is still open");
     let mut out = Vec::new();
     bench
-        .ledger
+        .node
         .evicted("a", Outcome::Accepted, at(600), &mut out);
     assert!(
         matches!(&out[..], [Effect::Announce(Announcement::Evicted { .. })]),
@@ -340,10 +339,10 @@ fn a_pod_that_is_there_though_it_was_said_to_be_gone_is_asked_for_again() {
     let mut bench = Bench::new();
     bench.touched("u");
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    let effects = bench.effects(|ledger, now, out| ledger.evicted("u", Outcome::Gone, now, out));
+    let effects = bench.effects(|node, now, out| node.evicted("u", Outcome::Gone, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
-    bench.effects(|ledger, now, out| {
-        ledger.answered(marked(&record("u", shell(0)), 2), now, out);
+    bench.effects(|node, now, out| {
+        node.answered(marked(&record("u", shell(0)), 2), now, out);
     });
     assert_eq!(bench.tick_at(605), []);
     assert_eq!(bench.tick_at(610), [evict("u")]);
@@ -353,10 +352,10 @@ fn a_pod_that_is_there_though_it_was_said_to_be_gone_is_asked_for_again() {
 fn a_late_answer_does_not_bring_a_pod_back() {
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.effects(|ledger, _, out| ledger.gone("u", out));
-    let effects = bench.effects(|ledger, now, out| {
-        ledger.answered(marked(&record("u", shell(0)), 3), now, out);
-        ledger.marked("u", PatchOutcome::Done, now, out);
+    bench.effects(|node, _, out| node.gone("u", out));
+    let effects = bench.effects(|node, now, out| {
+        node.answered(marked(&record("u", shell(0)), 3), now, out);
+        node.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(effects, []);
     assert_eq!(bench.state("u"), "none");
@@ -365,13 +364,13 @@ fn a_late_answer_does_not_bring_a_pod_back() {
 #[test]
 fn a_loop_of_execs_is_not_written_one_by_one() {
     let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| ledger.seen(pod("u", 1), now, out));
+    bench.effects(|node, now, out| node.seen(pod("u", 1), now, out));
     let mut known: Option<Record> = None;
     let mut written = Vec::new();
     for second in 0..60 {
         bench.now = at(second);
         for loops in 0..10 {
-            let mut effects = bench.effects(|ledger, now, out| ledger.tick(now, out));
+            let mut effects = bench.effects(|node, now, out| node.tick(now, out));
             // It loops for half a minute; later nothing is news.
             if second < 30 {
                 let mut next = shell(second);
@@ -381,8 +380,8 @@ fn a_loop_of_execs_is_not_written_one_by_one() {
                     Some(known) => drop(known.learn(next.clone())),
                     none => *none = Some(record("u", next.clone())),
                 }
-                effects.extend(bench.effects(|ledger, now, out| {
-                    ledger.learned(pod_id("u"), next, now, out);
+                effects.extend(bench.effects(|node, now, out| {
+                    node.learned(pod_id("u"), next, now, out);
                 }));
             }
             let asked = effects
@@ -390,10 +389,10 @@ fn a_loop_of_execs_is_not_written_one_by_one() {
                 .any(|effect| matches!(effect, Effect::Mark(_)));
             if let (true, Some(known)) = (asked, &known) {
                 written.push(second);
-                bench.effects(|ledger, now, out| {
+                bench.effects(|node, now, out| {
                     let version = 1 + written.len() as u32;
-                    ledger.answered(marked(known, version), now, out);
-                    ledger.marked("u", PatchOutcome::Done, now, out);
+                    node.answered(marked(known, version), now, out);
+                    node.marked("u", PatchOutcome::Done, now, out);
                 });
             }
         }
@@ -409,7 +408,7 @@ fn a_loop_of_execs_is_not_written_one_by_one() {
 fn lost_metadata_are_written_again() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 5), now, out));
+    let effects = bench.effects(|node, now, out| node.seen(pod("u", 5), now, out));
     assert!(matches!(effects[..], [Effect::Mark(_)]));
     assert_eq!(bench.state("u"), "scheduled");
 }
@@ -417,11 +416,11 @@ fn lost_metadata_are_written_again() {
 #[test]
 fn the_pods_metadata_alone_are_enough_after_a_loss_of_the_store() {
     let mut bench = Bench::new();
-    let told = bench.told(|ledger, now, out| {
-        ledger.seen(marked(&record("u", shell(0)), 2), now, out);
+    let told = bench.told(|node, now, out| {
+        node.seen(marked(&record("u", shell(0)), 2), now, out);
     });
     assert_eq!(told.len(), 1);
-    assert_eq!(bench.ledger.take_dirty().len(), 1);
+    assert_eq!(bench.node.take_dirty().len(), 1);
     assert_eq!(bench.tick_at(600), [evict("u")]);
 }
 
@@ -438,16 +437,16 @@ fn what_stands_on_the_pod_alone_stays_there_until_it_is_stored() {
     let mut bench = Bench::with(vec![record("u", shell(0))], 5);
     let pod = marked_with(&all, 2, &[last]);
     let state = pod.state.clone();
-    let effects = bench.effects(|ledger, now, out| ledger.seen(pod, now, out));
+    let effects = bench.effects(|node, now, out| node.seen(pod, now, out));
     assert_eq!(effects, [], "the pod tells all there is");
-    let written = bench.ledger.take_dirty();
+    let written = bench.node.take_dirty();
     let stored = written["u"].as_ref().unwrap();
     assert!([0, 60, 120].iter().all(|at| stored.has(&shell(*at))));
 
-    let effects = bench.effects(|ledger, _, _| ledger.not_written(written));
+    let effects = bench.effects(|node, _, _| node.not_written(written));
     assert_eq!(effects, []);
-    bench.ledger.take_dirty();
-    let effects = bench.effects(|ledger, now, out| ledger.written(now, out));
+    bench.node.take_dirty();
+    let effects = bench.effects(|node, now, out| node.written(now, out));
     let without = patch::wanted(stored_as(&bench, "u"), &[], &state).unwrap();
     assert_eq!(effects, [Effect::Mark(without)]);
 }
@@ -472,20 +471,20 @@ fn what_is_too_old_to_be_kept_does_not_keep_the_pod_telling_it() {
     let mut bench = Bench::with(vec![all], 5);
     for times in 0..3 {
         let seen = behind.clone();
-        let effects = bench.effects(|ledger, now, out| ledger.seen(seen, now, out));
+        let effects = bench.effects(|node, now, out| node.seen(seen, now, out));
         if times == 0 {
             let without = patch::wanted(stored_as(&bench, "u"), &[], &state).unwrap();
             assert_eq!(effects, [Effect::Mark(without)]);
-            bench.ledger.take_dirty();
-            bench.effects(|ledger, now, out| ledger.written(now, out));
+            bench.node.take_dirty();
+            bench.effects(|node, now, out| node.written(now, out));
         }
-        assert!(bench.ledger.entries["u"].alone.is_empty());
-        assert!(!bench.ledger.is_dirty(), "seen {times} times before");
+        assert!(bench.node.entries["u"].alone.is_empty());
+        assert!(!bench.node.is_dirty(), "seen {times} times before");
     }
 }
 
 fn stored_as<'a>(bench: &'a Bench, uid: &str) -> &'a Record {
-    let mut lines = bench.ledger.lines(bench.now);
+    let mut lines = bench.node.lines(bench.now);
     lines
         .find(|line| line.record.pod.uid == uid)
         .unwrap()
@@ -498,16 +497,16 @@ fn what_was_stored_but_not_told_before_a_crash_is_told_after_it() {
     known.learn(shell(60));
     let mut bench = Bench::with(vec![known.clone()], 5);
     let half_told = marked(&record("u", shell(0)), 2);
-    let told = bench.told(|ledger, now, out| ledger.seen(half_told, now, out));
+    let told = bench.told(|node, now, out| node.seen(half_told, now, out));
     assert!(
         matches!(&told[..], [Announcement::Interaction { known, .. }] if *known == shell(60)),
         "{told:?}"
     );
 
     let mut bench = Bench::with(vec![known.clone()], 5);
-    let told = bench.told(|ledger, now, out| {
-        ledger.seen(marked(&known, 2), now, out);
-        ledger.seen(pod("u", 3), now, out);
+    let told = bench.told(|node, now, out| {
+        node.seen(marked(&known, 2), now, out);
+        node.seen(pod("u", 3), now, out);
     });
     assert_eq!(told, [], "all of it stood on the pod once");
 }
@@ -515,11 +514,11 @@ fn what_was_stored_but_not_told_before_a_crash_is_told_after_it() {
 #[test]
 fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
     let mut bench = Bench::with(vec![record("old", shell(0)), record("there", shell(0))], 5);
-    bench.effects(|ledger, now, out| ledger.seen(marked(&record("there", shell(0)), 2), now, out));
+    bench.effects(|node, now, out| node.seen(marked(&record("there", shell(0)), 2), now, out));
     let there = BTreeSet::from(["there".to_owned()]);
-    let effects = bench.effects(|ledger, now, out| ledger.listed(&there, now, out));
+    let effects = bench.effects(|node, now, out| node.listed(&there, now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("old"))]);
-    bench.effects(|ledger, _, out| ledger.gone("old", out));
+    bench.effects(|node, _, out| node.gone("old", out));
     assert_eq!(bench.state("old"), "none");
     assert_eq!(bench.state("there"), "scheduled");
 }
@@ -527,15 +526,15 @@ fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
 #[test]
 fn a_notice_that_outran_the_watch_is_not_lost() {
     let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| {
-        ledger.listed(&BTreeSet::new(), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
+    bench.effects(|node, now, out| {
+        node.listed(&BTreeSet::new(), now, out);
+        node.learned(pod_id("u"), shell(0), now, out);
     });
     assert_eq!(bench.state("u"), "unseen");
     assert_eq!(bench.tick_at(14), []);
     assert_eq!(bench.tick_at(15), [Effect::LookUp(pod_id("u"))]);
     assert_eq!(bench.tick_at(16), []);
-    let effects = bench.effects(|ledger, now, out| ledger.answered(pod("u", 1), now, out));
+    let effects = bench.effects(|node, now, out| node.answered(pod("u", 1), now, out));
     assert!(matches!(effects[..], [Effect::Mark(_)]));
 }
 
@@ -558,9 +557,9 @@ fn a_pod_that_cannot_usefully_be_evicted_is_left() {
         ),
     ] {
         let mut bench = Bench::new();
-        bench.effects(|ledger, now, out| {
-            ledger.learned(pod_id("u"), shell(0), now, out);
-            ledger.seen(view, now, out);
+        bench.effects(|node, now, out| {
+            node.learned(pod_id("u"), shell(0), now, out);
+            node.seen(view, now, out);
         });
         assert_eq!(bench.tick_at(600), [], "{state}");
         assert_eq!(bench.state("u"), state);
@@ -579,7 +578,7 @@ fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
     }
     // They wait for their turn, then for the gate, which opens for one of them.
     assert_eq!(bench.tick_at(660).len(), 1);
-    assert_eq!(bench.ledger.next_tick(), None);
+    assert_eq!(bench.node.next_tick(), None);
     bench.answer("a", Outcome::away("broken".into()));
-    assert!(bench.ledger.next_tick().is_some());
+    assert!(bench.node.next_tick().is_some());
 }

@@ -9,7 +9,7 @@ fn a_refusal_is_told_once_its_budget_is_known_and_then_as_a_series() {
     bench.tick_at(600);
     let effects = {
         let mut out = Vec::new();
-        bench.ledger.evicted("u", no_room(), bench.now, &mut out);
+        bench.node.evicted("u", no_room(), bench.now, &mut out);
         out
     };
     assert_eq!(effects, [Effect::WatchBudget(web())]);
@@ -70,7 +70,7 @@ fn as_many_ask_as_have_room_and_the_lowest_priority_first() {
         let view = seen_as(marked(&record(uid, shell(0)), 3), |pod| {
             pod.priority = priority
         });
-        bench.effects(|ledger, now, out| ledger.seen(view, now, out));
+        bench.effects(|node, now, out| node.seen(view, now, out));
     }
     assert_eq!(bench.tick_at(600).len(), 3);
     for uid in ["a", "b", "c"] {
@@ -111,7 +111,7 @@ fn a_pod_that_is_not_ready_gets_advice_and_goes_when_the_policy_lets_it() {
     let mut bench = Bench::new();
     bench.touched("u");
     let unready = seen_as(marked(&record("u", shell(0)), 3), |pod| pod.ready = false);
-    bench.effects(|ledger, now, out| ledger.seen(unready, now, out));
+    bench.effects(|node, now, out| node.seen(unready, now, out));
     bench.tick_at(600);
     bench.answer("u", no_room());
     let told = bench.budget(room(0));
@@ -131,11 +131,10 @@ fn a_watch_ends_with_the_last_who_waits() {
     bench.tick_at(600);
     bench.answer("a", no_room());
     bench.answer("b", no_room());
-    let effects = bench.effects(|ledger, _, out| ledger.gone("a", out));
+    let effects = bench.effects(|node, _, out| node.gone("a", out));
     assert_eq!(effects, []);
     assert_eq!(bench.tick_at(603), [evict("b")]);
-    let effects =
-        bench.effects(|ledger, now, out| ledger.evicted("b", Outcome::Accepted, now, out));
+    let effects = bench.effects(|node, now, out| node.evicted("b", Outcome::Accepted, now, out));
     assert_eq!(effects, [Effect::UnwatchBudget(web())]);
 }
 

@@ -14,13 +14,13 @@ fn a_controller_starts_the_timer_and_that_is_told_once() {
         let view = marked(&record("u", exempt.clone()), version);
         seen_as(view, |pod| pod.bare = bare)
     };
-    bench.told(|ledger, now, out| {
-        ledger.seen(seen(1, true), now, out);
-        ledger.learned(pod_id("u"), exempt.clone(), now, out);
+    bench.told(|node, now, out| {
+        node.seen(seen(1, true), now, out);
+        node.learned(pod_id("u"), exempt.clone(), now, out);
     });
     assert_eq!(bench.state("u"), "recorded");
     bench.tick_at(5000);
-    let told = bench.told(|ledger, now, out| ledger.seen(seen(2, false), now, out));
+    let told = bench.told(|node, now, out| node.seen(seen(2, false), now, out));
     let [
         Announcement::Interaction {
             known,
@@ -37,9 +37,9 @@ fn a_controller_starts_the_timer_and_that_is_told_once() {
         (Source::Controller, Some(at(5600)))
     );
     assert!(known.has_lost_its_exemption());
-    assert_eq!(bench.ledger.take_dirty().len(), 1);
+    assert_eq!(bench.node.take_dirty().len(), 1);
     // Whoever takes the controller away again changes nothing by that.
-    let told = bench.told(|ledger, now, out| ledger.seen(seen(3, true), now, out));
+    let told = bench.told(|node, now, out| node.seen(seen(3, true), now, out));
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(bench.tick_at(5600), [evict("u")]);
 }

@@ -9,13 +9,13 @@ fn refused() -> PatchOutcome {
 #[test]
 fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
     let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| {
-        ledger.seen(pod("u", 1), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
-        ledger.marked("u", refused(), now, out);
+    bench.effects(|node, now, out| {
+        node.seen(pod("u", 1), now, out);
+        node.learned(pod_id("u"), shell(0), now, out);
+        node.marked("u", refused(), now, out);
     });
     assert_eq!(bench.tick_at(100), []);
-    let effects = bench.effects(|ledger, now, out| ledger.seen(pod("u", 2), now, out));
+    let effects = bench.effects(|node, now, out| node.seen(pod("u", 2), now, out));
     assert!(matches!(effects[..], [Effect::Mark(_)]));
     assert_eq!(bench.tick_at(600), [evict("u")], "evicted all the same");
 }
@@ -23,12 +23,12 @@ fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
 #[test]
 fn that_it_is_refused_is_told_until_it_is_not() {
     let mut bench = Bench::new();
-    let told = bench.told(|ledger, now, out| {
-        ledger.seen(pod("u", 1), now, out);
-        ledger.learned(pod_id("u"), shell(0), now, out);
-        ledger.marked("u", refused(), now, out);
-        ledger.seen(pod("u", 2), now, out);
-        ledger.marked("u", refused(), now, out);
+    let told = bench.told(|node, now, out| {
+        node.seen(pod("u", 1), now, out);
+        node.learned(pod_id("u"), shell(0), now, out);
+        node.marked("u", refused(), now, out);
+        node.seen(pod("u", 2), now, out);
+        node.marked("u", refused(), now, out);
     });
     let [
         Announcement::Interaction { .. },
@@ -43,10 +43,10 @@ fn that_it_is_refused_is_told_until_it_is_not() {
         (why.as_str(), *eviction_time),
         ("denied the request", Some(at(600)))
     );
-    let told = bench.told(|ledger, now, out| {
-        ledger.marked("u", PatchOutcome::Done, now, out);
-        ledger.seen(pod("u", 3), now, out);
-        ledger.marked("u", refused(), now, out);
+    let told = bench.told(|node, now, out| {
+        node.marked("u", PatchOutcome::Done, now, out);
+        node.seen(pod("u", 3), now, out);
+        node.marked("u", refused(), now, out);
     });
     assert!(
         matches!(told[..], [Announcement::Unmarked { .. }]),
@@ -60,9 +60,9 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
     for room in [0, 60, 150, 300] {
         let mut bench = Bench::new();
         let full = |version| seen_as(pod("u", version), |pod| pod.room = room);
-        let effects = bench.effects(|ledger, now, out| {
-            ledger.seen(full(1), now, out);
-            ledger.learned(pod_id("u"), shell(0), now, out);
+        let effects = bench.effects(|node, now, out| {
+            node.seen(full(1), now, out);
+            node.learned(pod_id("u"), shell(0), now, out);
         });
         assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
         let told = metadata::fitting(&record("u", shell(0)), &[], room as usize);
@@ -71,9 +71,9 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
             pod.labelled = true;
             pod.told = crate::cluster::pod_watch::digest(|key| told.get(key).map(String::as_str));
         });
-        let effects = bench.effects(|ledger, now, out| {
-            ledger.seen(marked, now, out);
-            ledger.marked("u", PatchOutcome::Done, now, out);
+        let effects = bench.effects(|node, now, out| {
+            node.seen(marked, now, out);
+            node.marked("u", PatchOutcome::Done, now, out);
         });
         assert!(effects.is_empty(), "{effects:?}");
         assert_eq!(bench.tick_at(600), [evict("u")]);
@@ -90,15 +90,15 @@ fn a_pod_that_tells_in_short_is_its_record() {
 
     // After a restart: all of it was told before.
     let mut bench = Bench::with(vec![all.clone()], 5);
-    let told = bench.told(|ledger, now, out| ledger.seen(told_in_short(), now, out));
+    let told = bench.told(|node_state, now, out| node_state.seen(told_in_short(), now, out));
     assert_eq!(told, []);
-    assert!(!bench.ledger.is_dirty());
+    assert!(!bench.node_state.is_dirty());
 
     // A webhook wrote it while no agent was there, or the store was lost.
     let mut bench = Bench::new();
-    let effects = bench.effects(|ledger, now, out| ledger.seen(told_in_short(), now, out));
+    let effects = bench.effects(|node_state, now, out| node_state.seen(told_in_short(), now, out));
     assert_eq!(effects, [], "there is no room for more");
-    assert!(bench.ledger.is_dirty(), "it is stored");
+    assert!(bench.node_state.is_dirty(), "it is stored");
     assert_eq!(stored_as(&bench, "u").interactions(), 2);
     assert!(matches!(bench.tick_at(600)[..], [Effect::Evict { .. }]));
 }

@@ -22,14 +22,14 @@ fn an_extension_moves_the_timer_and_is_told() {
     let mut bench = Bench::new();
     bench.touched("u");
     let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
-    let told = bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+    let told = bench.told(|node, now, out| node.seen(extended, now, out));
     assert!(
         matches!(&told[..], [Announcement::Extended { consequence: Consequence::EvictionAt(then), .. }]
             if *then == at(2400)),
         "{told:?}"
     );
-    assert_eq!(bench.ledger.next_tick(), Some(at(2400)));
-    assert_eq!(bench.ledger.take_dirty().len(), 1, "remembered");
+    assert_eq!(bench.node.next_tick(), Some(at(2400)));
+    assert_eq!(bench.node.take_dirty().len(), 1, "remembered");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
     bench.touched("u");
     for (version, length, uses_up) in [(3, "59m", false), (4, "1h", true), (5, "2h", false)] {
         let extended = wish(version, &[(EXTENSION, length)]);
-        let told = bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+        let told = bench.told(|node, now, out| node.seen(extended, now, out));
         assert!(
             matches!(&told[..], [Announcement::Extended { maximum, .. }] if *maximum == uses_up),
             "{length}: {told:?}"
@@ -51,7 +51,7 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     let mut bench = Bench::new();
     bench.touched("u");
     let too_long = wish(3, &[(EXTENSION, "2h")]);
-    let told = bench.told(|ledger, now, out| ledger.seen(too_long, now, out));
+    let told = bench.told(|node, now, out| node.seen(too_long, now, out));
     assert!(
         matches!(
             &told[..],
@@ -68,7 +68,7 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     );
     bench.answer("u", Outcome::Accepted);
     let late = wish(4, &[(EXTENSION, "30m")]);
-    let told = bench.told(|ledger, now, out| ledger.seen(late, now, out));
+    let told = bench.told(|node, now, out| node.seen(late, now, out));
     assert!(
         matches!(
             &told[..],
@@ -86,11 +86,11 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
     let mut bench = Bench::new();
     bench.touched("u");
     let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
-    bench.told(|ledger, now, out| ledger.seen(extended, now, out));
+    bench.told(|node, now, out| node.seen(extended, now, out));
     let mut strict = shell(10);
     strict.terms.max_extension = Duration::ZERO;
-    let told = bench.told(|ledger, now, out| {
-        ledger.learned(pod_id("u"), strict, now, out);
+    let told = bench.told(|node, now, out| {
+        node.learned(pod_id("u"), strict, now, out);
     });
     assert!(
         matches!(
@@ -115,7 +115,7 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
 fn an_extension_frees_a_blocked_pod_from_its_queue() {
     let mut bench = Bench::blocked(&["u"]);
     let extended = wish(3, &[(EXTENSION, "30m")]);
-    let effects = bench.effects(|ledger, now, out| ledger.seen(extended, now, out));
+    let effects = bench.effects(|node, now, out| node.seen(extended, now, out));
     assert!(
         effects.contains(&Effect::UnwatchBudget(web())),
         "{effects:?}"
@@ -132,12 +132,12 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     let mut bench = Bench::new();
     bench.touched("u");
     let held = wish(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
-    let told = bench.told(|ledger, now, out| ledger.seen(held, now, out));
+    let told = bench.told(|node, now, out| node.seen(held, now, out));
     assert!(
         matches!(&told[..], [Announcement::Held { hold: Some(_), .. }]),
         "{told:?}"
     );
-    bench.effects(|ledger, now, out| ledger.marked("u", PatchOutcome::Done, now, out));
+    bench.effects(|node, now, out| node.marked("u", PatchOutcome::Done, now, out));
     assert!(
         bench
             .tick_at(601)
@@ -146,7 +146,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     );
     assert_eq!(bench.state("u"), "held");
 
-    let told = bench.told(|ledger, now, out| ledger.seen(wish(4, &[]), now, out));
+    let told = bench.told(|node, now, out| node.seen(wish(4, &[]), now, out));
     assert!(
         matches!(&told[..], [Announcement::Held { hold: None, .. }]),
         "{told:?}"
@@ -159,7 +159,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.effects(|ledger, now, out| ledger.seen(wish(3, &[(HOLD, "evidence")]), now, out));
+    bench.effects(|node, now, out| node.seen(wish(3, &[(HOLD, "evidence")]), now, out));
     assert_eq!(bench.tick_at(600 + 7199).len(), 0);
     assert_eq!(
         bench.tick_at(600 + 7200),
@@ -170,13 +170,13 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 #[test]
 fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
     let mut bench = Bench::new();
-    bench.effects(|ledger, now, out| ledger.seen(wish(3, &[]), now, out));
+    bench.effects(|node, now, out| node.seen(wish(3, &[]), now, out));
     let mut stored = record("u", shell(0));
     stored.hold = Some(curfew_core::metadata::Hold {
         reason: "evidence".into(),
         requester: "bob".into(),
     });
-    bench.effects(|ledger, now, out| ledger.restore(vec![stored], now, out));
+    bench.effects(|node, now, out| node.restore(vec![stored], now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
 }
 
@@ -189,11 +189,11 @@ fn what_is_asked_for_too_early_is_looked_at_again() {
     let mut bench = Bench::new();
     bench.touched("u");
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    let effects = bench.effects(|ledger, now, out| ledger.evicted("u", early(), now, out));
+    let effects = bench.effects(|node, now, out| node.evicted("u", early(), now, out));
     assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
     assert_eq!(bench.tick_at(610), []);
     let extended = wish(3, &[(EXTENSION, "30m")]);
-    let told = bench.told(|ledger, now, out| ledger.answered(extended, now, out));
+    let told = bench.told(|node, now, out| node.answered(extended, now, out));
     assert!(
         matches!(&told[..], [Announcement::Extended { .. }]),
         "{told:?}"
@@ -222,7 +222,7 @@ fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
         bench.answer("u", early());
         // Whatever it was, it is taken back before the look.
         let pod = wish(second as u32, &[]);
-        bench.effects(|ledger, now, out| ledger.answered(pod, now, out));
+        bench.effects(|node, now, out| node.answered(pod, now, out));
     }
     assert_eq!(asked, MAX_EARLY + 1);
 }
