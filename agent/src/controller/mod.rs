@@ -493,7 +493,7 @@ impl Task {
     /// How long nothing is to be done unless a message comes.
     fn nap(&self) -> Duration {
         let now = (self.clock)();
-        let next = self.node_state.next_tick().map_or(Duration::MAX, |at| {
+        let next = self.node_state.next_deadline().map_or(Duration::MAX, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
         let store = self.journal.next().unwrap_or(Duration::MAX);

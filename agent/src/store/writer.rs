@@ -27,7 +27,7 @@ use crate::{
 /// How long a store that failed is left alone, unless a new interaction asks for it.
 const REST: Duration = Duration::from_secs(1);
 
-/// How many pods that the watch has not shown may get a record. A notice may outrun the watch, but not those
+/// How many pods that the watch has not shown may get a record. A notice may be faster than the watch, but not those
 /// of this many pods: whoever tells of more tells of pods that do not exist.
 pub(crate) const MAX_UNSEEN: usize = 128;
 

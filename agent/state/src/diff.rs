@@ -4,7 +4,7 @@ use curfew_core::{Ending, Known, Record};
 
 use crate::{
     action::{Announcement, Effect, More, Source},
-    pod::Entry,
+    pod::PodEntry,
     pod_view::PodState,
 };
 
@@ -92,7 +92,7 @@ fn several(
 pub(super) fn wishes(
     before: Option<&Record>,
     record: &Record,
-    entry: &Entry,
+    entry: &PodEntry,
     out: &mut Vec<Effect>,
 ) {
     let Some(before) = before else {

@@ -22,7 +22,7 @@ use crate::{
     diff,
     eviction_outcome::Outcome,
     patch::{self, PatchOutcome},
-    pod::{Entry, Eviction, Line, Marking, Refusal, State, Turn},
+    pod::{Eviction, Line, Marking, PodEntry, Refusal, State, Turn},
     pod_view::{PodState, PodView},
 };
 
@@ -62,12 +62,12 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct NodeState {
     /// Each has its own place: an entry is large, and inside the tree half of the room would stay free.
-    entries: BTreeMap<String, Box<Entry>>,
+    entries: BTreeMap<String, Box<PodEntry>>,
     /// When to look at which pod again, by time.
-    agenda: BTreeSet<(Timestamp, String)>,
+    timers: BTreeSet<(Timestamp, String)>,
     due: BTreeSet<Turn>,
     /// Pods that went before the request to evict them was answered.
-    outrun: BTreeMap<String, Box<Entry>>,
+    gone_before_answer: BTreeMap<String, Box<PodEntry>>,
     queues: Queues,
     gate: Gate,
     open_evictions: usize,
@@ -88,9 +88,9 @@ impl NodeState {
     pub fn new(settings: Settings) -> Self {
         Self {
             entries: BTreeMap::new(),
-            agenda: BTreeSet::new(),
+            timers: BTreeSet::new(),
             due: BTreeSet::new(),
-            outrun: BTreeMap::new(),
+            gone_before_answer: BTreeMap::new(),
             queues: Queues::default(),
             gate: Gate::default(),
             open_evictions: 0,
@@ -115,7 +115,7 @@ impl NodeState {
             let entry = self
                 .entries
                 .entry(uid.clone())
-                .or_insert_with(|| Box::new(Entry::new(now)));
+                .or_insert_with(|| Box::new(PodEntry::new(now)));
             match &mut entry.record {
                 Some(record) => {
                     // What stands on the pod was learned from the pod already.
@@ -130,7 +130,7 @@ impl NodeState {
                     entry.restored = true;
                 }
             }
-            self.attend(&uid, now, out);
+            self.reconcile(&uid, now, out);
         }
     }
 
@@ -193,12 +193,12 @@ impl NodeState {
         let entry = self
             .entries
             .entry(uid.clone())
-            .or_insert_with(|| Box::new(Entry::new(now)));
+            .or_insert_with(|| Box::new(PodEntry::new(now)));
         let before = entry.record.as_ref();
         diff::noticed(before, &record, &known, entry.ending(), out);
         diff::wishes(before, &record, entry, out);
         entry.record = Some(record.clone());
-        self.attend(&uid, now, out);
+        self.reconcile(&uid, now, out);
         record
     }
 
@@ -220,7 +220,7 @@ impl NodeState {
         let entry = self
             .entries
             .entry(pod.id.uid.clone())
-            .or_insert_with(|| Box::new(Entry::new(now)));
+            .or_insert_with(|| Box::new(PodEntry::new(now)));
         entry.answered_in = None;
         if let Marking::Asked { shown } = &mut entry.marking {
             *shown = true;
@@ -263,7 +263,7 @@ impl NodeState {
             diff::learned(before.as_ref(), record, ending, out);
             diff::wishes(before.as_ref(), record, entry, out);
         }
-        self.attend(&uid, now, out);
+        self.reconcile(&uid, now, out);
     }
 
     /// The pod of that UID is gone, and its record with it.
@@ -285,7 +285,7 @@ impl NodeState {
                 ids: record.requests(),
             });
             if entry.eviction == Eviction::Asked {
-                self.outrun.insert(uid.to_owned(), entry);
+                self.gone_before_answer.insert(uid.to_owned(), entry);
             }
         }
     }
@@ -310,10 +310,10 @@ impl NodeState {
                 Some(entry) if entry.answered_in == Some(self.lists) => {}
                 // It was in the watch's earlier events and is not in its list.
                 Some(entry) if entry.pod.is_some() => self.gone(&uid, out),
-                // The store knows it, or a notice outran the watch: the API server knows.
+                // The store knows it, or a notice was faster than the watch: the API server knows.
                 Some(entry) => {
                     entry.unseen_since = now - UNSEEN_PATIENCE;
-                    self.attend(&uid, now, out);
+                    self.reconcile(&uid, now, out);
                 }
                 None => {}
             }
@@ -385,7 +385,7 @@ impl NodeState {
                     .map_or_else(String::new, |pod| pod.version.clone()),
             },
         };
-        self.attend(uid, now, out);
+        self.reconcile(uid, now, out);
     }
 
     /// The request to evict the pod was answered.
@@ -396,7 +396,7 @@ impl NodeState {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
-        if let Some(entry) = self.outrun.remove(uid) {
+        if let Some(entry) = self.gone_before_answer.remove(uid) {
             let pod = entry.pod.as_ref();
             let shown = outcome.may_be_lost() && pod.is_some_and(|pod| pod.evicted);
             if (outcome == Outcome::Accepted || shown)
@@ -442,7 +442,7 @@ impl NodeState {
                 entry.refusal = Some(Refusal { outcome, tries });
             }
         }
-        self.attend(uid, now, out);
+        self.reconcile(uid, now, out);
         self.tell_obstacle(uid, now, out);
     }
 
@@ -477,7 +477,7 @@ impl NodeState {
             }
             if matches!(entry.eviction, Eviction::From(from) if from > now) {
                 entry.eviction = Eviction::From(now);
-                self.attend(&uid, now, out);
+                self.reconcile(&uid, now, out);
             }
         }
     }
@@ -530,11 +530,11 @@ impl NodeState {
             self.jumped_back(self.latest.duration_since(now), now, out);
         }
         self.latest = now;
-        while let Some((at, uid)) = self.agenda.first()
+        while let Some((at, uid)) = self.timers.first()
             && *at <= now
         {
             let uid = uid.clone();
-            self.attend(&uid, now, out);
+            self.reconcile(&uid, now, out);
         }
         self.next_turns(now, out);
     }
@@ -548,7 +548,7 @@ impl NodeState {
             if let Some(entry) = self.entries.get_mut(&uid) {
                 entry.shift(by);
             }
-            self.attend(&uid, now, out);
+            self.reconcile(&uid, now, out);
         }
     }
 
@@ -564,19 +564,19 @@ impl NodeState {
         });
         let waiting: Vec<String> = waiting.collect();
         for uid in waiting {
-            self.attend(&uid, now, out);
+            self.reconcile(&uid, now, out);
         }
     }
 
     /// When to look again: never before, and not at all when nothing is to come.
-    pub fn next_tick(&self) -> Option<Timestamp> {
+    pub fn next_deadline(&self) -> Option<Timestamp> {
         // Once it is open, the answer to the one request that tries the server says what is next.
         let gate = self
             .gate
             .opens()
             .filter(|opens| *opens > self.latest && !self.due.is_empty());
-        let agenda = self.agenda.first().map(|(at, _)| *at);
-        gate.into_iter().chain(agenda).min()
+        let timers = self.timers.first().map(|(at, _)| *at);
+        gate.into_iter().chain(timers).min()
     }
 
     /// Whether something is to be written to the store.
@@ -605,7 +605,7 @@ impl NodeState {
             if let Some(entry) = self.entries.get_mut(&uid)
                 && !std::mem::take(&mut entry.alone).is_empty()
             {
-                self.attend(&uid, now, out);
+                self.reconcile(&uid, now, out);
             }
         }
     }
@@ -635,7 +635,7 @@ impl NodeState {
     }
 
     /// Decides all there is to decide for one pod: the one place where effects begin.
-    fn attend(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
+    fn reconcile(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
         let Some((key, mut entry)) = self.entries.remove_entry(uid) else {
             return;
         };
@@ -661,7 +661,7 @@ impl NodeState {
             }
         };
         if let Some(wake) = entry.wake {
-            self.agenda.insert((wake, uid.to_owned()));
+            self.timers.insert((wake, uid.to_owned()));
         }
         self.entries.insert(key, entry);
         if let Some(budget) = left {
@@ -674,7 +674,7 @@ impl NodeState {
     fn queue(
         &mut self,
         uid: &str,
-        entry: &mut Entry,
+        entry: &mut PodEntry,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) -> Option<Timestamp> {
@@ -739,9 +739,9 @@ impl NodeState {
     }
 
     /// Takes a pod out of everything that orders pods. Returns the budget that it waited for.
-    fn unschedule(&mut self, entry: &mut Entry, uid: &str) -> Option<BudgetId> {
+    fn unschedule(&mut self, entry: &mut PodEntry, uid: &str) -> Option<BudgetId> {
         if let Some(wake) = entry.wake.take() {
-            self.agenda.remove(&(wake, uid.to_owned()));
+            self.timers.remove(&(wake, uid.to_owned()));
         }
         if let Some(turn) = entry.turn.take() {
             self.due.remove(&turn);

@@ -63,7 +63,7 @@ pub(super) struct Obstacle {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct PodEntry {
     pub(super) record: Option<Record>,
     pub(super) pod: Option<PodState>,
     /// The list during or after which the API server answered with the pod, unless the watch has shown it since.
@@ -96,7 +96,7 @@ pub(super) struct Entry {
     pub(super) queued: Option<(BudgetId, Turn)>,
 }
 
-impl Entry {
+impl PodEntry {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             record: None,

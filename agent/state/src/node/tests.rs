@@ -89,7 +89,7 @@ impl Bench {
         self.now = at(second);
         let effects = self.effects(|node, now, out| node.tick(now, out));
         // Otherwise the task would not rest until something happens.
-        let next = self.node.next_tick();
+        let next = self.node.next_deadline();
         assert!(next.is_none_or(|next| next > self.now), "{next:?}");
         effects
     }
@@ -166,7 +166,7 @@ fn an_interaction_is_told_once_and_marked_on_the_pod() {
     });
     assert_eq!(told, []);
     assert_eq!(bench.state("u"), "scheduled");
-    assert_eq!(bench.node.next_tick(), Some(at(600)));
+    assert_eq!(bench.node.next_deadline(), Some(at(600)));
 }
 
 /// The pod was touched and its patch is open.
@@ -197,7 +197,7 @@ fn an_answer_is_later_than_what_was_shown_before_it_was_asked_for_whatever_the_r
         node.marked("u", PatchOutcome::Done, now, out);
     });
     assert_eq!(effects, []);
-    assert_eq!(bench.node.next_tick(), Some(at(600)));
+    assert_eq!(bench.node.next_deadline(), Some(at(600)));
 }
 
 #[test]
@@ -524,7 +524,7 @@ fn a_pod_that_went_while_the_agent_was_down_is_looked_up_and_dropped() {
 }
 
 #[test]
-fn a_notice_that_outran_the_watch_is_not_lost() {
+fn a_notice_that_was_faster_than_the_watch_is_not_lost() {
     let mut bench = Bench::new();
     bench.effects(|node, now, out| {
         node.listed(&BTreeSet::new(), now, out);
@@ -578,7 +578,7 @@ fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
     }
     // They wait for their turn, then for the gate, which opens for one of them.
     assert_eq!(bench.tick_at(660).len(), 1);
-    assert_eq!(bench.node.next_tick(), None);
+    assert_eq!(bench.node.next_deadline(), None);
     bench.answer("a", Outcome::away("broken".into()));
-    assert!(bench.node.next_tick().is_some());
+    assert!(bench.node.next_deadline().is_some());
 }

@@ -28,7 +28,7 @@ fn an_extension_moves_the_timer_and_is_told() {
             if *then == at(2400)),
         "{told:?}"
     );
-    assert_eq!(bench.node.next_tick(), Some(at(2400)));
+    assert_eq!(bench.node.next_deadline(), Some(at(2400)));
     assert_eq!(bench.node.take_dirty().len(), 1, "remembered");
 }
 
