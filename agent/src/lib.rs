@@ -96,14 +96,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
-    let (schedule, inbox) = controller::channel();
+    let (controller, inbox) = controller::channel();
     let (new_identities, identities) = watch::channel(None);
     let node_user = NodeUser::default();
     let (effects, announcements) = Effects::new(
         client.clone(),
         node_user.clone(),
         &node,
-        schedule.clone(),
+        controller.clone(),
         metrics.clone(),
     );
     let clock: controller::Clock = Arc::new(Timestamp::now);
@@ -112,7 +112,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         blocked_after: args.blocked_after,
     });
     let journal = Journal::new(writer::OnDisk::new(&args.store));
-    let task = controller::Task::new(
+    let task = controller::Controller::new(
         node.clone(),
         clock.clone(),
         journal,
@@ -124,7 +124,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
     let stop = tasks.stop();
     let ops = probes::Agent {
-        schedule: schedule.clone(),
+        controller: controller.clone(),
         metrics: metrics.clone(),
         identities: identities.clone(),
         stop: stop.clone(),
@@ -161,7 +161,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
     );
     tasks.spawn("debug", {
-        let router = debug::router(schedule.clone(), identities.clone());
+        let router = debug::router(controller.clone(), identities.clone());
         let refused = metrics.refused("debug");
         let listen = args.debug_listen;
         http::serve(listen, None, router, DEBUG_LIMITS, refused, stop.clone())
@@ -183,12 +183,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     let watch = metrics.watches.open("pods");
     tasks.spawn("notices", {
-        let router = notices::router(node.clone(), clock, schedule.clone(), metrics.clone());
+        let router = notices::router(node.clone(), clock, controller.clone(), metrics.clone());
         serve_notices(router, identities, metrics, args.listen, stop.clone())
     });
     tasks.spawn("pods", async move {
         tokio::select! {
-            ended = pod_watch::watch(watch, client, &node, schedule) => ended,
+            ended = pod_watch::watch(watch, client, &node, controller) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

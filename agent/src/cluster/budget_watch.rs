@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::ListParams, runtime::watcher};
 
-use crate::controller::Schedule;
+use crate::controller::ControllerHandle;
 
 /// What a budget tells of itself.
 fn view(budget: &PodDisruptionBudget) -> BudgetView {
@@ -52,8 +52,13 @@ fn never(budget: &PodDisruptionBudget, current: bool) -> Option<NeverRoom> {
     })
 }
 
-/// Watches one budget and tells the schedule what it sees, until the schedule is gone.
-pub(crate) async fn watch(watch: Watch, client: Client, id: BudgetId, schedule: Schedule) {
+/// Watches one budget and tells the controller what it sees, until that is gone.
+pub(crate) async fn watch(
+    watch: Watch,
+    client: Client,
+    id: BudgetId,
+    controller: ControllerHandle,
+) {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, &id.namespace);
     let by_name = ListParams::default().fields(&format!("metadata.name={}", id.name));
     let mut events = pin!(watch.events(budgets, by_name));
@@ -75,7 +80,7 @@ pub(crate) async fn watch(watch: Watch, client: Client, id: BudgetId, schedule: 
             // The watch tries again, and logs it.
             Err(_) => continue,
         };
-        if schedule.budget_seen(id.clone(), seen).await.is_err() {
+        if controller.budget_seen(id.clone(), seen).await.is_err() {
             return;
         }
     }

@@ -1,5 +1,5 @@
 //! Carries out what was decided: each effect is a task of its own that reports back to the
-//! schedule, so nothing waits for the API server.
+//! controller, so nothing waits for the API server.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cluster::{acting_as::NodeUser, budget_watch, evict, patch, pod_watch::WatchedPod},
-    controller::{LookUp, Schedule},
+    controller::{ControllerHandle, LookUp},
     events::{Told, log},
     metrics::Metrics,
 };
@@ -28,7 +28,7 @@ const ANNOUNCEMENTS: usize = 1024;
 pub(crate) struct Effects {
     client: Client,
     user: NodeUser,
-    schedule: Schedule,
+    controller: ControllerHandle,
     open: Arc<Semaphore>,
     announcements: mpsc::Sender<Told>,
     node: Arc<str>,
@@ -43,14 +43,14 @@ impl Effects {
         client: Client,
         user: NodeUser,
         node: &str,
-        schedule: Schedule,
+        controller: ControllerHandle,
         metrics: Metrics,
     ) -> (Self, mpsc::Receiver<Told>) {
         let (announcements, told) = mpsc::channel(ANNOUNCEMENTS);
         let effects = Self {
             client,
             user,
-            schedule,
+            controller,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             announcements,
             node: node.into(),
@@ -62,7 +62,7 @@ impl Effects {
 
     /// Starts an effect.
     pub(crate) fn start(&mut self, effect: Effect, now: Timestamp) {
-        let (client, schedule) = (self.client.clone(), self.schedule.clone());
+        let (client, controller) = (self.client.clone(), self.controller.clone());
         let (open, node) = (self.open.clone(), self.node.clone());
         match effect {
             Effect::Announce(announcement) => {
@@ -81,7 +81,7 @@ impl Effects {
                         answer = outcome.message(), "asked for an eviction"
                     );
                     evictions.with_label_values(&[outcome.as_str()]).inc();
-                    let _ = schedule.evicted(pod.uid, outcome).await;
+                    let _ = controller.evicted(pod.uid, outcome).await;
                 });
             }
             Effect::Mark(change) => {
@@ -90,7 +90,7 @@ impl Effects {
                         return;
                     };
                     let (outcome, pod) = patch::apply(client, &node, &change).await;
-                    let _ = schedule.marked(change.pod.uid, outcome, pod).await;
+                    let _ = controller.marked(change.pod.uid, outcome, pod).await;
                 });
             }
             Effect::LogEnd { pod, id, ids } => {
@@ -103,12 +103,13 @@ impl Effects {
                         return;
                     };
                     let found = look_up(client, &node, &pod).await;
-                    let _ = schedule.looked_up(pod, found).await;
+                    let _ = controller.looked_up(pod, found).await;
                 });
             }
             Effect::WatchBudget(id) => {
                 let watch = self.metrics.watches.open("budgets");
-                let watch = tokio::spawn(budget_watch::watch(watch, client, id.clone(), schedule));
+                let watch =
+                    tokio::spawn(budget_watch::watch(watch, client, id.clone(), controller));
                 self.watches.insert(id, AbortOnDropHandle::new(watch));
             }
             Effect::UnwatchBudget(id) => {

@@ -1,4 +1,4 @@
-//! The watch of this node's pods. It reads only the fields that the schedule needs: an agent holds a
+//! The watch of this node's pods. It reads only the fields that the controller needs: an agent holds a
 //! few hundred bytes a pod, whatever the pods look like.
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin};
@@ -15,7 +15,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
 
-use crate::controller::Schedule;
+use crate::controller::ControllerHandle;
 
 /// A pod with no more fields than a [`PodView`] needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
@@ -113,15 +113,15 @@ fn termination(meta: &ObjectMeta) -> Option<Termination> {
     })
 }
 
-/// Watches the pods of the node and tells the schedule, until the schedule is gone.
+/// Watches the pods of the node and tells the controller, until that is gone.
 ///
 /// # Errors
-/// When the schedule is gone; the watch does not end by itself.
+/// When the controller is gone; the watch does not end by itself.
 pub async fn watch(
     watch: Watch,
     client: Client,
     node: &str,
-    schedule: Schedule,
+    controller: ControllerHandle,
 ) -> anyhow::Result<()> {
     let pods: Api<WatchedPod> = Api::all(client);
     let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
@@ -131,22 +131,22 @@ pub async fn watch(
         match events.try_next().await {
             Ok(Some(watcher::Event::Init)) => {
                 listed.clear();
-                schedule.list_begins().await?;
+                controller.list_begins().await?;
             }
             Ok(Some(watcher::Event::InitApply(pod))) => {
                 let pod = PodView::from(pod);
                 listed.insert(pod.id.uid.clone());
-                schedule.pod_seen(pod).await?;
+                controller.pod_seen(pod).await?;
             }
             Ok(Some(watcher::Event::InitDone)) => {
-                schedule.pods_listed(std::mem::take(&mut listed)).await?;
+                controller.pods_listed(std::mem::take(&mut listed)).await?;
             }
-            Ok(Some(watcher::Event::Apply(pod))) => schedule.pod_seen(pod.into()).await?,
+            Ok(Some(watcher::Event::Apply(pod))) => controller.pod_seen(pod.into()).await?,
             Ok(Some(watcher::Event::Delete(pod))) => {
-                schedule.pod_gone(PodView::from(pod).id.uid).await?;
+                controller.pod_gone(PodView::from(pod).id.uid).await?;
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
-            Err(error) => schedule.watch_failed(explain::watch(&error)).await?,
+            Err(error) => controller.watch_failed(explain::watch(&error)).await?,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The one task that owns the schedule and the store.
+//! The one task that owns the state of the node and the store.
 //!
-//! Everything else talks to it by message through a [`Schedule`]. The task itself never waits for the
+//! Everything else talks to it by message through a [`ControllerHandle`]. The task itself never waits for the
 //! API server or the disk: effects run as tasks of their own and report back as messages, and so does
 //! the journal that writes the records.
 
@@ -87,13 +87,13 @@ pub(crate) enum LookUp {
     Unknown,
 }
 
-/// How others reach the task.
+/// How others reach the controller.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+pub struct ControllerHandle {
     messages: mpsc::Sender<Message>,
 }
 
-impl Schedule {
+impl ControllerHandle {
     async fn tell(&self, message: Message) -> Result<(), Ended> {
         self.messages.send(message).await.map_err(|_| Ended)
     }
@@ -208,8 +208,8 @@ impl Schedule {
     }
 }
 
-/// The task.
-pub(crate) struct Task {
+/// The controller.
+pub(crate) struct Controller {
     node: String,
     clock: Clock,
     journal: Journal,
@@ -228,12 +228,12 @@ pub(crate) struct Task {
 }
 
 /// The channel to the task, and its inbox.
-pub(crate) fn channel() -> (Schedule, mpsc::Receiver<Message>) {
+pub(crate) fn channel() -> (ControllerHandle, mpsc::Receiver<Message>) {
     let (messages, inbox) = mpsc::channel(QUEUE);
-    (Schedule { messages }, inbox)
+    (ControllerHandle { messages }, inbox)
 }
 
-impl Task {
+impl Controller {
     pub(crate) fn new(
         node: String,
         clock: Clock,

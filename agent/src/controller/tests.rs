@@ -1,4 +1,4 @@
-//! The schedule at work on a scripted API server, in virtual time: what it asks, when, and how often.
+//! The controller at work on a scripted API server, in virtual time: what it asks, when, and how often.
 
 mod answers;
 mod as_node;

@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::{
     controller::{
-        Ended, Schedule,
+        ControllerHandle, Ended,
         recent_evictions::{History, PastEviction},
     },
     identity::Identities,
@@ -35,7 +35,7 @@ use crate::{
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct View {
-    /// What the schedule's task knows.
+    /// What the controller knows.
     #[serde(flatten)]
     pub schedule: NodeSchedule,
     /// How the certificate is.
@@ -200,13 +200,13 @@ impl NodeSchedule {
 /// What the routes tell of.
 #[derive(Clone)]
 struct Told {
-    schedule: Schedule,
+    controller: ControllerHandle,
     identities: Identities,
 }
 
 impl Told {
     async fn view(&self) -> Result<View, Ended> {
-        let schedule = self.schedule.look().await?;
+        let schedule = self.controller.look().await?;
         let identity = self.identities.borrow();
         let expiry = identity.as_ref().map(|identity| identity.expiry);
         Ok(View {
@@ -219,13 +219,13 @@ impl Told {
 }
 
 /// The routes.
-pub fn router(schedule: Schedule, identities: Identities) -> Router {
+pub fn router(controller: ControllerHandle, identities: Identities) -> Router {
     Router::new()
         .route("/v1/schedule", get(schedule_json))
         .route(inspect::PATH, get(store_json))
         .route("/", get(html))
         .with_state(Told {
-            schedule,
+            controller,
             identities,
         })
         .merge(page::files())
@@ -248,7 +248,7 @@ async fn schedule_json(State(told): State<Told>) -> Response {
 }
 
 async fn store_json(State(told): State<Told>) -> Response {
-    match told.schedule.dump().await {
+    match told.controller.dump().await {
         Ok(holdings) => Json(holdings).into_response(),
         Err(error) => ended(error),
     }

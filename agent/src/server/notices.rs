@@ -11,7 +11,7 @@ use axum::{
 use curfew_core::{Notice, notice};
 
 use crate::{
-    controller::{Clock, Schedule},
+    controller::{Clock, ControllerHandle},
     metrics::Metrics,
 };
 
@@ -19,16 +19,21 @@ use crate::{
 struct Door {
     node: String,
     clock: Clock,
-    schedule: Schedule,
+    controller: ControllerHandle,
     metrics: Metrics,
 }
 
 /// The routes.
-pub fn router(node: String, clock: Clock, schedule: Schedule, metrics: Metrics) -> Router {
+pub fn router(
+    node: String,
+    clock: Clock,
+    controller: ControllerHandle,
+    metrics: Metrics,
+) -> Router {
     let door = Door {
         node,
         clock,
-        schedule,
+        controller,
         metrics,
     };
     Router::new()
@@ -47,7 +52,7 @@ async fn take(State(door): State<Door>, body: Bytes) -> Response {
         return refuse(StatusCode::BAD_REQUEST, &refusal.to_string());
     }
     let (sent, taken) = (notice.sent, (door.clock)());
-    match door.schedule.record(notice).await {
+    match door.controller.record(notice).await {
         Ok(receipt) => {
             // Only now: a webhook that has given up hangs up, and nobody gets here. Its notice may have been on
             // the way for long, which says nothing of the clocks.
@@ -80,7 +85,7 @@ mod tests {
 
     /// The skew in seconds, as it is scraped.
     async fn scraped(agent: &Agent, metrics: &Metrics) -> f64 {
-        let families = metrics.gather(&agent.schedule.summary().await.unwrap());
+        let families = metrics.gather(&agent.controller.summary().await.unwrap());
         let name = "curfew_agent_clock_skew_seconds";
         let skew = families.iter().find(|family| family.name() == name);
         skew.unwrap().get_metric()[0].get_gauge().get_value()
@@ -96,7 +101,7 @@ mod tests {
         let router = router(
             NODE.to_owned(),
             clock,
-            agent.schedule.clone(),
+            agent.controller.clone(),
             metrics.clone(),
         );
         let post = |node: &str, sent: Option<Timestamp>| {

@@ -6,10 +6,10 @@ use curfew_runtime::ops::{Answer, Ops};
 use prometheus::proto::MetricFamily;
 use tokio_util::sync::CancellationToken;
 
-use crate::{controller::Schedule, identity::Identities, metrics::Metrics};
+use crate::{controller::ControllerHandle, identity::Identities, metrics::Metrics};
 
 pub(crate) struct Agent {
-    pub(crate) schedule: Schedule,
+    pub(crate) controller: ControllerHandle,
     pub(crate) metrics: Metrics,
     pub(crate) identities: Identities,
     pub(crate) stop: CancellationToken,
@@ -18,7 +18,7 @@ pub(crate) struct Agent {
 impl Ops for Agent {
     fn healthy(&self) -> Answer<'_, Result<(), String>> {
         Box::pin(async {
-            let summary = self.schedule.summary().await;
+            let summary = self.controller.summary().await;
             summary.map(|_| ()).map_err(|error| error.to_string())
         })
     }
@@ -28,7 +28,7 @@ impl Ops for Agent {
             if self.stop.is_cancelled() {
                 return Err("stopping".to_owned());
             }
-            match self.schedule.summary().await {
+            match self.controller.summary().await {
                 // The webhook does not wait for an agent then, and records on the pods.
                 Ok(summary) if !summary.store_open => {
                     return Err("the store is not open".to_owned());
@@ -52,7 +52,7 @@ impl Ops for Agent {
 
     fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
         Box::pin(async {
-            match self.schedule.summary().await {
+            match self.controller.summary().await {
                 Ok(summary) => self.metrics.gather(&summary),
                 Err(_) => Vec::new(),
             }

@@ -1,7 +1,7 @@
 //! The records of this node's pods on disk: one tree, one small versioned value per pod UID.
 //!
 //! What [`Store::commit`] has returned from survives a crash of the process and of the machine. The
-//! store knows nothing of deadlines; the schedule is its only user.
+//! store knows nothing of deadlines; the controller is its only user.
 
 use std::{
     fs::{self, File},

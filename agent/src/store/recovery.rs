@@ -2,7 +2,7 @@
 //!
 //! A store that fails is closed and opened anew at the next write; one that is damaged is moved aside and
 //! begun anew, for the pods' metadata hold what is needed to go on. One that was deleted is begun anew, too, and
-//! the schedule writes to it what it knows. One that cannot be read to its end is moved aside, too, but only the
+//! the controller writes to it what it knows. One that cannot be read to its end is moved aside, too, but only the
 //! next process begins a new one. So the agent runs, evicts and tells even while its disk is full: it
 //! only takes no notices then, and the webhook records them on the pods.
 

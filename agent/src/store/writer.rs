@@ -1,7 +1,7 @@
 //! The way of records to the disk: one batch at a time, while the next one gathers.
 //!
 //! Interactions of the same moment share one sync. Whoever waits for an interaction is answered by the
-//! schedule once its batch is written, or told that it was not.
+//! controller once its batch is written, or told that it was not.
 
 use std::{
     collections::BTreeSet,

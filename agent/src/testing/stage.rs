@@ -1,4 +1,4 @@
-//! The agent's schedule with all that it works on, in the runtime's time: a scripted API server, a store
+//! The agent's controller with all that it works on, in the runtime's time: a scripted API server, a store
 //! in memory, and a clock on the wall that tests set. There is no thread, no socket and no file in it, so
 //! what a test sees does not depend on how fast the machine is.
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
     cluster::{acting_as::NodeUser, executor::Effects, pod_watch},
-    controller::{self, Clock, Schedule, Task},
+    controller::{self, Clock, Controller, ControllerHandle},
     events,
     metrics::Metrics,
     server::debug::ScheduledPod,
@@ -64,7 +64,7 @@ impl WallClock {
 
 /// A running agent without its ports.
 pub(crate) struct Agent {
-    pub(crate) schedule: Schedule,
+    pub(crate) controller: ControllerHandle,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
     metrics: Metrics,
@@ -80,13 +80,13 @@ impl Agent {
 
     /// Whether it says that the watch of its pods is complete and well, and how often it failed.
     pub(crate) async fn watch(&self) -> (bool, u64) {
-        let summary = self.schedule.summary().await.unwrap();
+        let summary = self.controller.summary().await.unwrap();
         (summary.watched, self.metrics.watches.errors("pods"))
     }
 
     /// The only pod of its schedule; none when that is empty.
     pub(crate) async fn only(&self) -> Option<ScheduledPod> {
-        let mut records = self.schedule.look().await.unwrap().records;
+        let mut records = self.controller.look().await.unwrap().records;
         assert!(records.len() < 2, "{records:#?}");
         records.pop()
     }
@@ -128,13 +128,13 @@ impl Stage {
     pub(crate) async fn start(&self) -> Agent {
         let metrics = Metrics::new().unwrap();
         let client = self.api.client(metrics.watches.reach());
-        let (schedule, inbox) = controller::channel();
+        let (controller, inbox) = controller::channel();
         let kept = metrics.clone();
         let (effects, told) = Effects::new(
             client.clone(),
             self.node_user.clone(),
             NODE,
-            schedule.clone(),
+            controller.clone(),
             metrics.clone(),
         );
         let node_state = NodeState::new(Settings {
@@ -144,19 +144,19 @@ impl Stage {
         let journal = Journal::new(self.disk.of_an_agent());
         let clock = self.wall.clock();
         let stop = CancellationToken::new();
-        let task = Task::new(NODE.to_owned(), clock, journal, node_state, effects, inbox);
+        let task = Controller::new(NODE.to_owned(), clock, journal, node_state, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
         tokio::spawn(events::post_all(client.clone(), reporter, metrics, told));
         let watch = kept.watches.open("pods");
-        let watch = pod_watch::watch(watch, client, NODE, schedule.clone());
+        let watch = pod_watch::watch(watch, client, NODE, controller.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),
-            schedule,
+            controller,
             stop,
             metrics: kept,
         };
-        while !agent.schedule.look().await.unwrap().synced {
+        while !agent.controller.look().await.unwrap().synced {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         agent
@@ -234,7 +234,7 @@ impl Stage {
     /// pod ten minutes. Returns when it is recorded.
     pub(crate) async fn exec(&self, agent: &Agent, pod: &str) {
         let second = self.begun.elapsed().as_secs() as i64;
-        let recorded = agent.schedule.record(notice(pod, shell(second))).await;
+        let recorded = agent.controller.record(notice(pod, shell(second))).await;
         recorded.unwrap();
     }
 

@@ -19,7 +19,7 @@ pub struct PodView {
     pub state: PodState,
 }
 
-/// What the schedule remembers of a pod. There is one for each pod of the node, so it is small: of the
+/// What is remembered of a pod. There is one for each pod of the node, so it is small: of the
 /// annotations only their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodState {

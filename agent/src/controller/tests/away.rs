@@ -122,7 +122,7 @@ async fn connections_on_which_nothing_comes() {
     let (stage, agent) = outage(PODS, Answer::never()).await;
     assert_all_evicted_once(&stage);
     assert_bounded_while_away(&stage);
-    let records = agent.schedule.look().await.unwrap().records;
+    let records = agent.controller.look().await.unwrap().records;
     assert_eq!(records.len(), 0, "the watch has begun again");
     agent.end().await;
 }
@@ -140,7 +140,7 @@ async fn a_pod_that_goes_while_the_server_is_away_is_forgotten() {
     stage.until(2000.0).await;
     stage.api.come_back();
     stage.until(2060.0).await;
-    let records = agent.schedule.look().await.unwrap().records;
+    let records = agent.controller.look().await.unwrap().records;
     assert_eq!(records.len(), 0, "{records:#?}");
     agent.end().await;
 }

@@ -25,7 +25,7 @@ async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {
     stage.until(5000.0).await;
     assert_asked(&stage, &[(600.0, "a")]);
     assert_eq!(told(&stage), ["PodInteraction", "PodInteractionEvicted"]);
-    let records = agent.schedule.look().await.unwrap().records;
+    let records = agent.controller.look().await.unwrap().records;
     assert!(records.is_empty(), "{records:?}");
     assert_eq!(stage.api.list("pods").len(), 1);
     agent.end().await;
@@ -42,7 +42,7 @@ async fn a_pod_that_a_budget_held_goes_by_itself_when_there_is_room() {
     assert_eq!(accepted(&stage), [""; 0]);
     let blocked = told(&stage);
     assert_eq!(blocked, ["PodInteraction", "PodInteractionEvictionBlocked"]);
-    let state = agent.schedule.look().await.unwrap().records[0].state;
+    let state = agent.controller.look().await.unwrap().records[0].state;
     assert_eq!(state, "blocked");
 
     stage.api.come_back();

@@ -1,4 +1,4 @@
-//! The end of a schedule, and what its successor makes of it.
+//! The end of a controller, and what its successor makes of it.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ async fn end_while_it_writes(
     agent: Agent,
 ) -> (JoinHandle<Result<Receipt, NotRecorded>>, JoinHandle<()>) {
     stage.disk.hold();
-    let schedule = agent.schedule.clone();
-    let recording = tokio::spawn(async move { schedule.record(notice("a", shell(0))).await });
+    let controller = agent.controller.clone();
+    let recording = tokio::spawn(async move { controller.record(notice("a", shell(0))).await });
     stage.disk.holds_a_write().await;
     let ending = tokio::spawn(agent.end());
     // On a paused clock: when there is nothing else to do.
@@ -73,7 +73,7 @@ async fn the_notice_in_hand_is_answered_and_kept() {
         assert!(recording.await.unwrap().unwrap().eviction_time.is_some());
 
         let agent = stage.start().await;
-        let records = agent.schedule.look().await.unwrap().records;
+        let records = agent.controller.look().await.unwrap().records;
         assert_eq!(records.len(), 1);
         agent.end().await;
     }

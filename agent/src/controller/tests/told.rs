@@ -101,7 +101,7 @@ async fn each_interaction_of_a_burst_is_in_an_event() {
         // Sorted by user, many come before those that are kept.
         known.interaction.user = format!("user-{:02}", n * 37 % 60);
         known.interaction.request = format!("request-{n}");
-        agent.schedule.record(notice("a", known)).await.unwrap();
+        agent.controller.record(notice("a", known)).await.unwrap();
     }
     assert_eq!(agent.only().await.unwrap().interactions, 60);
     stage.until(60.0).await;

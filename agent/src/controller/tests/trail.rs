@@ -117,7 +117,11 @@ async fn later_interactions_have_their_own_id_on_the_lines_about_all() {
     stage.until(30.0).await;
     stage.exec(&agent, "a").await;
     // The API server asked twice.
-    agent.schedule.record(notice("a", shell(30))).await.unwrap();
+    agent
+        .controller
+        .record(notice("a", shell(30)))
+        .await
+        .unwrap();
     stage.until(700.0).await;
     agent.end().await;
 

@@ -13,11 +13,15 @@ use crate::{
 };
 
 async fn record(agent: &Agent, pod: &str) -> Result<(), NotRecorded> {
-    agent.schedule.record(notice(pod, shell(0))).await.map(drop)
+    agent
+        .controller
+        .record(notice(pod, shell(0)))
+        .await
+        .map(drop)
 }
 
 async fn records(agent: &Agent) -> usize {
-    agent.schedule.look().await.unwrap().records.len()
+    agent.controller.look().await.unwrap().records.len()
 }
 
 /// A pod of this name that is on that node.

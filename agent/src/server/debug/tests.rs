@@ -255,7 +255,7 @@ async fn the_port_serves_the_schedule_of_a_running_agent() {
     let stage = Stage::set(1);
     let agent = stage.start().await;
     let (_sender, identities) = tokio::sync::watch::channel(None);
-    let router = debug::router(agent.schedule.clone(), identities);
+    let router = debug::router(agent.controller.clone(), identities);
     stage.pod("cart-1", 0);
     stage.exec(&agent, "cart-1").await;
 
@@ -307,7 +307,7 @@ async fn the_port_answers_only_to_names_of_this_host() {
     let stage = Stage::set(1);
     let agent = stage.start().await;
     let (_sender, identities) = tokio::sync::watch::channel(None);
-    let router = debug::router(agent.schedule.clone(), identities);
+    let router = debug::router(agent.controller.clone(), identities);
     for path in ["/", "/v1/schedule", "/v1/store", "/page.js"] {
         let answer = get(&router, "rebound.example:9091", path).await;
         assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{path}");

@@ -69,7 +69,7 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
         assert!(told.len() < all.len());
         let marked = seen_as(full(2), |pod| {
             pod.labelled = true;
-            pod.told = crate::cluster::pod_watch::digest(|key| told.get(key).map(String::as_str));
+            pod.told = crate::digest(|key| told.get(key).map(String::as_str));
         });
         let effects = bench.effects(|node, now, out| {
             node.seen(marked, now, out);
@@ -90,15 +90,15 @@ fn a_pod_that_tells_in_short_is_its_record() {
 
     // After a restart: all of it was told before.
     let mut bench = Bench::with(vec![all.clone()], 5);
-    let told = bench.told(|node_state, now, out| node_state.seen(told_in_short(), now, out));
+    let told = bench.told(|node, now, out| node.seen(told_in_short(), now, out));
     assert_eq!(told, []);
-    assert!(!bench.node_state.is_dirty());
+    assert!(!bench.node.is_dirty());
 
     // A webhook wrote it while no agent was there, or the store was lost.
     let mut bench = Bench::new();
-    let effects = bench.effects(|node_state, now, out| node_state.seen(told_in_short(), now, out));
+    let effects = bench.effects(|node, now, out| node.seen(told_in_short(), now, out));
     assert_eq!(effects, [], "there is no room for more");
-    assert!(bench.node_state.is_dirty(), "it is stored");
+    assert!(bench.node.is_dirty(), "it is stored");
     assert_eq!(stored_as(&bench, "u").interactions(), 2);
     assert!(matches!(bench.tick_at(600)[..], [Effect::Evict { .. }]));
 }
