@@ -129,7 +129,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         identities: identities.clone(),
         stop: stop.clone(),
     };
-    tasks.spawn("schedule", task.run(stop.clone()));
+    tasks.spawn("controller", task.run(stop.clone()));
     tasks.spawn("node user", {
         let own = (args.namespace.clone(), args.pod_name.clone());
         let works = metrics.acts_as_node.clone();

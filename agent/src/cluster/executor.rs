@@ -24,7 +24,7 @@ const OPEN_REQUESTS: usize = 8;
 /// How many announcements may wait for the API server; what comes on top is logged and counted only.
 const ANNOUNCEMENTS: usize = 1024;
 
-/// The hands of the schedule.
+/// The hands of the controller.
 pub(crate) struct Effects {
     client: Client,
     user: NodeUser,

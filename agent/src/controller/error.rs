@@ -4,7 +4,7 @@ use crate::store::{StoreError, writer::MAX_UNSEEN};
 
 /// The task is gone, and with it the process is about to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the schedule has ended")]
+#[error("the controller has ended")]
 pub struct Ended;
 
 /// Why an interaction was not recorded.

@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 use curfew_core::metadata;
 
 use super::*;
-use crate::state::{Consequence, Source};
-use crate::testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened};
+use crate::{
+    action::{Consequence, Source},
+    testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened},
+};
 
 struct Bench {
     node: NodeState,
