@@ -43,7 +43,7 @@ use crate::{
     server::{debug, notices, probes},
     store::{
         inspect,
-        writer::{self, Journal},
+        writer::{self, StoreWriter},
     },
 };
 
@@ -111,11 +111,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         max_evictions: args.max_concurrent_evictions.into(),
         blocked_after: args.blocked_after,
     });
-    let journal = Journal::new(writer::OnDisk::new(&args.store));
+    let writer = StoreWriter::new(writer::OnDisk::new(&args.store));
     let task = controller::Controller::new(
         node.clone(),
         clock.clone(),
-        journal,
+        writer,
         node_state,
         effects,
         inbox,

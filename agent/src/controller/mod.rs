@@ -2,7 +2,7 @@
 //!
 //! Everything else talks to it by message through a [`ControllerHandle`]. The task itself never waits for the
 //! API server or the disk: effects run as tasks of their own and report back as messages, and so does
-//! the journal that writes the records.
+//! the writer of the store.
 
 mod error;
 pub mod recent_evictions;
@@ -31,7 +31,7 @@ use crate::{
         StoreError,
         inspect::Holdings,
         recovery::Opened,
-        writer::{Journal, Waiting, Written},
+        writer::{StoreWriter, Waiting, Written},
     },
 };
 
@@ -212,7 +212,7 @@ impl ControllerHandle {
 pub(crate) struct Controller {
     node: String,
     clock: Clock,
-    journal: Journal,
+    writer: StoreWriter,
     node_state: NodeState,
     effects: Effects,
     inbox: mpsc::Receiver<Message>,
@@ -237,7 +237,7 @@ impl Controller {
     pub(crate) fn new(
         node: String,
         clock: Clock,
-        journal: Journal,
+        writer: StoreWriter,
         node_state: NodeState,
         effects: Effects,
         inbox: mpsc::Receiver<Message>,
@@ -245,7 +245,7 @@ impl Controller {
         Self {
             node,
             clock,
-            journal,
+            writer,
             node_state,
             effects,
             inbox,
@@ -262,8 +262,8 @@ impl Controller {
         let mut messages = Vec::with_capacity(AT_ONCE);
         let mut stopping = None;
         // The first batch is empty and opens the store: nothing else is done before that is tried.
-        self.journal.begin(&mut self.node_state);
-        let opened = self.journal.written().await?;
+        self.writer.begin(&mut self.node_state);
+        let opened = self.writer.written().await?;
         self.written(opened)?;
         loop {
             let nap = self.nap();
@@ -275,7 +275,7 @@ impl Controller {
                     self.stopping = true;
                 }
                 () = until(stopping) => break,
-                written = self.journal.written() => self.written(written?)?,
+                written = self.writer.written() => self.written(written?)?,
                 _ = self.inbox.recv_many(&mut messages, AT_ONCE) => {}
                 () = tokio::time::sleep(nap) => {}
             }
@@ -285,11 +285,11 @@ impl Controller {
                 self.handle(message, now, &mut out);
             }
             self.node_state.tick(now, &mut out);
-            self.journal.begin(&mut self.node_state);
+            self.writer.begin(&mut self.node_state);
             self.start(out, now);
         }
-        if self.journal.is_writing() {
-            let written = self.journal.written().await?;
+        if self.writer.is_writing() {
+            let written = self.writer.written().await?;
             self.written(written)?;
         }
         Ok(())
@@ -321,9 +321,9 @@ impl Controller {
         }
         match message {
             Message::Notice(notice, answer)
-                if self.journal.takes(&notice.pod.uid, &self.node_state) =>
+                if self.writer.takes(&notice.pod.uid, &self.node_state) =>
             {
-                self.journal.add(Waiting { notice, answer });
+                self.writer.add(Waiting { notice, answer });
             }
             Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
             Message::PodSeen(pod) => self.node_state.seen(pod, now, out),
@@ -356,7 +356,7 @@ impl Controller {
             // Whoever asked may have gone meanwhile.
             Message::Dump(answer) => {
                 let _ = answer.send(Holdings {
-                    open: self.journal.health().open,
+                    open: self.writer.health().open,
                     records: self
                         .node_state
                         .lines(now)
@@ -367,7 +367,7 @@ impl Controller {
             }
             Message::Sum(answer) => {
                 let watch_is_well = !self.watch_fails;
-                let store = self.journal.health();
+                let store = self.writer.health();
                 let _ = answer.send(Summary {
                     watched: self.node_state.synced() && watch_is_well,
                     store_open: store.open,
@@ -376,7 +376,7 @@ impl Controller {
                 });
             }
             Message::Look(answer) => {
-                let store = self.journal.health();
+                let store = self.writer.health();
                 let _ = answer.send(NodeSchedule::of(
                     &self.node,
                     now,
@@ -451,7 +451,7 @@ impl Controller {
             Ok(()) => {
                 // A batch may be empty, to open the store or to see whether it is in place.
                 if !written.batch.is_empty() {
-                    let took = self.journal.health().sync;
+                    let took = self.writer.health().sync;
                     metrics.sync.observe(took.as_secs_f64());
                 }
                 self.node_state.written(now, &mut out);
@@ -496,7 +496,7 @@ impl Controller {
         let next = self.node_state.next_deadline().map_or(Duration::MAX, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
-        let store = self.journal.next().unwrap_or(Duration::MAX);
+        let store = self.writer.next().unwrap_or(Duration::MAX);
         // Timers of the runtime tick in milliseconds: waking one before would mean waking twice.
         let nap = next.min(store).saturating_add(Duration::from_millis(1));
         if nap > LONGEST_NAP && next < Duration::MAX {

@@ -28,7 +28,7 @@ const MAX_NAME: usize = 255;
 
 /// Opens the store when it has to and writes to it. All of it blocks: not for an async task.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RecoveringStore {
     path: PathBuf,
     store: Option<Store>,
     /// Whether the one before was deleted while it was open, and no new one was begun yet.
@@ -46,8 +46,8 @@ pub struct Opened {
     pub deleted: bool,
 }
 
-impl Keeper {
-    /// A keeper of the store below `folder`, still closed.
+impl RecoveringStore {
+    /// The store below `folder`, still closed.
     pub fn new(folder: &Path) -> Self {
         Self {
             path: path(folder),
@@ -312,36 +312,36 @@ mod tests {
     #[test]
     fn a_damaged_store_is_moved_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper::new(folder.path());
-        assert!(keeper.open().unwrap().unwrap().moved_to.is_none());
-        keeper.commit(&batch()).unwrap();
-        drop(keeper);
+        let mut store = RecoveringStore::new(folder.path());
+        assert!(store.open().unwrap().unwrap().moved_to.is_none());
+        store.commit(&batch()).unwrap();
+        drop(store);
         let file = folder.path().join("records/db");
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
 
-        let mut keeper = Keeper::new(folder.path());
-        let opened = keeper.open().unwrap().unwrap();
+        let mut store = RecoveringStore::new(folder.path());
+        let opened = store.open().unwrap().unwrap();
         assert!(opened.moved_to.unwrap().join("db").is_dir());
         assert!(opened.contents.records.is_empty());
-        keeper.commit(&batch()).unwrap();
-        assert!(keeper.open().unwrap().is_none(), "it is open");
+        store.commit(&batch()).unwrap();
+        assert!(store.open().unwrap().is_none(), "it is open");
     }
 
     #[test]
     fn a_store_that_was_moved_aside_for_the_next_process_is_told_of_once() {
         let folder = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper::new(folder.path());
-        keeper.open().unwrap();
-        keeper.commit(&batch()).unwrap();
-        drop(keeper);
+        let mut store = RecoveringStore::new(folder.path());
+        store.open().unwrap();
+        store.commit(&batch()).unwrap();
+        drop(store);
         let aside = move_for_the_next(&path(folder.path())).unwrap();
         assert!(aside.join("db").exists());
 
-        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        let opened = RecoveringStore::new(folder.path()).open().unwrap().unwrap();
         assert_eq!(opened.moved_to, Some(aside));
         assert!(opened.contents.records.is_empty());
-        let again = Keeper::new(folder.path()).open().unwrap().unwrap();
+        let again = RecoveringStore::new(folder.path()).open().unwrap().unwrap();
         assert_eq!(again.moved_to, None);
     }
 
@@ -349,9 +349,9 @@ mod tests {
     fn a_store_that_is_deleted_is_begun_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = path(folder.path());
-        let mut keeper = Keeper::new(folder.path());
-        assert!(!keeper.open().unwrap().unwrap().deleted);
-        keeper.commit(&batch()).unwrap();
+        let mut store = RecoveringStore::new(folder.path());
+        assert!(!store.open().unwrap().unwrap().deleted);
+        store.commit(&batch()).unwrap();
         let deletions: [fn(&Path) -> io::Result<()>; 3] = [
             |path| fs::remove_dir_all(path),
             |path| fs::remove_file(path.join("db")),
@@ -362,24 +362,24 @@ mod tests {
             },
         ];
         for delete in deletions {
-            assert!(keeper.open().unwrap().is_none(), "it is in place");
+            assert!(store.open().unwrap().is_none(), "it is in place");
             delete(&path).unwrap();
-            let refused = keeper.commit(&batch());
+            let refused = store.commit(&batch());
             assert!(
                 matches!(refused, Err(StoreError::Deleted(_))),
                 "{refused:?}"
             );
-            assert!(!keeper.is_open());
-            assert!(keeper.open().unwrap().unwrap().deleted);
-            keeper.commit(&batch()).unwrap();
+            assert!(!store.is_open());
+            assert!(store.open().unwrap().unwrap().deleted);
+            store.commit(&batch()).unwrap();
 
             // It is seen without a write, too.
             delete(&path).unwrap();
-            assert!(keeper.open().unwrap().unwrap().deleted);
-            keeper.commit(&batch()).unwrap();
+            assert!(store.open().unwrap().unwrap().deleted);
+            store.commit(&batch()).unwrap();
         }
-        drop(keeper);
-        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        drop(store);
+        let opened = RecoveringStore::new(folder.path()).open().unwrap().unwrap();
         assert_eq!(opened.contents.records.len(), 1);
     }
 
@@ -390,13 +390,14 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         // As it is with a mount, the path leads there whatever happens to the folder.
         let mounted = fs::File::open(&folder).unwrap();
-        let mut keeper = Keeper::new(Path::new(&format!("/proc/self/fd/{}", mounted.as_raw_fd())));
-        keeper.open().unwrap();
+        let mut store =
+            RecoveringStore::new(Path::new(&format!("/proc/self/fd/{}", mounted.as_raw_fd())));
+        store.open().unwrap();
         fs::remove_dir_all(&folder).unwrap();
         for _ in 0..2 {
-            assert!(matches!(keeper.open(), Err(StoreError::NoFolder(_))));
+            assert!(matches!(store.open(), Err(StoreError::NoFolder(_))));
         }
-        assert!(!keeper.is_open());
+        assert!(!store.is_open());
     }
 
     #[test]
@@ -404,11 +405,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mode = || fs::metadata(folder.path()).unwrap().permissions().mode() & 0o7777;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Keeper::new(folder.path()).open().unwrap();
+        RecoveringStore::new(folder.path()).open().unwrap();
         assert_eq!(mode(), 0o700);
 
         let below = folder.path().join("a/b");
-        Keeper::new(&below).open().unwrap();
+        RecoveringStore::new(&below).open().unwrap();
         let mode = fs::metadata(below).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o700);
     }
@@ -416,9 +417,9 @@ mod tests {
     #[test]
     fn a_closed_store_takes_nothing_and_can_be_opened_later() {
         let folder = tempfile::tempdir().unwrap();
-        let mut first = Keeper::new(folder.path());
+        let mut first = RecoveringStore::new(folder.path());
         first.open().unwrap();
-        let mut second = Keeper::new(folder.path());
+        let mut second = RecoveringStore::new(folder.path());
         assert!(matches!(second.open(), Err(StoreError::Locked(_))));
         assert!(second.commit(&batch()).is_err());
         first.commit(&batch()).unwrap();

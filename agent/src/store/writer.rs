@@ -20,7 +20,7 @@ use crate::{
     controller::NotRecorded,
     store::{
         Batch, StoreError,
-        recovery::{Keeper, Opened},
+        recovery::{Opened, RecoveringStore},
     },
 };
 
@@ -84,31 +84,31 @@ pub(crate) struct WriteReport {
 
 /// The store on disk, written on a blocking thread.
 #[derive(Debug)]
-pub(crate) struct OnDisk(Arc<Mutex<Keeper>>);
+pub(crate) struct OnDisk(Arc<Mutex<RecoveringStore>>);
 
 impl OnDisk {
     /// The store below `folder`, which the first batch opens.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self(Arc::new(Mutex::new(Keeper::new(folder))))
+        Self(Arc::new(Mutex::new(RecoveringStore::new(folder))))
     }
 }
 
 impl Disk for OnDisk {
     fn write(&self, batch: Batch) -> BoxFuture<'static, anyhow::Result<WriteReport>> {
-        let keeper = self.0.clone();
+        let store = self.0.clone();
         let writing = tokio::task::spawn_blocking(move || {
             // A panic of an earlier write has ended the process, or is about to.
-            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-            let (opened, result) = match keeper.open() {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let (opened, result) = match store.open() {
                 Ok(opened) => (opened, Ok(())),
                 Err(error @ StoreError::Endless(_)) => return Err(error),
                 Err(error) => (None, Err(error)),
             };
             let begun = Instant::now();
-            let result = result.and_then(|()| keeper.commit(&batch));
+            let result = result.and_then(|()| store.commit(&batch));
             let health = Health {
-                open: keeper.is_open(),
-                bytes: keeper.size().unwrap_or_default(),
+                open: store.is_open(),
+                bytes: store.size().unwrap_or_default(),
                 sync: begun.elapsed(),
             };
             Ok(WriteReport {
@@ -126,7 +126,7 @@ impl Disk for OnDisk {
 }
 
 /// Hands batches to the store.
-pub(crate) struct Journal {
+pub(crate) struct StoreWriter {
     disk: Box<dyn Disk>,
     writing: Option<Writing>,
     waiting: Vec<Waiting>,
@@ -142,8 +142,8 @@ struct Writing {
     waiting: Vec<Waiting>,
 }
 
-impl Journal {
-    /// A journal that writes there.
+impl StoreWriter {
+    /// A writer that writes there.
     pub(crate) fn new(disk: impl Disk + 'static) -> Self {
         Self {
             disk: Box::new(disk),
@@ -263,23 +263,23 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_is_on_disk_before_it_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::new(OnDisk::new(folder.path()));
+        let mut writer = StoreWriter::new(OnDisk::new(folder.path()));
         let mut node_state = NodeState::new(Settings {
             max_evictions: 5,
             blocked_after: Duration::from_secs(3600),
         });
         let (answer, _answered) = oneshot::channel();
         let notice = Box::new(notice("a", shell(0)));
-        journal.add(Waiting { notice, answer });
-        journal.begin(&mut node_state);
-        assert!(journal.is_writing());
-        let written = journal.written().await.unwrap();
+        writer.add(Waiting { notice, answer });
+        writer.begin(&mut node_state);
+        assert!(writer.is_writing());
+        let written = writer.written().await.unwrap();
         written.result.unwrap();
         assert!(written.opened.unwrap().contents.records.is_empty());
-        assert!(journal.health().open && !journal.is_writing());
-        drop(journal);
+        assert!(writer.health().open && !writer.is_writing());
+        drop(writer);
 
-        let opened = Keeper::new(folder.path()).open().unwrap().unwrap();
+        let opened = RecoveringStore::new(folder.path()).open().unwrap().unwrap();
         assert_eq!(opened.contents.records[0].pod.uid, "uid-a");
     }
 }

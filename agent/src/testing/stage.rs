@@ -25,7 +25,7 @@ use crate::{
     events,
     metrics::Metrics,
     server::debug::ScheduledPod,
-    store::writer::Journal,
+    store::writer::StoreWriter,
 };
 
 pub(crate) const NODE: &str = "node-1";
@@ -141,10 +141,10 @@ impl Stage {
             max_evictions: self.most_evictions,
             blocked_after: Duration::from_secs(3600),
         });
-        let journal = Journal::new(self.disk.of_an_agent());
+        let writer = StoreWriter::new(self.disk.of_an_agent());
         let clock = self.wall.clock();
         let stop = CancellationToken::new();
-        let task = Controller::new(NODE.to_owned(), clock, journal, node_state, effects, inbox);
+        let task = Controller::new(NODE.to_owned(), clock, writer, node_state, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
         tokio::spawn(events::post_all(client.clone(), reporter, metrics, told));
         let watch = kept.watches.open("pods");
