@@ -6,7 +6,7 @@ mod away;
 mod clock;
 mod course;
 mod crowd;
-mod gate;
+mod circuit_breaker;
 mod stop;
 mod told;
 mod trail;

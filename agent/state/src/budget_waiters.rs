@@ -19,11 +19,11 @@ struct Queue {
 
 /// The queues before all budgets that stand in the way.
 #[derive(Debug, Default)]
-pub(super) struct Queues {
+pub(super) struct BudgetWaiters {
     by_budget: BTreeMap<BudgetId, Queue>,
 }
 
-impl Queues {
+impl BudgetWaiters {
     /// Puts a pod in the queue before a budget. Returns whether there was room.
     pub(super) fn enter(&mut self, id: &BudgetId, turn: Turn, out: &mut Vec<Effect>) -> bool {
         if !self.by_budget.contains_key(id) {

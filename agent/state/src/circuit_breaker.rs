@@ -13,7 +13,7 @@ const STARTING: u32 = 3;
 
 /// What the last answers said of the API server.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct CircuitBreaker {
     /// The pod whose request failed last, and none was answered since, while it is open. One alone may
     /// have a fault of its own; two have none in common but the server.
     failed: Option<String>,
@@ -28,15 +28,15 @@ struct Closed {
     until: Timestamp,
 }
 
-impl Gate {
-    /// Takes note of an answer to a request for this pod. Returns whether the gate opened by it.
+impl CircuitBreaker {
+    /// Takes note of an answer to a request for this pod. Returns whether the breaker opened by it.
     pub(super) fn answered(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
         if !outcome.is_outage() {
             self.failed = None;
             return self.closed.take().is_some();
         }
         let tries = match (&self.closed, &self.failed) {
-            // What was open when the gate closed is answered, too.
+            // What was open when the breaker closed is answered, too.
             (Some(closed), _) if now < closed.until => return false,
             (Some(closed), _) => closed.tries.saturating_add(1),
             // No pod's fault: the server says it of itself.
@@ -60,7 +60,7 @@ impl Gate {
             self.starts = 0;
             return false;
         }
-        // What was open when the gate closed is answered, too.
+        // What was open when the breaker closed is answered, too.
         if self
             .closed
             .as_ref()
@@ -114,65 +114,72 @@ mod tests {
     #[test]
     fn a_server_that_has_just_started_is_given_a_moment() {
         let forbidden = Outcome::Forbidden("not yet".into());
-        let mut gate = Gate::default();
-        assert!(!gate.starts("a", &forbidden, at(0)), "it was not away");
-        gate.answered("a", &away(), at(0));
+        let mut breaker = CircuitBreaker::default();
+        assert!(!breaker.starts("a", &forbidden, at(0)), "it was not away");
+        breaker.answered("a", &away(), at(0));
         for second in 1..=3 {
-            assert!(gate.starts("a", &forbidden, at(second)));
-            assert_eq!(gate.room(5, at(second)), 0);
+            assert!(breaker.starts("a", &forbidden, at(second)));
+            assert_eq!(breaker.room(5, at(second)), 0);
             assert!(
-                gate.starts("b", &forbidden, at(second)),
+                breaker.starts("b", &forbidden, at(second)),
                 "it was open before"
             );
-            assert_eq!(gate.room(5, at(second + 1)), 1);
+            assert_eq!(breaker.room(5, at(second + 1)), 1);
         }
-        assert!(!gate.starts("a", &forbidden, at(4)), "it means it");
-        assert!(gate.answered("a", &forbidden, at(4)));
-        assert_eq!(gate.room(5, at(4)), 5);
+        assert!(!breaker.starts("a", &forbidden, at(4)), "it means it");
+        assert!(breaker.answered("a", &forbidden, at(4)));
+        assert_eq!(breaker.room(5, at(4)), 5);
     }
 
     #[test]
     fn one_pod_alone_closes_nothing() {
-        let mut gate = Gate::default();
+        let mut breaker = CircuitBreaker::default();
         for second in 0..9 {
-            gate.answered("a", &away(), at(second));
-            assert_eq!(gate.room(5, at(second)), 5);
+            breaker.answered("a", &away(), at(second));
+            assert_eq!(breaker.room(5, at(second)), 5);
         }
-        gate.answered("b", &Outcome::Accepted, at(9));
-        gate.answered("b", &away(), at(9));
-        assert_eq!(gate.room(5, at(9)), 5, "not in a row");
-        gate.answered("a", &away(), at(9));
-        assert_eq!(gate.room(5, at(9)), 0);
+        breaker.answered("b", &Outcome::Accepted, at(9));
+        breaker.answered("b", &away(), at(9));
+        assert_eq!(breaker.room(5, at(9)), 5, "not in a row");
+        breaker.answered("a", &away(), at(9));
+        assert_eq!(breaker.room(5, at(9)), 0);
     }
 
     #[test]
     fn asks_once_after_each_pause_until_there_is_an_answer() {
-        let mut gate = Gate::default();
-        gate.answered("a", &away(), at(0));
-        gate.answered("b", &away(), at(0));
-        gate.answered("c", &away(), at(0));
+        let mut breaker = CircuitBreaker::default();
+        breaker.answered("a", &away(), at(0));
+        breaker.answered("b", &away(), at(0));
+        breaker.answered("c", &away(), at(0));
         let mut last = Duration::ZERO;
         for _ in 0..12 {
-            let opens = gate.opens().unwrap();
-            assert_eq!(gate.room(5, opens), 1);
-            gate.answered("d", &away(), opens);
-            let pause = gate.opens().unwrap().duration_since(opens).unsigned_abs();
+            let opens = breaker.opens().unwrap();
+            assert_eq!(breaker.room(5, opens), 1);
+            breaker.answered("d", &away(), opens);
+            let pause = breaker
+                .opens()
+                .unwrap()
+                .duration_since(opens)
+                .unsigned_abs();
             assert!(pause >= last.mul_f64(0.7) && pause <= LONGEST, "{pause:?}");
             last = pause;
         }
         assert!(last >= LONGEST.mul_f64(0.7), "{last:?}");
         let refused = Outcome::Budgets(String::new());
-        assert!(gate.answered("d", &refused, at(900)), "any answer will do");
-        assert_eq!(gate.room(5, at(900)), 5);
-        assert_eq!(gate.opens(), None);
+        assert!(
+            breaker.answered("d", &refused, at(900)),
+            "any answer will do"
+        );
+        assert_eq!(breaker.room(5, at(900)), 5);
+        assert_eq!(breaker.opens(), None);
     }
 
     #[test]
     fn is_as_patient_as_it_was_asked_to_be() {
-        let mut gate = Gate::default();
+        let mut breaker = CircuitBreaker::default();
         let patience = Outcome::Throttled(Some(Duration::from_secs(100)));
-        gate.answered("a", &patience, at(0));
-        assert_eq!(gate.room(5, at(99)), 0);
-        assert_eq!(gate.room(5, at(120)), 1);
+        breaker.answered("a", &patience, at(0));
+        assert_eq!(breaker.room(5, at(99)), 0);
+        assert_eq!(breaker.room(5, at(120)), 1);
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     Batch,
     action::{Announcement, Effect},
     budget::{BudgetId, BudgetView},
-    budget_waiters::Queues,
-    circuit_breaker::Gate,
+    budget_waiters::BudgetWaiters,
+    circuit_breaker::CircuitBreaker,
     diff,
     eviction_outcome::Outcome,
     patch::{self, PatchOutcome},
@@ -68,8 +68,8 @@ pub struct NodeState {
     due: BTreeSet<Turn>,
     /// Pods that went before the request to evict them was answered.
     gone_before_answer: BTreeMap<String, Box<PodEntry>>,
-    queues: Queues,
-    gate: Gate,
+    waiters: BudgetWaiters,
+    breaker: CircuitBreaker,
     open_evictions: usize,
     settings: Settings,
     /// UIDs whose record may differ from what the store holds.
@@ -91,8 +91,8 @@ impl NodeState {
             timers: BTreeSet::new(),
             due: BTreeSet::new(),
             gone_before_answer: BTreeMap::new(),
-            queues: Queues::default(),
-            gate: Gate::default(),
+            waiters: BudgetWaiters::default(),
+            breaker: CircuitBreaker::default(),
             open_evictions: 0,
             settings,
             dirty: BTreeSet::new(),
@@ -272,7 +272,7 @@ impl NodeState {
             return;
         };
         if let Some(budget) = self.unschedule(&mut entry, uid) {
-            self.queues.close_if_empty(&budget, out);
+            self.waiters.close_if_empty(&budget, out);
         }
         if let Some(record) = &entry.record {
             self.dirty.insert(uid.to_owned());
@@ -391,8 +391,8 @@ impl NodeState {
     /// The request to evict the pod was answered.
     pub fn evicted(&mut self, uid: &str, outcome: Outcome, now: Timestamp, out: &mut Vec<Effect>) {
         self.open_evictions = self.open_evictions.saturating_sub(1);
-        let starts = self.gate.starts(uid, &outcome, now);
-        if !starts && self.gate.answered(uid, &outcome, now) {
+        let starts = self.breaker.starts(uid, &outcome, now);
+        if !starts && self.breaker.answered(uid, &outcome, now) {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
@@ -456,7 +456,7 @@ impl NodeState {
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
-        let Some((waiting, before)) = self.queues.seen(id, view) else {
+        let Some((waiting, before)) = self.waiters.seen(id, view) else {
             return;
         };
         let changed = before.map(|before| before.generation) != view.map(|view| view.generation);
@@ -491,7 +491,7 @@ impl NodeState {
         let view = entry
             .queued
             .as_ref()
-            .and_then(|(id, _)| self.queues.view(id));
+            .and_then(|(id, _)| self.waiters.view(id));
         let stuck = matches!(
             entry.state(now, self.settings.blocked_after),
             State::Stuck(_)
@@ -542,7 +542,7 @@ impl NodeState {
     /// The clock went back by so much: eviction times are what it shows, but pauses end as if it had not.
     fn jumped_back(&mut self, by: SignedDuration, now: Timestamp, out: &mut Vec<Effect>) {
         tracing::warn!(seconds = by.as_secs(), "the clock went back");
-        self.gate.shift(by);
+        self.breaker.shift(by);
         let uids: Vec<String> = self.entries.keys().cloned().collect();
         for uid in uids {
             if let Some(entry) = self.entries.get_mut(&uid) {
@@ -571,12 +571,12 @@ impl NodeState {
     /// When to look again: never before, and not at all when nothing is to come.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         // Once it is open, the answer to the one request that tries the server says what is next.
-        let gate = self
-            .gate
+        let breaker = self
+            .breaker
             .opens()
             .filter(|opens| *opens > self.latest && !self.due.is_empty());
         let timers = self.timers.first().map(|(at, _)| *at);
-        gate.into_iter().chain(timers).min()
+        breaker.into_iter().chain(timers).min()
     }
 
     /// Whether something is to be written to the store.
@@ -665,7 +665,7 @@ impl NodeState {
         }
         self.entries.insert(key, entry);
         if let Some(budget) = left {
-            self.queues.close_if_empty(&budget, out);
+            self.waiters.close_if_empty(&budget, out);
         }
     }
 
@@ -690,7 +690,7 @@ impl NodeState {
             entry.obstacle = None;
             entry.early = 0;
         } else if let Some(budget) = entry.blocker()
-            && self.queues.enter(&budget, turn.clone(), out)
+            && self.waiters.enter(&budget, turn.clone(), out)
         {
             entry.queued = Some((budget, turn.clone()));
         }
@@ -707,7 +707,7 @@ impl NodeState {
 
     /// Lets those whose turn it is ask for their eviction, as many as may be open at a time.
     fn next_turns(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        while self.open_evictions < self.gate.room(self.settings.max_evictions, now)
+        while self.open_evictions < self.breaker.room(self.settings.max_evictions, now)
             && let Some(turn) = self.next_turn()
         {
             self.due.remove(&turn);
@@ -731,7 +731,7 @@ impl NodeState {
     /// Whose turn it is. While the API server seems to be away, whoever was asked for the longest ago finds
     /// out: a fault of the first in order is not to keep all the others.
     fn next_turn(&self) -> Option<Turn> {
-        if self.gate.opens().is_none() {
+        if self.breaker.opens().is_none() {
             return self.due.first().cloned();
         }
         let asked = |(_, _, uid): &&Turn| self.entries.get(uid).map(|entry| entry.asked);
@@ -747,7 +747,7 @@ impl NodeState {
             self.due.remove(&turn);
         }
         let (budget, turn) = entry.queued.take()?;
-        self.queues.leave(&budget, &turn);
+        self.waiters.leave(&budget, &turn);
         Some(budget)
     }
 }

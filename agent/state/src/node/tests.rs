@@ -578,7 +578,7 @@ fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
     for uid in ["a", "b", "c"] {
         bench.answer(uid, Outcome::away("broken".into()));
     }
-    // They wait for their turn, then for the gate, which opens for one of them.
+    // They wait for their turn, then for the breaker, which opens for one of them.
     assert_eq!(bench.tick_at(660).len(), 1);
     assert_eq!(bench.node.next_deadline(), None);
     bench.answer("a", Outcome::away("broken".into()));
