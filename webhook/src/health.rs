@@ -6,11 +6,11 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agents::Agents,
-    forward::Forwarder,
     identity::Identities,
     metrics::{Metrics, State},
-    policies::Rules,
+    placement::agents::Agents,
+    policy::Rules,
+    recording::forward::Forwarder,
 };
 
 /// The state of the process, as far as it is told.

@@ -10,21 +10,15 @@
 #![warn(missing_docs)]
 
 pub mod admission;
-pub mod agents;
-pub mod answer;
 pub mod args;
-pub mod configuration;
-pub mod fallback;
-pub mod forward;
-pub mod guard;
+pub mod eviction_guard;
 mod health;
 pub mod identity;
 pub mod metrics;
 pub mod placement;
-pub mod policies;
+pub mod policy;
 pub mod recording;
 pub mod registration;
-pub mod review;
 mod watching;
 
 use std::{sync::Arc, time::Duration};
@@ -44,14 +38,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Admission, Removal},
-    agents::Agents,
     args::Args,
-    forward::Forwarder,
     health::Health,
     identity::{Identities, Identity},
     metrics::Metrics,
-    recording::Recorder,
-    registration::Registration,
+    placement::agents::{self, Agents},
+    recording::{Recorder, forward::Forwarder},
+    registration::{Registration, configuration},
 };
 
 /// How long requests in hand may go on once no new ones are taken.
@@ -73,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
-    let (rules, keeper) = policies::rules(args.terms(), &metrics.watches);
+    let (rules, keeper) = policy::rules(args.terms(), &metrics.watches);
     let forwarder = Forwarder::new(
         agents.clone(),
         identities.clone(),

@@ -19,7 +19,7 @@ use prometheus::{
 };
 
 pub use self::labels::{Guarded, Home, Noticed, Outcome};
-use crate::policies::Known;
+use crate::policy::Known;
 
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";

@@ -17,8 +17,8 @@ use curfew_agent::store::inspect::Holdings;
 use curfew_core::{Action, Interaction, Kind, Known, Notice, PodId, Receipt, Terms, notice};
 use curfew_runtime::tls::Refusals;
 use curfew_webhook::{
-    forward::{Failure, Forwarder},
     identity::Identity,
+    recording::forward::{Failure, Forwarder},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -104,7 +104,7 @@ impl Host {
                 "--node-name",
                 NODE,
                 "--log-level",
-                "warn,curfew_agent=info,curfew_agent::events=off",
+                "warn,curfew_agent=info,curfew_agent::events::post=off",
                 "--listen",
                 &notices,
             ])

@@ -18,11 +18,11 @@ use curfew_core::Notice;
 use curfew_e2e::{CURFEW, TestCluster, footprint};
 use curfew_runtime::tls::Refusals;
 use curfew_webhook::{
-    forward::Forwarder,
     identity::{
         Identity,
         secret::{self, Authorities},
     },
+    recording::forward::Forwarder,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::{BodyExt, Full};

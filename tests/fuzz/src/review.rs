@@ -12,8 +12,8 @@ use curfew_core::{
     wrapper,
 };
 use curfew_webhook::{
+    admission::review::{self, Deed, Ephemeral, Request, eviction},
     placement::PodName,
-    review::{self, Deed, Ephemeral, Request, eviction},
 };
 use jiff::Timestamp;
 

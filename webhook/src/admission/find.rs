@@ -7,8 +7,8 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::Admission;
 use crate::{
+    admission::review::{Deed, Request},
     placement::{self, Pod, PodName},
-    review::{Deed, Request},
 };
 
 /// Why a request leaves no trace: the API server will refuse it, or is only asked what it would do.

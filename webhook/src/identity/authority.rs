@@ -11,7 +11,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::Failure;
-use crate::configuration::NAME;
+use crate::registration::configuration::NAME;
 
 /// The clocks of those who verify may be behind by so much.
 const SKEW: Duration = Duration::from_secs(3600);

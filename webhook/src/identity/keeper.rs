@@ -26,7 +26,7 @@ use super::{
     Failure, Identity, Lifetimes, paths,
     secret::{self, Authorities, NAME, ROTATE, ROTATE_PATH, Step},
 };
-use crate::{configuration, metrics::Metrics, watching::watched};
+use crate::{metrics::Metrics, registration::configuration, watching::watched};
 
 /// Between two attempts at what failed.
 const RETRY: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Identities, bundle};
-use crate::{configuration, fallback::MANAGER, watching::watched};
+use crate::{recording::fallback::MANAGER, registration::configuration, watching::watched};
 
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a change has to last before it is mended: another replica may know better.

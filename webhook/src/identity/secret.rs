@@ -17,7 +17,7 @@ use super::{
     authority::Authority,
     paths::{self, Paths},
 };
-use crate::configuration;
+use crate::registration::configuration;
 
 /// The Secret of the CA.
 pub const NAME: &str = "curfew-webhook-ca";

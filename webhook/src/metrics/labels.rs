@@ -1,6 +1,6 @@
 //! What is told apart: the values of labels.
 
-use crate::forward::Failure;
+use crate::recording::forward::Failure;
 
 /// What became of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

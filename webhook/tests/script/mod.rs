@@ -30,11 +30,10 @@ use curfew_runtime::{
 use curfew_webhook::{
     admission::{self, Admission, Removal},
     args::{Budgets, Unrecorded},
-    forward::Forwarder,
     identity::{Identity, paths::Paths, secret::Authorities},
     metrics::Metrics,
-    policies::{self, Keeper},
-    recording::Recorder,
+    policy::{self, Keeper},
+    recording::{Recorder, forward::Forwarder},
 };
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
@@ -173,11 +172,11 @@ impl Script {
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
         };
-        let (rules, mut keeper) = policies::rules(defaults, &metrics.watches);
+        let (rules, mut keeper) = policy::rules(defaults, &metrics.watches);
         match reads {
             Reads::Policies => keeper.set(Vec::new(), HashMap::new()),
             // Without their keeper the rules need not be waited for: they know nothing, and never will.
-            Reads::Nothing => keeper = policies::rules(defaults, &metrics.watches).1,
+            Reads::Nothing => keeper = policy::rules(defaults, &metrics.watches).1,
         }
         let gate = admission::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());

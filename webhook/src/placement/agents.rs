@@ -2,7 +2,7 @@
 //!
 //! Owns the watch of the EndpointSlices of the headless Service `curfew-agent` and the map that comes
 //! of it. One task writes the map; everybody else reads it. Talking to an agent is for
-//! [`crate::forward`].
+//! [`crate::recording::forward`].
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -3,16 +3,18 @@
 //! Owns the order of the two homes. What is to follow when neither works is for
 //! [`crate::admission`].
 
+pub mod fallback;
+pub mod forward;
+
 use curfew_core::{Known, Notice, PodId, notice};
 use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
     args::Budgets,
-    fallback,
-    forward::Forwarder,
     metrics::{Home, Metrics, Noticed},
     placement::{self, Pod},
+    recording::forward::Forwarder,
 };
 
 /// Records interactions.

@@ -247,5 +247,4 @@ async fn follow(
 }
 
 #[cfg(test)]
-#[path = "policies/tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use super::*;
 
 macro_rules! captured {
     ($name:literal) => {
-        include_bytes!(concat!("../tests/reviews/", $name, ".json"))
+        include_bytes!(concat!("../../tests/reviews/", $name, ".json"))
     };
 }
 

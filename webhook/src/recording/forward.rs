@@ -33,7 +33,7 @@ use curfew_runtime::{
 };
 
 use self::unreachable::Unreachable;
-use crate::{agents::Agents, identity::Identities};
+use crate::{identity::Identities, placement::agents::Agents};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 * 1024;

@@ -5,7 +5,7 @@
 //! 'of its own node'. So each eviction that an agent asks for is looked at here before.
 //!
 //! Owns what is let through, and what is said otherwise. Which requests come here is for
-//! [`crate::configuration`].
+//! [`crate::registration::configuration`].
 
 use std::sync::Arc;
 
@@ -18,11 +18,13 @@ use curfew_core::{Wishes, text::cut, wishes};
 use jiff::Timestamp;
 
 use crate::{
-    admission::Admission,
-    answer::{self, Answer},
+    admission::{
+        Admission,
+        answer::{self, Answer},
+        review::eviction::{self, Eviction},
+    },
     metrics::Guarded,
     placement::{self, Failure, Pod, PodName},
-    review::eviction::{self, Eviction},
 };
 
 /// Why an eviction is not let through, in words that the agent logs.

@@ -3,8 +3,10 @@
 //! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere. Reading,
 //! finding the pod (and which requests leave no trace), recording and wording are for the other modules.
 
+pub mod answer;
 mod find;
 mod removal;
+pub mod review;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -32,15 +34,17 @@ use kube::Client;
 use self::find::{Nothing, Unfound};
 pub use self::removal::Removal;
 use crate::{
-    answer::{self, Answer},
+    admission::{
+        answer::Answer,
+        review::{Deed, Request},
+    },
     args::Unrecorded,
-    guard,
+    eviction_guard,
     identity::Identities,
     metrics::{Home, Metrics, Outcome},
     placement,
-    policies::{Knowledge, Rules, Ruling},
+    policy::{Knowledge, Rules, Ruling},
     recording::{self, Recorder},
-    review::{self, Deed, Request},
 };
 
 /// The largest object that an API server lets into its store, and so into a review, by default.
@@ -125,8 +129,8 @@ pub fn router(admission: Arc<Admission>) -> Router {
     Router::new()
         .route(INTERACTION_PATH, post(interaction))
         .route(&token(INTERACTION_PATH), post(interaction))
-        .route(EVICTION_PATH, post(guard::eviction))
-        .route(&token(EVICTION_PATH), post(guard::eviction))
+        .route(EVICTION_PATH, post(eviction_guard::eviction))
+        .route(&token(EVICTION_PATH), post(eviction_guard::eviction))
         .route(PROBE_PATH, post(probe))
         .route(&token(PROBE_PATH), post(probe))
         // Axum's own limit is below ours.

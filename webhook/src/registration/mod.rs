@@ -3,7 +3,9 @@
 //! Owns the ValidatingWebhookConfiguration on the API server: it is written only after a replica was
 //! seen to answer the API server, repaired when somebody changes or deletes it, and deleted when
 //! Curfew's namespace is being deleted, so that neither the installation nor the removal of Curfew
-//! stops anybody. What stands in it is for [`crate::configuration`].
+//! stops anybody. What stands in it is for [`crate::registration::configuration`].
+
+pub mod configuration;
 
 use std::time::{Duration, SystemTime};
 
@@ -25,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use curfew_runtime::{api, explain, time::until};
 
 use crate::{
-    answer,
-    configuration::{self, Fit, Installation, NAME, PROBE_LABEL},
-    fallback::MANAGER,
+    admission::answer,
     identity::{Identities, bundle, paths},
     metrics::Metrics,
+    recording::fallback::MANAGER,
+    registration::configuration::{Fit, Installation, NAME, PROBE_LABEL},
     watching::watched,
 };
 

@@ -1,7 +1,9 @@
 //! Where a pod is and what it consists of.
 //!
 //! Owns the one read of the pod that an admission needs, the little of a pod that is kept of it, and
-//! the rules by which a container is found. Which agent is on a node is for [`crate::agents`].
+//! the rules by which a container is found. Which agent is on a node is for [`crate::placement::agents`].
+
+pub mod agents;
 
 use std::{collections::BTreeMap, time::Duration};
 

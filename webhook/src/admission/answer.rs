@@ -12,7 +12,7 @@ use curfew_core::{Ending, Kind, PodId, text::cut};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::guard::Refusal;
+use crate::eviction_guard::Refusal;
 
 /// The API server cuts a warning that is longer.
 const MAX_WARNING: usize = 256;
@@ -99,7 +99,7 @@ struct Status {
 }
 
 /// A body that is no review.
-pub fn unreadable(error: &crate::review::Unreadable) -> Response {
+pub fn unreadable(error: &crate::admission::review::Unreadable) -> Response {
     (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }
 
@@ -125,7 +125,7 @@ pub fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
 }
 
 /// The request is none that this webhook knows.
-pub fn invalid(error: &crate::review::Unfit) -> Answer {
+pub fn invalid(error: &crate::admission::review::Unfit) -> Answer {
     Answer::Deny {
         code: 400,
         reason: "BadRequest",

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::agents::Agents;
+use crate::placement::agents::Agents;
 
 /// By node, and where the agent was asked in vain: one that is elsewhere by now was not asked yet. There are
 /// never more of them than agents.
