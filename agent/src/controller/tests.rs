@@ -3,10 +3,10 @@
 mod answers;
 mod as_node;
 mod away;
+mod circuit_breaker;
 mod clock;
 mod course;
 mod crowd;
-mod circuit_breaker;
 mod stop;
 mod told;
 mod trail;

@@ -1,0 +1,79 @@
+//! What holds for all policies.
+
+use proptest::prelude::*;
+
+use super::*;
+
+prop_compose! {
+    fn a_policy()(
+        name in "[a-e]{1,2}",
+        priority in 0..4,
+        users in prop::collection::vec("alice|bob", 0..2),
+        groups in prop::collection::vec("dev|ops", 0..2),
+        interactions in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 0..3),
+        deny in any::<bool>(),
+    ) -> Policy {
+        let action = deny.then_some(Action::Deny);
+        Policy { name, spec: Spec { priority, users, groups, interactions, action, ..Spec::default() } }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_order_in_which_policies_are_learned_makes_no_difference(
+        (some, shuffled) in prop::collection::btree_map("[a-h]", a_policy(), 0..6).prop_flat_map(|some| {
+            // Names are unique in a cluster.
+            let some: Vec<_> = some.into_iter().map(|(name, policy)| Policy { name, ..policy }).collect();
+            (Just(some.clone()), Just(some).prop_shuffle())
+        }),
+    ) {
+        let (one, other): (Policies, Policies) = (some.into_iter().collect(), shuffled.into_iter().collect());
+        prop_assert_eq!(&one, &other);
+    }
+
+    #[test]
+    fn what_is_explained_is_what_is_done(some in prop::collection::btree_map("[a-h]", a_policy(), 0..6)) {
+        let policies: Policies = some.into_iter().map(|(name, policy)| Policy { name, ..policy }).collect();
+        let case = Case::default();
+        let subject = case.subject();
+        let told = policies.explain(&subject);
+        prop_assert_eq!(told.len(), policies.len());
+        let winner = told.iter().find(|considered| considered.fate == Fate::Applies);
+        let by = match policies.judge(&subject, DEFAULTS) {
+            Verdict::Admit(admitted) => admitted.policy,
+            Verdict::Deny { policy, .. } => Some(policy),
+        };
+        prop_assert_eq!(winner.map(|considered| considered.policy.name.as_str()), by);
+        for considered in &told {
+            if let (Some(winner), Fate::Outranked { .. } | Fate::Tied { .. }) = (winner, considered.fate) {
+                let rank = |policy: &Policy| (std::cmp::Reverse(policy.spec.priority), policy.name.clone());
+                prop_assert!(rank(winner.policy) < rank(considered.policy));
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_can_type_is_never_harmless(argv in prop::collection::vec("[a-z]{1,3}", 1..4), tty in any::<bool>()) {
+        let policies = policies(&[("p", json!({"harmlessCommands": [argv.clone()]}))]);
+        let mut case = Case { argv, ..Case::default() };
+        prop_assert_eq!(admitted(&policies, &case).terms.exemption, Some(Exemption::Harmless));
+        (case.stdin, case.tty) = (!tty, tty);
+        prop_assert_eq!(admitted(&policies, &case).terms.exemption, None);
+    }
+
+    #[test]
+    fn not_in_is_not_in_and_exists_is_not_does_not_exist(key in "[ab]", values in prop::collection::vec("[xyz]", 1..3), there in prop::collection::btree_map("[ab]", "[xyz]", 0..3)) {
+        let holds = |operator, values: &[String]| Selector {
+            match_expressions: vec![Requirement { key: key.clone(), operator, values: values.to_vec() }],
+            ..Selector::default()
+        }.matches(&there);
+        prop_assert_ne!(holds(Operator::In, &values), holds(Operator::NotIn, &values));
+        prop_assert_ne!(holds(Operator::Exists, &[]), holds(Operator::DoesNotExist, &[]));
+    }
+
+    #[test]
+    fn a_policy_reads_as_it_was_written(policy in a_policy()) {
+        let text = serde_json::to_string(&policy.spec).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Spec>(&text).unwrap(), policy.spec);
+    }
+}
