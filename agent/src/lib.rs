@@ -30,20 +30,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use curfew_agent_state::{NodeState, Settings};
+use curfew_agent_state::{NodeSettings, NodeState};
 use curfew_runtime::{client, crowd::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{acting_as::NodeUser, executor::Effects, pod_watch},
+    cluster::{self, acting_as::NodeUser, executor::Executor, pod_watch},
+    controller::run::{Clock, Controller, Parts},
+    events::EventRecorder,
     identity::Identities,
     metrics::Metrics,
     server::{debug, notices, probes},
     store::{
         inspect,
-        writer::{self, StoreWriter},
+        writer::{OnDisk, StoreWriter},
     },
 };
 
@@ -96,30 +98,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
-    let (controller, inbox) = controller::channel();
+    let (controller, inbox) = controller::handle();
     let (new_identities, identities) = watch::channel(None);
+    let (observed, observations) = cluster::observations();
     let node_user = NodeUser::default();
-    let (effects, announcements) = Effects::new(
-        client.clone(),
-        node_user.clone(),
-        &node,
-        controller.clone(),
-        metrics.clone(),
-    );
-    let clock: controller::Clock = Arc::new(Timestamp::now);
-    let node_state = NodeState::new(Settings {
-        max_evictions: args.max_concurrent_evictions.into(),
-        blocked_after: args.blocked_after,
-    });
-    let writer = StoreWriter::new(writer::OnDisk::new(&args.store));
-    let task = controller::Controller::new(
-        node.clone(),
-        clock.clone(),
-        writer,
-        node_state,
-        effects,
+    let (recorder, events) = EventRecorder::new(&node, metrics.clone());
+    let clock: Clock = Arc::new(Timestamp::now);
+    let task = Controller::new(Parts {
+        node: node.clone(),
+        clock: clock.clone(),
+        state: NodeState::new(NodeSettings {
+            max_evictions: args.max_concurrent_evictions.into(),
+            blocked_after: args.blocked_after,
+        }),
+        writer: StoreWriter::new(OnDisk::new(&args.store), metrics.sync.clone()),
+        executor: Executor::new(
+            client.clone(),
+            node_user.clone(),
+            &node,
+            metrics.clone(),
+            observed.clone(),
+        ),
+        recorder,
         inbox,
-    );
+        observations,
+    });
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop();
@@ -144,12 +147,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tasks.spawn(
         "events",
-        events::post_all(
-            client.clone(),
-            args.pod_name,
-            metrics.clone(),
-            announcements,
-        ),
+        events::post_all(client.clone(), args.pod_name, metrics.clone(), events),
     );
     tasks.spawn(
         "ops",
@@ -188,7 +186,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tasks.spawn("pods", async move {
         tokio::select! {
-            ended = pod_watch::watch(watch, client, &node, controller) => ended,
+            ended = pod_watch::watch(watch, client, &node, observed) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

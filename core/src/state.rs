@@ -1,8 +1,13 @@
 //! The states of a pod that somebody interacted with: one word for each, which the agents' schedule,
 //! page and metrics and `kubectl pi` have in common.
 
+use std::fmt;
+
+use serde::Serialize;
+
 /// Where a pod stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// No timer runs.
     Recorded,
@@ -43,6 +48,21 @@ impl State {
         State::Finished,
         State::Unseen,
     ];
+
+    /// Those in which a pod is still to be evicted.
+    pub const PENDING: [State; 6] = [
+        State::Scheduled,
+        State::Held,
+        State::Due,
+        State::Blocked,
+        State::Stuck,
+        State::Retrying,
+    ];
+
+    /// Whether the pod is still to be evicted.
+    pub fn is_pending(self) -> bool {
+        Self::PENDING.contains(&self)
+    }
 
     /// Its word.
     pub const fn as_str(self) -> &'static str {
@@ -98,6 +118,12 @@ impl State {
     }
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +134,9 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), State::ALL.len());
+        for state in State::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
     }
 
     #[test]

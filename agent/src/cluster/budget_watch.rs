@@ -10,8 +10,9 @@ use k8s_openapi::{
     api::policy::v1::PodDisruptionBudget, apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{Api, Client, api::ListParams, runtime::watcher};
+use tokio::sync::mpsc;
 
-use crate::controller::ControllerHandle;
+use super::Observation;
 
 /// What a budget tells of itself.
 fn view(budget: &PodDisruptionBudget) -> BudgetView {
@@ -52,12 +53,12 @@ fn never(budget: &PodDisruptionBudget, current: bool) -> Option<NeverRoom> {
     })
 }
 
-/// Watches one budget and tells the controller what it sees, until that is gone.
+/// Watches one budget and reports what it sees, for as long as somebody takes that.
 pub(crate) async fn watch(
     watch: Watch,
     client: Client,
     id: BudgetId,
-    controller: ControllerHandle,
+    observations: mpsc::Sender<Observation>,
 ) {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, &id.namespace);
     let by_name = ListParams::default().fields(&format!("metadata.name={}", id.name));
@@ -80,7 +81,8 @@ pub(crate) async fn watch(
             // The watch tries again, and logs it.
             Err(_) => continue,
         };
-        if controller.budget_seen(id.clone(), seen).await.is_err() {
+        let seen = Observation::BudgetSeen(id.clone(), seen);
+        if observations.send(seen).await.is_err() {
             return;
         }
     }

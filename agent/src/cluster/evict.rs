@@ -9,6 +9,7 @@ pub mod answer;
 
 use std::time::{Duration, SystemTime};
 
+use curfew_agent_state::EvictionOutcome;
 use curfew_core::{PodId, Wishes, wishes};
 use curfew_runtime::explain;
 use http::HeaderValue;
@@ -25,7 +26,7 @@ use kube::{
     core::{PartialObjectMeta, Request},
 };
 
-use answer::{Answer, Outcome};
+use answer::Answer;
 
 use super::acting_as::{AS_USER, NodeUser, read_pod};
 
@@ -45,7 +46,7 @@ pub(crate) async fn evict(
     pod: &PodId,
     seen: Option<&Wishes>,
     now: Timestamp,
-) -> Outcome {
+) -> EvictionOutcome {
     let asked = async {
         if let Some(node) = user.get()
             && let Some(outcome) = evict_as(client, node, pod, seen, now).await?
@@ -57,8 +58,8 @@ pub(crate) async fn evict(
     };
     match tokio::time::timeout(TIMEOUT, asked).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(why)) => Outcome::away(why),
-        Err(_) => Outcome::away(format!("no answer within {TIMEOUT:?}")),
+        Ok(Err(why)) => EvictionOutcome::away(why),
+        Err(_) => EvictionOutcome::away(format!("no answer within {TIMEOUT:?}")),
     }
 }
 
@@ -70,7 +71,7 @@ async fn evict_as(
     pod: &PodId,
     seen: Option<&Wishes>,
     now: Timestamp,
-) -> Result<Option<Outcome>, String> {
+) -> Result<Option<EvictionOutcome>, String> {
     let request =
         read_pod(node, &pod.namespace, &pod.name).map_err(|error| explain::causes(&error))?;
     let found = ask(client, request).await?;
@@ -97,15 +98,15 @@ fn check(
     seen: Option<&Wishes>,
     found: ObjectMeta,
     now: Timestamp,
-) -> Result<Option<String>, Outcome> {
+) -> Result<Option<String>, EvictionOutcome> {
     if found.uid.as_deref() != Some(&pod.uid) {
-        return Err(Outcome::Gone);
+        return Err(EvictionOutcome::Gone);
     }
     let Some(seen) = seen else {
         return Ok(None);
     };
     match wishes::moved(seen, pod, &found.annotations.unwrap_or_default()) {
-        Some(until) if until > now => Err(Outcome::Early(format!(
+        Some(until) if until > now => Err(EvictionOutcome::Early(format!(
             "the eviction was moved to {until} meanwhile"
         ))),
         _ => Ok(found.resource_version),

@@ -1,120 +1,228 @@
-//! Carries out what was decided: each effect is a task of its own that reports back to the
-//! controller, so nothing waits for the API server.
+//! Carries out what was decided: each action is a task, so nothing waits for the API server.
+//!
+//! The executor owns the tasks and sees each end. An action that panics is counted and reported as one that
+//! failed, so it is asked for again like any other; a watch that panics is begun again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
-use curfew_agent_state::{BudgetId, Effect};
+use curfew_agent_state::{AgentAction, BudgetId, EvictionOutcome, PatchOutcome, PodPatch, PodView};
 use curfew_core::PodId;
 use curfew_runtime::api;
 use jiff::Timestamp;
 use kube::{Api, Client};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::task::AbortOnDropHandle;
-
-use crate::{
-    cluster::{acting_as::NodeUser, budget_watch, evict, patch, pod_watch::WatchedPod},
-    controller::{ControllerHandle, LookUp},
-    events::{Told, log},
-    metrics::Metrics,
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::{AbortHandle, Id, JoinError, JoinSet},
+    time::sleep,
 };
+
+use super::{Observation, acting_as::NodeUser, budget_watch, evict, patch, pod_watch::WatchedPod};
+use crate::metrics::Metrics;
 
 /// How many patches and look-ups may be open at a time.
 const OPEN_REQUESTS: usize = 8;
 
-/// How many announcements may wait for the API server; what comes on top is logged and counted only.
-const ANNOUNCEMENTS: usize = 1024;
+/// How many reports are taken at once.
+const AT_ONCE: usize = 64;
 
-/// The hands of the controller.
-pub(crate) struct Effects {
-    client: Client,
-    user: NodeUser,
-    controller: ControllerHandle,
-    open: Arc<Semaphore>,
-    announcements: mpsc::Sender<Told>,
-    node: Arc<str>,
-    /// The budgets that are watched, for as long as the handles are kept.
-    watches: BTreeMap<BudgetId, AbortOnDropHandle<()>>,
-    pub(crate) metrics: Metrics,
+/// How long after a panic a watch is begun again.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of an action.
+#[derive(Debug, Clone)]
+pub(crate) enum Report {
+    /// A patch of a pod's metadata was answered, if need be with the pod.
+    Patched(PodPatch, PatchOutcome, Option<Box<PodView>>),
+    /// A request to evict the pod was answered. The interaction of that request set the deadline.
+    Evicted {
+        pod: PodId,
+        id: String,
+        outcome: EvictionOutcome,
+    },
+    /// A pod was looked up.
+    LookedUp(PodId, LookUp),
+    /// The watch of a budget has ended.
+    Unwatched(BudgetId),
 }
 
-impl Effects {
-    /// The hands, and what the task that posts Events is to read.
+impl Report {
+    /// The name of the action, as it is counted.
+    fn action(&self) -> &'static str {
+        match self {
+            Report::Patched(..) => "patch",
+            Report::Evicted { .. } => "evict",
+            Report::LookedUp(..) => "look_up",
+            Report::Unwatched(_) => "watch_budget",
+        }
+    }
+}
+
+/// What a look-up of a pod brought to light.
+#[derive(Debug, Clone)]
+pub(crate) enum LookUp {
+    Found(Box<PodView>),
+    Gone,
+    Unknown,
+}
+
+/// Owns the actions in flight.
+pub(crate) struct Executor {
+    client: Client,
+    user: NodeUser,
+    node: Arc<str>,
+    metrics: Metrics,
+    observations: mpsc::Sender<Observation>,
+    open: Arc<Semaphore>,
+    tasks: JoinSet<Report>,
+    /// What is reported of a task that panics.
+    failures: HashMap<Id, Report>,
+    /// The budgets that are watched.
+    watches: BTreeMap<BudgetId, AbortHandle>,
+}
+
+impl Executor {
+    /// An executor whose watches report there.
     pub(crate) fn new(
         client: Client,
         user: NodeUser,
         node: &str,
-        controller: ControllerHandle,
         metrics: Metrics,
-    ) -> (Self, mpsc::Receiver<Told>) {
-        let (announcements, told) = mpsc::channel(ANNOUNCEMENTS);
-        let effects = Self {
+        observations: mpsc::Sender<Observation>,
+    ) -> Self {
+        Self {
             client,
             user,
-            controller,
-            open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
-            announcements,
             node: node.into(),
-            watches: BTreeMap::new(),
             metrics,
-        };
-        (effects, told)
+            observations,
+            open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
+            tasks: JoinSet::new(),
+            failures: HashMap::new(),
+            watches: BTreeMap::new(),
+        }
     }
 
-    /// Starts an effect.
-    pub(crate) fn start(&mut self, effect: Effect, now: Timestamp) {
-        let (client, controller) = (self.client.clone(), self.controller.clone());
-        let (open, node) = (self.open.clone(), self.node.clone());
-        match effect {
-            Effect::Announce(announcement) => {
-                log::announcement(&node, &announcement);
-                self.metrics.count(&announcement, now);
-                if self.announcements.try_send((announcement, now)).is_err() {
-                    self.metrics.events_dropped.inc();
+    /// Starts an action, which was decided now.
+    pub(crate) fn start(&mut self, action: AgentAction, now: Timestamp) {
+        let client = self.client.clone();
+        match action {
+            AgentAction::Evict { pod, id, seen } => {
+                let failure = Report::Evicted {
+                    pod: pod.clone(),
+                    id: id.clone(),
+                    outcome: EvictionOutcome::Passing {
+                        why: "the request panicked".to_owned(),
+                        wait: None,
+                    },
+                };
+                let user = self.user.clone();
+                self.spawn(failure, async move {
+                    let outcome = evict::evict(&client, &user, &pod, seen.as_ref(), now).await;
+                    Report::Evicted { pod, id, outcome }
+                });
+            }
+            AgentAction::Patch(change) => {
+                let why = "the request panicked".to_owned();
+                let failure = Report::Patched(change.clone(), PatchOutcome::Failed(why), None);
+                let open = self.open.clone();
+                self.spawn(failure, async move {
+                    let _permit = open.acquire().await;
+                    let (outcome, pod) = patch::apply(client, &change).await;
+                    Report::Patched(change, outcome, pod.map(Box::new))
+                });
+            }
+            AgentAction::LookUp(pod) => {
+                let failure = Report::LookedUp(pod.clone(), LookUp::Unknown);
+                let (open, node) = (self.open.clone(), self.node.clone());
+                self.spawn(failure, async move {
+                    let _permit = open.acquire().await;
+                    let found = look_up(client, &node, &pod).await;
+                    Report::LookedUp(pod, found)
+                });
+            }
+            AgentAction::WatchBudget(id) => self.watch(id, Duration::ZERO),
+            AgentAction::UnwatchBudget(id) => {
+                if let Some(watch) = self.watches.remove(&id) {
+                    watch.abort();
                 }
             }
-            Effect::Evict { pod, id, seen } => {
-                let (user, evictions) = (self.user.clone(), self.metrics.evictions.clone());
-                tokio::spawn(async move {
-                    let outcome = evict::evict(&client, &user, &pod, seen.as_ref(), now).await;
-                    tracing::debug!(
-                        node = &*node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
-                        answer = outcome.message(), "asked for an eviction"
-                    );
-                    evictions.with_label_values(&[outcome.as_str()]).inc();
-                    let _ = controller.evicted(pod.uid, outcome).await;
-                });
+        }
+    }
+
+    fn watch(&mut self, id: BudgetId, pause: Duration) {
+        let watch = self.metrics.watches.open("budgets");
+        let (client, observations) = (self.client.clone(), self.observations.clone());
+        let budget = id.clone();
+        let handle = self.spawn(Report::Unwatched(id.clone()), async move {
+            sleep(pause).await;
+            budget_watch::watch(watch, client, budget.clone(), observations).await;
+            Report::Unwatched(budget)
+        });
+        if let Some(former) = self.watches.insert(id, handle) {
+            former.abort();
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        failure: Report,
+        task: impl Future<Output = Report> + Send + 'static,
+    ) -> AbortHandle {
+        let handle = self.tasks.spawn(task);
+        self.failures.insert(handle.id(), failure);
+        handle
+    }
+
+    /// Waits until actions have ended, and reports them; for ever when none is in flight.
+    pub(crate) async fn ended(&mut self, reports: &mut Vec<Report>) {
+        while reports.is_empty() {
+            match self.tasks.join_next_with_id().await {
+                Some(ended) => self.take(ended, reports),
+                None => pending().await,
             }
-            Effect::Mark(change) => {
-                tokio::spawn(async move {
-                    let Ok(_permit) = open.acquire().await else {
-                        return;
-                    };
-                    let (outcome, pod) = patch::apply(client, &node, &change).await;
-                    let _ = controller.marked(change.pod.uid, outcome, pod).await;
-                });
+        }
+        while reports.len() < AT_ONCE
+            && let Some(ended) = self.tasks.try_join_next_with_id()
+        {
+            self.take(ended, reports);
+        }
+    }
+
+    fn take(&mut self, ended: Result<(Id, Report), JoinError>, reports: &mut Vec<Report>) {
+        let report = match ended {
+            Ok((id, report)) => {
+                self.failures.remove(&id);
+                report
             }
-            Effect::LogEnd { pod, id, ids } => {
-                let uid = &pod.uid;
-                tracing::info!(node = &*node, %pod, uid, id, ids, "gone");
+            Err(error) => {
+                let Some(failure) = self.failures.remove(&error.id()) else {
+                    return;
+                };
+                // A watch of a budget that nobody waits for any more.
+                if error.is_cancelled() {
+                    return;
+                }
+                let action = failure.action();
+                self.metrics.panicked(action);
+                tracing::error!(
+                    event = "action-panicked", node = &*self.node, action, error = %error,
+                    "an action panicked; it is tried again"
+                );
+                failure
             }
-            Effect::LookUp(pod) => {
-                tokio::spawn(async move {
-                    let Ok(_permit) = open.acquire().await else {
-                        return;
-                    };
-                    let found = look_up(client, &node, &pod).await;
-                    let _ = controller.looked_up(pod, found).await;
-                });
+        };
+        match report {
+            Report::Unwatched(id) => {
+                if self.watches.contains_key(&id) {
+                    self.watch(id, WATCH_PAUSE);
+                }
             }
-            Effect::WatchBudget(id) => {
-                let watch = self.metrics.watches.open("budgets");
-                let watch =
-                    tokio::spawn(budget_watch::watch(watch, client, id.clone(), controller));
-                self.watches.insert(id, AbortOnDropHandle::new(watch));
-            }
-            Effect::UnwatchBudget(id) => {
-                self.watches.remove(&id);
-            }
+            report => reports.push(report),
         }
     }
 }

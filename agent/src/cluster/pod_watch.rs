@@ -14,8 +14,9 @@ use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
-use crate::controller::ControllerHandle;
+use super::Observation;
 
 /// A pod with no more fields than a [`PodView`] needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
@@ -113,40 +114,43 @@ fn termination(meta: &ObjectMeta) -> Option<Termination> {
     })
 }
 
-/// Watches the pods of the node and tells the controller, until that is gone.
+/// Watches the pods of the node and reports what it sees, for as long as somebody takes that.
 ///
 /// # Errors
-/// When the controller is gone; the watch does not end by itself.
-pub async fn watch(
+/// When nobody takes it any more; the watch does not end by itself.
+pub(crate) async fn watch(
     watch: Watch,
     client: Client,
     node: &str,
-    controller: ControllerHandle,
+    observations: mpsc::Sender<Observation>,
 ) -> anyhow::Result<()> {
     let pods: Api<WatchedPod> = Api::all(client);
     let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let mut events = pin!(watch.events(pods, of_node));
     let mut listed = BTreeSet::new();
     loop {
-        match events.try_next().await {
+        let seen = match events.try_next().await {
             Ok(Some(watcher::Event::Init)) => {
                 listed.clear();
-                controller.list_begins().await?;
+                Observation::ListBegins
             }
             Ok(Some(watcher::Event::InitApply(pod))) => {
                 let pod = PodView::from(pod);
                 listed.insert(pod.id.uid.clone());
-                controller.pod_seen(pod).await?;
+                Observation::PodSeen(Box::new(pod))
             }
             Ok(Some(watcher::Event::InitDone)) => {
-                controller.pods_listed(std::mem::take(&mut listed)).await?;
+                Observation::PodsListed(std::mem::take(&mut listed))
             }
-            Ok(Some(watcher::Event::Apply(pod))) => controller.pod_seen(pod.into()).await?,
+            Ok(Some(watcher::Event::Apply(pod))) => Observation::PodSeen(Box::new(pod.into())),
             Ok(Some(watcher::Event::Delete(pod))) => {
-                controller.pod_gone(PodView::from(pod).id.uid).await?;
+                Observation::PodGone(PodView::from(pod).id.uid)
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
-            Err(error) => controller.watch_failed(explain::watch(&error)).await?,
+            Err(error) => Observation::WatchFailed(explain::watch(&error)),
+        };
+        if observations.send(seen).await.is_err() {
+            anyhow::bail!("the controller has ended");
         }
     }
 }

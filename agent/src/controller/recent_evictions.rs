@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use curfew_agent_state::Outcome;
+use curfew_agent_state::EvictionOutcome;
 use curfew_core::{Interaction, Kind, PodId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub const KEPT: usize = 20;
 /// What came of asking for the eviction of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PastEviction {
+pub struct RecentEviction {
     /// The namespace.
     pub namespace: String,
     /// The name.
@@ -43,28 +43,28 @@ pub struct PastEviction {
 
 /// The latest evictions, a bounded number of them.
 #[derive(Debug, Default)]
-pub(crate) struct History {
-    past: VecDeque<PastEviction>,
+pub(crate) struct RecentEvictions {
+    past: VecDeque<RecentEviction>,
 }
 
-impl History {
+impl RecentEvictions {
     /// A request to evict the pod was answered.
     pub(crate) fn add(
         &mut self,
         pod: &PodId,
         decisive: &Interaction,
         eviction_time: Option<Timestamp>,
-        outcome: &Outcome,
+        outcome: &EvictionOutcome,
         now: Timestamp,
     ) {
         let result = outcome.as_str();
-        let same = |past: &PastEviction| past.uid == pod.uid && past.result == result;
+        let same = |past: &RecentEviction| past.uid == pod.uid && past.result == result;
         let before = self.past.iter().position(same);
         let before = before.and_then(|at| self.past.remove(at));
         if self.past.len() >= KEPT {
             self.past.pop_front();
         }
-        self.past.push_back(PastEviction {
+        self.past.push_back(RecentEviction {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
@@ -82,7 +82,7 @@ impl History {
     }
 
     /// All that are kept, the latest first.
-    pub(crate) fn latest_first(&self) -> impl Iterator<Item = &PastEviction> {
+    pub(crate) fn latest_first(&self) -> impl Iterator<Item = &RecentEviction> {
         self.past.iter().rev()
     }
 }
@@ -92,16 +92,21 @@ mod tests {
     use super::*;
     use crate::testing::{at, pod_id, shell};
 
-    fn add(history: &mut History, uid: &str, outcome: &Outcome, second: i64) {
+    fn add(history: &mut RecentEvictions, uid: &str, outcome: &EvictionOutcome, second: i64) {
         let did = shell(0).interaction;
         history.add(&pod_id(uid), &did, Some(at(600)), outcome, at(second));
     }
 
     #[test]
     fn only_the_latest_are_kept() {
-        let mut history = History::default();
+        let mut history = RecentEvictions::default();
         for n in 0..50 {
-            add(&mut history, &format!("u-{n}"), &Outcome::Accepted, n);
+            add(
+                &mut history,
+                &format!("u-{n}"),
+                &EvictionOutcome::Accepted,
+                n,
+            );
         }
         let kept: Vec<_> = history.latest_first().map(|past| &past.uid).collect();
         assert_eq!(kept.len(), KEPT);
@@ -113,17 +118,17 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_refused_all_the_time_takes_one_place() {
-        let mut history = History::default();
-        add(&mut history, "other", &Outcome::Accepted, 0);
+        let mut history = RecentEvictions::default();
+        add(&mut history, "other", &EvictionOutcome::Accepted, 0);
         for second in 1..=30 {
             let why = format!("The disruption budget web needs 2, {second}");
-            let refused = Outcome::Budget {
+            let refused = EvictionOutcome::Budget {
                 name: Some("web".into()),
                 why,
             };
             add(&mut history, "u", &refused, second);
         }
-        add(&mut history, "u", &Outcome::Accepted, 31);
+        add(&mut history, "u", &EvictionOutcome::Accepted, 31);
         let kept: Vec<_> = history.latest_first().cloned().collect();
         let results: Vec<_> = kept.iter().map(|past| past.result).collect();
         assert_eq!(results, ["accepted", "disruption_budget", "accepted"]);

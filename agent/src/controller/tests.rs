@@ -7,6 +7,7 @@ mod circuit_breaker;
 mod clock;
 mod course;
 mod crowd;
+mod panics;
 mod stop;
 mod told;
 mod trail;

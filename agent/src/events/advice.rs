@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use curfew_agent_state::{Block, Outcome};
+use curfew_agent_state::{EvictionBlock, EvictionOutcome};
 use curfew_core::State;
 
 /// What the policy `curfew-accounts` says of a request that changes more than its own labels and annotations. The
@@ -10,11 +10,13 @@ use curfew_core::State;
 const CHANGED_ON_THE_WAY: &str = "which a mutating admission webhook or policy may have added";
 
 /// What would help.
-pub(super) fn advice(block: &Block) -> Cow<'static, str> {
+pub(super) fn advice(block: &EvictionBlock) -> Cow<'static, str> {
     let advice = match &block.why {
-        Outcome::Budget { .. } => return budget_advice(block),
-        Outcome::Budgets(_) => "leave only one PodDisruptionBudget whose selector matches the pod",
-        Outcome::Denied(_) => {
+        EvictionOutcome::Budget { .. } => return budget_advice(block),
+        EvictionOutcome::Budgets(_) => {
+            "leave only one PodDisruptionBudget whose selector matches the pod"
+        }
+        EvictionOutcome::Denied(_) => {
             "an admission webhook or policy that is not Curfew's stands in the way"
         }
         _ => "check the rights of the ServiceAccount curfew-agent",
@@ -22,7 +24,7 @@ pub(super) fn advice(block: &Block) -> Cow<'static, str> {
     advice.into()
 }
 
-fn budget_advice(block: &Block) -> Cow<'static, str> {
+fn budget_advice(block: &EvictionBlock) -> Cow<'static, str> {
     const UNREADY: &str = "the pod is not ready: unhealthyPodEvictionPolicy: AlwaysAllow in that budget \
                            would let it go; otherwise";
     match (block.policy_would_free, block.never) {
@@ -45,7 +47,7 @@ pub(super) fn marks_advice(why: &str) -> &'static str {
 }
 
 /// The state of a pod that was refused for this reason.
-pub(super) fn state(why: &Outcome) -> State {
+pub(super) fn state(why: &EvictionOutcome) -> State {
     match why.is_blocked() {
         true => State::Blocked,
         false => State::Retrying,
@@ -55,7 +57,7 @@ pub(super) fn state(why: &Outcome) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::event::tests::block;
+    use crate::events::kubernetes_event::tests::block;
     use curfew_core::budget::NeverRoom;
 
     #[test]

@@ -1,20 +1,8 @@
 //! The lines in the log. One interaction is followed through the logs of webhook and agent by the `id` of its
 //! admission request; a line about several has `ids`, with spaces between them.
 
-use curfew_agent_state::{Announcement, Block, Source};
-use curfew_core::{Interaction, Record};
+use curfew_agent_state::{DomainEvent, EvictionBlock, Source};
 use jiff::Timestamp;
-
-/// A notice of this was stored, which is all that it takes for the webhook to admit it.
-pub(crate) fn stored(node: &str, did: &Interaction, before: Option<Timestamp>, record: &Record) {
-    let pod = &record.pod;
-    tracing::info!(
-        node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
-        container = did.container, command = %did.command, time = %did.time,
-        timer = timer(before, record.eviction_time()), eviction_time = shown(record.eviction_time()),
-        interactions = record.interactions(), "stored"
-    );
-}
 
 /// What became of a pod's timer.
 fn timer(before: Option<Timestamp>, after: Option<Timestamp>) -> &'static str {
@@ -30,14 +18,28 @@ fn shown(time: Option<Timestamp>) -> Option<String> {
     time.map(|time| time.to_string())
 }
 
-/// Something was announced. That it goes on is no news here.
-pub(crate) fn announcement(node: &str, announcement: &Announcement) {
-    match announcement {
-        Announcement::Interaction {
+/// Logs it. Each line has the key `event`, as those of the webhook have, so that one search finds an
+/// interaction's whole life.
+pub(super) fn line(node: &str, event: &DomainEvent) {
+    match event {
+        DomainEvent::Stored {
+            pod,
+            interaction: did,
+            before,
+            eviction_time,
+            interactions,
+        } => tracing::info!(
+            event = "stored", node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
+            container = did.container, command = %did.command, time = %did.time,
+            timer = timer(*before, *eviction_time), eviction_time = shown(*eviction_time), interactions,
+            "stored"
+        ),
+        // It was logged when it was stored.
+        DomainEvent::Interaction {
             source: Source::Notice,
             ..
         } => {}
-        Announcement::Interaction {
+        DomainEvent::Interaction {
             pod,
             known,
             source: Source::Metadata,
@@ -46,74 +48,123 @@ pub(crate) fn announcement(node: &str, announcement: &Announcement) {
         } => {
             let did = &known.interaction;
             tracing::info!(
-                node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
+                event = "learned", node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
                 container = did.container, command = %did.command, time = %did.time,
                 eviction_time = shown(*eviction_time), "learned from the pod"
             );
         }
-        Announcement::Interaction {
+        DomainEvent::Interaction {
             pod,
             known,
             source: Source::Controller,
             eviction_time,
             ..
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id = known.interaction.request, eviction_time = shown(*eviction_time),
+            event = "exemption-ended", node, %pod, uid = pod.uid, id = known.interaction.request, eviction_time = shown(*eviction_time),
             "exempt no longer: the pod has a controller"
         ),
-        Announcement::Extended {
+        DomainEvent::Extended {
             pod,
             id,
             extension,
             consequence,
             maximum,
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
+            event = "extension", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
             eviction_time = shown(consequence.eviction_time()), maximum,
             extension = extension.as_ref().map(|extension| extension.text.as_str()),
             user = extension.as_ref().map(|extension| extension.requester.as_str()),
             "extension"
         ),
-        Announcement::Held {
+        DomainEvent::Held {
             pod,
             id,
             hold,
             consequence,
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
+            event = "hold", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
             eviction_time = shown(consequence.eviction_time()), held = hold.is_some(),
             user = hold.as_ref().map(|hold| hold.requester.as_str()),
             reason = hold.as_ref().map(|hold| hold.reason.as_str()),
             "hold"
         ),
-        Announcement::Evicted {
+        DomainEvent::Evicted {
             pod,
             decisive,
             ids,
             eviction_time,
             ..
         } => tracing::info!(
-            node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
+            event = "evicted", node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
             "evicted"
         ),
-        Announcement::Blocked(Block { pod, id, why, .. }) => tracing::warn!(
-            node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
+        DomainEvent::Blocked(EvictionBlock { pod, id, why, .. }) => tracing::warn!(
+            event = "blocked", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
             "eviction blocked"
         ),
-        // The latter is logged with each answer.
-        Announcement::StillBlocked(_) | Announcement::Unmarked { .. } => {}
-        Announcement::Stuck(Block {
+        // That it goes on is no news here.
+        DomainEvent::StillBlocked(_) => {}
+        DomainEvent::Stuck(EvictionBlock {
             pod,
             id,
             why,
             eviction_time,
             ..
         }) => tracing::error!(
-            node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
+            event = "stuck", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
             %eviction_time, "eviction blocked for too long"
         ),
+        DomainEvent::EvictionAnswered { pod, id, outcome } => tracing::debug!(
+            event = "eviction-answered", node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
+            answer = outcome.message(), "asked for an eviction"
+        ),
+        DomainEvent::Marked { pod, ids, missing } => {
+            tracing::info!(event = "marked", node, %pod, uid = pod.uid, ids, missing, "marked");
+        }
+        DomainEvent::MarkFailed { pod, ids, error } => tracing::warn!(
+            event = "mark-failed", node, %pod, uid = pod.uid, ids, error,
+            "cannot write the pod's metadata yet"
+        ),
+        DomainEvent::Unmarked {
+            pod,
+            ids,
+            code,
+            why,
+            ..
+        } => tracing::error!(
+            event = "mark-refused", node, %pod, uid = pod.uid, ids, code, error = why,
+            "the pod's metadata cannot be written; the pod is evicted all the same"
+        ),
+        DomainEvent::Gone { pod, id, ids } => {
+            tracing::info!(event = "gone", node, %pod, uid = pod.uid, id, ids, "gone");
+        }
+        DomainEvent::ClockWentBack(by) => {
+            tracing::warn!(
+                event = "clock-went-back",
+                node,
+                seconds = by.as_secs(),
+                "the clock went back"
+            );
+        }
+        DomainEvent::StoreOpened { records, set_aside } => tracing::info!(
+            event = "store-opened",
+            node,
+            records,
+            set_aside,
+            "the store is open"
+        ),
+        // It is tried every second; that it is open is told when that went well.
+        DomainEvent::StoreFailed { again: true, .. } => {}
+        DomainEvent::StoreFailed { error, records, .. } => tracing::error!(
+            event = "store-failed",
+            node,
+            error,
+            records,
+            "the store cannot be written; it is tried again, and interactions are recorded on the pods \
+             meanwhile"
+        ),
         // Logged, with its cause, where the damaged one was moved aside or the deleted one was missed.
-        Announcement::StoreRebuilt { .. } => {}
+        DomainEvent::StoreRebuilt { .. } => {}
     }
 }
 

@@ -1,225 +1,56 @@
-//! What happens is told in one place: its line in the log and its Event on the pod.
+//! What happened is told in one place: of each [`DomainEvent`] its line in the log ([`log`]), its metric and its
+//! Event on the pod (the words in [`kubernetes_event`]).
+//!
+//! It owns the Events that wait to be posted, in a task of its own ([`post`]), with the bound on how many there
+//! may be ([`rate_limit`]) and those that the API server could not take ([`retry`]). What happened, and whether
+//! it is news, is decided elsewhere.
 
 mod advice;
-mod event;
-pub(crate) mod log;
+mod kubernetes_event;
+mod log;
+mod post;
 mod rate_limit;
 mod retry;
 
-use std::time::{Duration, SystemTime};
-
-use curfew_agent_state::Announcement;
-use curfew_core::text::cut;
-use curfew_runtime::{api, explain, time::until};
+use curfew_agent_state::DomainEvent;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::events::v1::{Event, EventSeries},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
-    client::Body,
-    core::Request,
-};
-use serde_json::json;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::sync::mpsc;
 
-use self::{
-    rate_limit::{Pace, Pass, Together},
-    retry::{Again, Refused},
-};
-use crate::{cluster::evict::answer::retry_after, metrics::Metrics};
+use crate::metrics::Metrics;
 
-/// The API server's limit of `reportingInstance`.
-const MAX_INSTANCE: usize = 128;
+pub(crate) use post::post_all;
 
-/// How long the API server may take for an Event.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How many may wait to be posted; what comes on top is logged and counted only.
+const WAITING: usize = 1024;
 
-/// How often it is looked whether Events that wait may be posted.
-const LOOK: Duration = Duration::from_secs(2);
+/// What happened, and when.
+pub(crate) type TimedEvent = (DomainEvent, Timestamp);
 
-/// An announcement and when it was made.
-pub(crate) type Told = (Announcement, Timestamp);
-
-/// Posts the Events, one after the other and no more than there may be, until nobody announces any more.
-/// An Event that the API server cannot take now is posted again later; one that it will not take is counted.
-pub(crate) async fn post_all(
-    client: Client,
-    instance: String,
+/// Takes what happened, and makes of it all that people see.
+pub(crate) struct EventRecorder {
+    node: String,
     metrics: Metrics,
-    mut announcements: mpsc::Receiver<Told>,
-) -> anyhow::Result<()> {
-    let mut post = Post {
-        client,
-        instance: cut(&instance, MAX_INSTANCE).into_owned(),
-        metrics,
-        last: 0,
-        again: Again::default(),
-    };
-    let mut pace = Pace::default();
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let told = tokio::select! {
-            told = announcements.recv() => told,
-            _ = look.tick(), if !pace.is_idle() => {
-                for together in pace.due(Instant::now()) {
-                    post.tell(&together).await;
-                }
-                continue;
-            }
-            () = until(post.again.next()) => {
-                if let Some(refused) = post.again.take(Instant::now()) {
-                    post.create(refused).await;
-                }
-                continue;
-            }
+    posts: mpsc::Sender<TimedEvent>,
+}
+
+impl EventRecorder {
+    /// A recorder, and what the task that posts Events is to read.
+    pub(crate) fn new(node: &str, metrics: Metrics) -> (Self, mpsc::Receiver<TimedEvent>) {
+        let (posts, waiting) = mpsc::channel(WAITING);
+        let recorder = Self {
+            node: node.to_owned(),
+            metrics,
+            posts,
         };
-        let Some(told) = told else {
-            return Ok(());
-        };
-        match pace.pass(told, Instant::now()) {
-            Pass::Now(together) => post.tell(&together).await,
-            Pass::Later => {}
-            Pass::Never => post.metrics.events_dropped.inc(),
-        }
-    }
-}
-
-/// Posts Events.
-struct Post {
-    client: Client,
-    instance: String,
-    metrics: Metrics,
-    last: i128,
-    /// What the API server could not take.
-    again: Again,
-}
-
-impl Post {
-    async fn tell(&mut self, together: &Together) {
-        let (announcement, now) = &together.latest;
-        // Several things may happen to a pod in one moment; each Event has a name of its own.
-        self.last = now.as_nanosecond().max(self.last + 1);
-        let mut event = event::of(announcement, &self.instance, *now, self.last);
-        if together.times > 1 {
-            event::stand_for(&mut event, together.times, together.since);
-            let folded = u64::from(together.times) - 1;
-            self.metrics.events_folded.inc_by(folded);
-        }
-        let again = match announcement {
-            Announcement::StillBlocked(block) => Some(block.times),
-            _ => None,
-        };
-        if let Some(times) = again {
-            match prolong(&self.client, &event, times).await {
-                Ok(true) => return,
-                // Events are not kept for ever: a new one goes on telling.
-                Ok(false) => {}
-                // It is told again in a few minutes.
-                Err(error) => return self.dropped(&event, &error),
-            }
-        }
-        self.create(Refused::new(event, Instant::now())).await;
+        (recorder, waiting)
     }
 
-    async fn create(&mut self, mut refused: Refused) {
-        let (wait, error) = match create(&self.client, &refused.event).await {
-            Created::Done => return,
-            Created::Never(error) => return self.dropped(&refused.event, &error),
-            Created::Later(wait, error) => (wait, error),
-        };
-        if refused.tries == 0 {
-            let Event {
-                metadata, reason, ..
-            } = &refused.event;
-            tracing::warn!(
-                namespace = metadata.namespace,
-                reason,
-                error,
-                "cannot post an Event now; it is posted again later"
-            );
+    /// This happened.
+    pub(crate) fn record(&self, event: DomainEvent, now: Timestamp) {
+        log::line(&self.node, &event);
+        self.metrics.count(&event, now);
+        if kubernetes_event::tells(&event) && self.posts.try_send((event, now)).is_err() {
+            self.metrics.events_dropped.inc();
         }
-        refused.tries += 1;
-        for given_up in self.again.keep(refused, wait, Instant::now()) {
-            self.dropped(&given_up.event, &error);
-        }
-    }
-
-    fn dropped(&self, event: &Event, error: &str) {
-        self.metrics.events_dropped.inc();
-        tracing::warn!(
-            namespace = event.metadata.namespace,
-            reason = event.reason,
-            error,
-            "cannot post an Event"
-        );
-    }
-}
-
-/// Posts the news that what an Event told was seen so many times by now. Returns whether there still is such
-/// an Event.
-async fn prolong(client: &Client, event: &Event, times: u32) -> Result<bool, String> {
-    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let name = event.metadata.name.as_deref().unwrap_or_default();
-    let series = EventSeries {
-        count: times.try_into().unwrap_or(i32::MAX),
-        last_observed_time: event
-            .event_time
-            .clone()
-            .unwrap_or(MicroTime(Timestamp::UNIX_EPOCH)),
-    };
-    let patch = Patch::Merge(json!({ "series": series }));
-    let params = PatchParams::default();
-    match api::within(TIMEOUT, events.patch_metadata(name, &params, &patch)).await {
-        Ok(_) => Ok(true),
-        Err(error) if explain::code(&error) == Some(404) => Ok(false),
-        Err(error) => Err(explain::short(&error)),
-    }
-}
-
-/// What came of an Event.
-enum Created {
-    Done,
-    /// The API server cannot take it now, and says how long to wait, if it does.
-    Later(Option<Duration>, String),
-    /// It does not take this Event.
-    Never(String),
-}
-
-/// Posts an Event. The client's own call would lose the header that says when to ask again.
-async fn create(client: &Client, event: &Event) -> Created {
-    let namespace = event.metadata.namespace.as_deref();
-    let request = serde_json::to_vec(event)
-        .map_err(|error| explain::causes(&error))
-        .and_then(|body| {
-            Request::new(Event::url_path(&(), namespace))
-                .create(&PostParams::default(), body)
-                .map_err(|error| explain::causes(&error))
-        });
-    let request = match request {
-        Ok(request) => request.map(Body::from),
-        Err(error) => return Created::Never(error),
-    };
-    let response = match api::within(TIMEOUT, client.send(request)).await {
-        Ok(response) => response,
-        Err(error) => return Created::Later(None, explain::short(&error)),
-    };
-    let status = response.status();
-    let wait = response.headers().get(http::header::RETRY_AFTER);
-    let wait = wait.and_then(|wait| retry_after(wait.to_str().ok()?, SystemTime::now()));
-    let error = format!("HTTP status {status}");
-    match status.as_u16() {
-        200..300 => Created::Done,
-        // Its name is its own: an answer was lost before.
-        409 => Created::Done,
-        429 | 500.. => Created::Later(wait, error),
-        _ => Created::Never(error),
     }
 }

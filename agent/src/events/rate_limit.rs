@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
-use curfew_agent_state::Announcement;
+use curfew_agent_state::DomainEvent;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Told;
+use super::TimedEvent;
 
 /// How many Events of one namespace may come at once.
 const BURST: f64 = 25.0;
@@ -20,7 +20,7 @@ const RATE: f64 = 1.0;
 /// How many pods' Events may wait, each kind counted; more are not told.
 const WAITING: usize = 1024;
 
-/// What becomes of an announcement.
+/// What becomes of an Event.
 #[derive(Debug)]
 pub(super) enum Pass {
     /// It is to be posted now.
@@ -35,30 +35,30 @@ pub(super) enum Pass {
 #[derive(Debug)]
 pub(super) struct Together {
     /// The latest of them.
-    pub(super) latest: Told,
+    pub(super) latest: TimedEvent,
     /// When the first happened.
     pub(super) since: Timestamp,
     /// How many there are.
     pub(super) times: u32,
 }
 
-impl From<Told> for Together {
-    fn from(told: Told) -> Self {
-        let more = match &told.0 {
-            Announcement::Interaction { more, .. } => *more,
+impl From<TimedEvent> for Together {
+    fn from(event: TimedEvent) -> Self {
+        let more = match &event.0 {
+            DomainEvent::Interaction { more, .. } => *more,
             _ => None,
         };
         Self {
-            since: more.map_or(told.1, |more| more.since.min(told.1)),
+            since: more.map_or(event.1, |more| more.since.min(event.1)),
             times: more.map_or(1, |more| more.times.saturating_add(1)),
-            latest: told,
+            latest: event,
         }
     }
 }
 
 /// The namespaces' budgets, and what waits.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct EventRateLimiter {
     budgets: HashMap<String, Budget>,
     waiting: HashMap<Key, Together>,
 }
@@ -80,41 +80,37 @@ struct Budget {
     at: Instant,
 }
 
-impl Pace {
+impl EventRateLimiter {
     /// Whether anything waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Something happened.
-    pub(super) fn pass(&mut self, told: Told, now: Instant) -> Pass {
-        let (pod, sort) = match &told.0 {
-            Announcement::Interaction { pod, .. } => (pod, Sort::Interaction),
-            Announcement::Extended { pod, .. } => (pod, Sort::Extension),
-            Announcement::Held { pod, .. } => (pod, Sort::Hold),
-            Announcement::Unmarked { pod, .. } => (pod, Sort::Unmarked),
+    pub(super) fn pass(&mut self, event: TimedEvent, now: Instant) -> Pass {
+        let (pod, sort) = match &event.0 {
+            DomainEvent::Interaction { pod, .. } => (pod, Sort::Interaction),
+            DomainEvent::Extended { pod, .. } => (pod, Sort::Extension),
+            DomainEvent::Held { pod, .. } => (pod, Sort::Hold),
+            DomainEvent::Unmarked { pod, .. } => (pod, Sort::Unmarked),
             // What decides them sees to it that these are few.
-            Announcement::Evicted { .. }
-            | Announcement::Blocked(_)
-            | Announcement::StillBlocked(_)
-            | Announcement::Stuck(_)
-            | Announcement::StoreRebuilt { .. } => return Pass::Now(Box::new(told.into())),
+            _ => return Pass::Now(Box::new(event.into())),
         };
         let key = (pod.namespace.clone(), pod.uid.clone(), sort);
         if let Some(together) = self.waiting.get_mut(&key) {
-            let next = Together::from(told);
+            let next = Together::from(event);
             together.latest = next.latest;
             together.since = together.since.min(next.since);
             together.times = together.times.saturating_add(next.times);
             return Pass::Later;
         }
         if self.take(&key.0, now) {
-            return Pass::Now(Box::new(told.into()));
+            return Pass::Now(Box::new(event.into()));
         }
         if self.waiting.len() >= WAITING {
             return Pass::Never;
         }
-        self.waiting.insert(key, told.into());
+        self.waiting.insert(key, event.into());
         Pass::Later
     }
 
@@ -163,8 +159,8 @@ mod tests {
     use crate::testing::{at, record, shell};
     use curfew_agent_state::{More, Source};
 
-    fn told(pod: &str, second: i64) -> Told {
-        let announcement = Announcement::Interaction {
+    fn event(pod: &str, second: i64) -> TimedEvent {
+        let happened = DomainEvent::Interaction {
             pod: record(pod, shell(0)).pod,
             known: shell(second),
             source: Source::Notice,
@@ -172,24 +168,30 @@ mod tests {
             ending: None,
             more: None,
         };
-        (announcement, at(second))
+        (happened, at(second))
     }
 
     #[test]
     fn a_few_are_told_one_by_one_and_many_together() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut limiter, start) = (EventRateLimiter::default(), Instant::now());
         for second in 0..25 {
-            assert!(matches!(pace.pass(told("a", second), start), Pass::Now(_)));
+            assert!(matches!(
+                limiter.pass(event("a", second), start),
+                Pass::Now(_)
+            ));
         }
-        assert!(pace.is_idle());
+        assert!(limiter.is_idle());
         for second in 25..2000 {
-            assert!(matches!(pace.pass(told("a", second), start), Pass::Later));
+            assert!(matches!(
+                limiter.pass(event("a", second), start),
+                Pass::Later
+            ));
         }
-        assert!(matches!(pace.pass(told("b", 2000), start), Pass::Later));
-        assert!(pace.due(start).is_empty());
+        assert!(matches!(limiter.pass(event("b", 2000), start), Pass::Later));
+        assert!(limiter.due(start).is_empty());
 
         // The longest waits no more as soon as there is room for one.
-        let due = pace.due(start + Duration::from_secs(1));
+        let due = limiter.due(start + Duration::from_secs(1));
         let [only] = due.as_slice() else {
             panic!("{due:?}")
         };
@@ -197,46 +199,49 @@ mod tests {
             (only.times, only.since, only.latest.1),
             (1975, at(25), at(1999))
         );
-        let due = pace.due(start + Duration::from_secs(2));
+        let due = limiter.due(start + Duration::from_secs(2));
         assert_eq!((due.len(), due[0].times), (1, 1));
-        assert!(pace.is_idle());
+        assert!(limiter.is_idle());
     }
 
     #[test]
     fn those_that_are_not_kept_are_counted_with_the_others() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut limiter, start) = (EventRateLimiter::default(), Instant::now());
         let burst = |second| {
-            let (mut announcement, at_time) = told("a", second);
-            if let Announcement::Interaction { more, .. } = &mut announcement {
+            let (mut happened, at_time) = event("a", second);
+            if let DomainEvent::Interaction { more, .. } = &mut happened {
                 *more = Some(More {
                     times: 44,
                     since: at(-5),
                 });
             }
-            (announcement, at_time)
+            (happened, at_time)
         };
-        let Pass::Now(now) = pace.pass(burst(0), start) else {
+        let Pass::Now(now) = limiter.pass(burst(0), start) else {
             panic!("there is room")
         };
         assert_eq!((now.times, now.since), (45, at(-5)));
         for second in 0..24 {
-            assert!(matches!(pace.pass(told("a", second), start), Pass::Now(_)));
+            assert!(matches!(
+                limiter.pass(event("a", second), start),
+                Pass::Now(_)
+            ));
         }
-        pace.pass(told("a", 30), start);
-        pace.pass(burst(31), start);
-        let due = pace.due(start + Duration::from_secs(1));
+        limiter.pass(event("a", 30), start);
+        limiter.pass(burst(31), start);
+        let due = limiter.due(start + Duration::from_secs(1));
         assert_eq!((due[0].times, due[0].since), (46, at(-5)));
     }
 
     #[test]
     fn other_namespaces_have_their_own_and_evictions_never_wait() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut limiter, start) = (EventRateLimiter::default(), Instant::now());
         for second in 0..100 {
-            drop(pace.pass(told("a", second), start));
+            drop(limiter.pass(event("a", second), start));
         }
         let mut elsewhere = record("c", shell(0)).pod;
         elsewhere.namespace = "elsewhere".to_owned();
-        let other = Announcement::Interaction {
+        let other = DomainEvent::Interaction {
             pod: elsewhere,
             known: shell(0),
             source: Source::Notice,
@@ -244,33 +249,36 @@ mod tests {
             ending: None,
             more: None,
         };
-        assert!(matches!(pace.pass((other, at(0)), start), Pass::Now(_)));
-        let evicted = Announcement::Evicted {
+        assert!(matches!(limiter.pass((other, at(0)), start), Pass::Now(_)));
+        let evicted = DomainEvent::Evicted {
             pod: record("a", shell(0)).pod,
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
             bare: false,
         };
-        assert!(matches!(pace.pass((evicted, at(0)), start), Pass::Now(_)));
+        assert!(matches!(
+            limiter.pass((evicted, at(0)), start),
+            Pass::Now(_)
+        ));
     }
 
     #[test]
     fn so_many_pods_may_wait_and_no_more() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut limiter, start) = (EventRateLimiter::default(), Instant::now());
         let passes: Vec<_> = (0..2000)
-            .map(|pod| pace.pass(told(&format!("pod-{pod}"), 0), start))
+            .map(|pod| limiter.pass(event(&format!("pod-{pod}"), 0), start))
             .collect();
         let never = passes.iter().filter(|pass| matches!(pass, Pass::Never));
         assert_eq!(never.count(), 2000 - 25 - WAITING);
         // What is not used any more is not kept either.
         let later = start + Duration::from_secs(3600);
-        while !pace.is_idle() {
-            pace.due(later);
-            pace.budgets.clear();
+        while !limiter.is_idle() {
+            limiter.due(later);
+            limiter.budgets.clear();
         }
-        pace.pass(told("x", 0), later);
-        pace.due(later + Duration::from_secs(60));
-        assert!(pace.budgets.is_empty());
+        limiter.pass(event("x", 0), later);
+        limiter.due(later + Duration::from_secs(60));
+        assert!(limiter.budgets.is_empty());
     }
 }

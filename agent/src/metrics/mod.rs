@@ -1,5 +1,7 @@
-//! The agent's metrics: their names, and where they are counted. What a gauge shows of the schedule is
-//! read at each scrape ([`standing`]), so it cannot drift from it. None carries a pod, a user or a command.
+//! The agent's metrics: their names, and where they are counted. None carries a pod, a user or a command.
+//!
+//! It owns the counters. What a gauge shows of the schedule is read at each scrape ([`standing`]), so it cannot
+//! drift from it. Every room may count here; when, is left to them.
 
 mod busiest;
 mod standing;
@@ -11,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use curfew_agent_state::{Announcement, Consequence, Outcome, Source, Summary};
+use curfew_agent_state::{Consequence, DomainEvent, EvictionOutcome, Source, Summary};
 use curfew_core::{Action, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
@@ -25,6 +27,9 @@ use self::standing::Standing;
 
 /// What an agent watches: the pods of its node, the budgets in their way, and whom it has to trust.
 const WATCHES: [&str; 3] = ["pods", "budgets", "trust"];
+
+/// What an agent does outside.
+const ACTIONS: [&str; 4] = ["patch", "evict", "look_up", "watch_budget"];
 
 /// The metrics of one agent.
 #[derive(Debug, Clone)]
@@ -40,16 +45,13 @@ pub struct Metrics {
     /// Whether the API server lets the agent evict as its node.
     pub acts_as_node: IntGauge,
     lateness: Histogram,
+    panicked: IntCounterVec,
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
-    /// Pods whose metadata cannot be written.
-    pub unmarked: IntCounter,
-    /// Failed writes of the store.
-    pub store_faults: IntCounter,
-    /// Stores that were begun anew because they were damaged or deleted.
-    pub store_rebuilt: IntCounter,
-    /// Records that were kept apart because this build cannot read them.
-    pub set_aside: IntGauge,
+    unmarked: IntCounter,
+    store_faults: IntCounter,
+    store_rebuilt: IntCounter,
+    set_aside: IntGauge,
     /// The watches of the process.
     pub watches: Watches,
     clock_skew: Gauge,
@@ -94,7 +96,7 @@ impl Metrics {
             evictions: all.counters(
                 "curfew_agent_evictions_total",
                 "Answers of the API server to eviction requests, by meaning.",
-                &[("result", &Outcome::NAMES)],
+                &[("result", &EvictionOutcome::NAMES)],
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",
@@ -105,6 +107,11 @@ impl Metrics {
                 "curfew_agent_eviction_lateness_seconds",
                 "How long after its deadline the eviction of a pod was accepted.",
                 &[0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0],
+            )?,
+            panicked: all.counters(
+                "curfew_agent_actions_panicked_total",
+                "Actions that panicked, by what they were for; the agent retries each.",
+                &[("action", &ACTIONS)],
             )?,
             sync: all.histogram(
                 "curfew_agent_store_write_seconds",
@@ -165,19 +172,19 @@ impl Metrics {
         &self.catalog
     }
 
-    /// Counts what was announced.
-    pub fn count(&self, announcement: &Announcement, now: Timestamp) {
-        match announcement {
+    /// Counts what happened.
+    pub fn count(&self, event: &DomainEvent, now: Timestamp) {
+        match event {
             // It was counted when it was noticed.
-            Announcement::Interaction {
+            DomainEvent::Interaction {
                 source: Source::Controller,
                 ..
             } => {}
-            Announcement::Interaction { known, more, .. } => self
+            DomainEvent::Interaction { known, more, .. } => self
                 .interactions
                 .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
                 .inc_by(1 + more.map_or(0, |more| u64::from(more.times))),
-            Announcement::Extended {
+            DomainEvent::Extended {
                 extension: Some(_),
                 consequence: Consequence::EvictionAt(_),
                 maximum,
@@ -186,22 +193,38 @@ impl Metrics {
                 let maximum = if *maximum { "true" } else { "false" };
                 self.extensions.with_label_values(&[maximum]).inc();
             }
-            Announcement::Held {
+            DomainEvent::Held {
                 hold: Some(_),
                 consequence: Consequence::EvictionAt(_),
                 ..
             } => self.holds.inc(),
-            Announcement::Evicted { eviction_time, .. } => self
+            DomainEvent::Evicted { eviction_time, .. } => self
                 .lateness
                 .observe(now.duration_since(*eviction_time).as_secs_f64()),
-            Announcement::Extended { .. }
-            | Announcement::Held { .. }
-            | Announcement::Blocked(_)
-            | Announcement::StillBlocked(_)
-            | Announcement::Stuck(_)
-            | Announcement::StoreRebuilt { .. } => {}
-            Announcement::Unmarked { .. } => self.unmarked.inc(),
+            DomainEvent::EvictionAnswered { outcome, .. } => {
+                self.evictions.with_label_values(&[outcome.as_str()]).inc();
+            }
+            DomainEvent::Unmarked { again: false, .. } => self.unmarked.inc(),
+            DomainEvent::StoreOpened { set_aside, .. } => self.set_aside.set(*set_aside as i64),
+            DomainEvent::StoreFailed { .. } => self.store_faults.inc(),
+            DomainEvent::StoreRebuilt { .. } => self.store_rebuilt.inc(),
+            DomainEvent::Extended { .. }
+            | DomainEvent::Held { .. }
+            | DomainEvent::Stored { .. }
+            | DomainEvent::Marked { .. }
+            | DomainEvent::MarkFailed { .. }
+            | DomainEvent::Unmarked { again: true, .. }
+            | DomainEvent::Blocked(_)
+            | DomainEvent::StillBlocked(_)
+            | DomainEvent::Stuck(_)
+            | DomainEvent::Gone { .. }
+            | DomainEvent::ClockWentBack(_) => {}
         }
+    }
+
+    /// An action of this name panicked.
+    pub(crate) fn panicked(&self, action: &str) {
+        self.panicked.with_label_values(&[action]).inc();
     }
 
     /// Counts the connections that this port refuses.

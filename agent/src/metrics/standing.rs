@@ -1,10 +1,17 @@
 //! Gauges that show how the node stands: set from its [`Summary`] at each scrape.
 
-use curfew_agent_state::{State, Summary};
+use curfew_agent_state::Summary;
+use curfew_core::State;
 use curfew_runtime::metrics::Catalog;
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::busiest::{OTHER, busiest};
+
+/// The states in which pods are still to be evicted, and that of those that never are.
+const COUNTED: [State; 7] = {
+    let [a, b, c, d, e, f] = State::PENDING;
+    [a, b, c, d, e, f, State::Protected]
+};
 
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -31,7 +38,7 @@ impl Standing {
                  for its turn or its answer), blocked (by a PodDisruptionBudget), stuck (blocked for longer \
                  than --blocked-after), retrying (refused for another reason), held; and protected pods, which \
                  are never evicted.",
-                &[("state", &State::COUNTED)],
+                &[("state", &COUNTED.map(State::as_str))],
             )?,
             // With `namespace` it would be taken for the namespace of the agent.
             by_namespace: all.gauges(
@@ -84,8 +91,8 @@ impl Standing {
     }
 
     pub(super) fn show(&self, summary: &Summary) {
-        for state in State::COUNTED {
-            let pending = self.pending.with_label_values(&[state]);
+        for state in COUNTED {
+            let pending = self.pending.with_label_values(&[state.as_str()]);
             pending.set(summary.in_state(state));
         }
         self.by_namespace.reset();
@@ -107,7 +114,7 @@ impl Standing {
             self.blocked_by.with_label_values(&labels).add(others);
         }
         self.overdue.set(summary.longest_overdue.as_secs_f64());
-        let terminating = summary.in_state(State::Terminating.as_str());
+        let terminating = summary.in_state(State::Terminating);
         self.terminating.set(terminating);
         self.beyond_grace.set(summary.beyond_grace);
         let longest = summary.longest_terminating.as_secs_f64();

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use curfew_agent_state::{Effect, NodeState, Settings, Termination};
+use curfew_agent_state::{Decisions, NodeSettings, NodeState, Termination};
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
@@ -27,12 +27,12 @@ const NEVER: [&str; 9] = [
 /// A node on which so many pods, each in a namespace of its own, were touched and are kept by budgets of their
 /// own: when that is counted, and how it stands then.
 fn crowded(metrics: &Metrics, pods: usize) -> Summary {
-    let settings = Settings {
+    let settings = NodeSettings {
         max_evictions: pods,
         blocked_after: Duration::from_secs(3600),
     };
     let mut node_state = NodeState::new(settings);
-    let (mut out, now) = (Vec::new(), at(700));
+    let (mut out, now) = (Decisions::default(), at(700));
     for n in 0..pods {
         let mut view = pod(&format!("uid-{n}"), 1);
         view.id = PodId {
@@ -50,7 +50,7 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
     }
     node_state.tick(now, &mut out);
     for n in 0..pods {
-        let refusal = Outcome::Budget {
+        let refusal = EvictionOutcome::Budget {
             name: Some(format!("{n:0>253}")),
             why: format!("why-{n}"),
         };
@@ -60,10 +60,8 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
             .inc();
         node_state.evicted(&format!("uid-{n}"), refusal, now, &mut out);
     }
-    for effect in out {
-        if let Effect::Announce(announcement) = effect {
-            metrics.count(&announcement, now);
-        }
+    for event in &out.events {
+        metrics.count(event, now);
     }
     Summary::of(&node_state, now)
 }
@@ -157,12 +155,12 @@ fn what_may_happen_is_there_before_it_happens() {
 #[test]
 fn the_longest_wait_is_that_of_the_earliest_deadline() {
     let metrics = Metrics::new().unwrap();
-    let settings = Settings {
+    let settings = NodeSettings {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
     };
     let mut node_state = NodeState::new(settings);
-    let mut out = Vec::new();
+    let mut out = Decisions::default();
     for (uid, second) in [("a", 100), ("b", 30), ("c", 500)] {
         let record = record(uid, shell(second));
         node_state.seen(pod(uid, 1), at(0), &mut out);
@@ -184,7 +182,7 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
 fn what_people_set_is_counted_where_it_holds() {
     use curfew_core::metadata::{Extension, Hold};
     let metrics = Metrics::new().unwrap();
-    let told = |consequence, maximum| Announcement::Extended {
+    let told = |consequence, maximum| DomainEvent::Extended {
         pod: record("a", shell(0)).pod,
         id: String::new(),
         extension: Some(Extension {
@@ -195,7 +193,7 @@ fn what_people_set_is_counted_where_it_holds() {
         consequence,
         maximum,
     };
-    let holds = |hold| Announcement::Held {
+    let holds = |hold| DomainEvent::Held {
         pod: record("a", shell(0)).pod,
         id: String::new(),
         hold,
@@ -205,7 +203,7 @@ fn what_people_set_is_counted_where_it_holds() {
         reason: "evidence".into(),
         requester: "bob".into(),
     };
-    for announcement in [
+    for event in [
         told(Consequence::EvictionAt(at(600)), false),
         told(Consequence::EvictionAt(at(600)), true),
         told(Consequence::EvictionAt(at(900)), true),
@@ -220,7 +218,7 @@ fn what_people_set_is_counted_where_it_holds() {
         holds(Some(hold)),
         holds(None),
     ] {
-        metrics.count(&announcement, at(0));
+        metrics.count(&event, at(0));
     }
     let extensions = |maximum| metrics.extensions.with_label_values(&[maximum]).get();
     assert_eq!((extensions("true"), extensions("false")), (2, 1));
@@ -229,11 +227,11 @@ fn what_people_set_is_counted_where_it_holds() {
 
 #[test]
 fn how_long_pods_take_to_end_is_seen() {
-    let mut node_state = NodeState::new(Settings {
+    let mut node_state = NodeState::new(NodeSettings {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
     });
-    let (mut out, now) = (Vec::new(), at(1000));
+    let (mut out, now) = (Decisions::default(), at(1000));
     // One within its grace period of a year, one beyond its own, one without a timer, one untouched.
     for (uid, since, grace) in [
         ("a", 700, 31_536_000),

@@ -14,19 +14,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use curfew_agent_state::{Line, NodeState};
-use curfew_core::{
-    Interaction,
-    metadata::{Extension, Hold},
-};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    controller::{
-        ControllerHandle, Ended,
-        recent_evictions::{History, PastEviction},
-    },
+    controller::{ControllerHandle, Ended, NodeSchedule},
     identity::Identities,
     store::inspect,
 };
@@ -42,60 +34,6 @@ pub struct View {
     pub certificate: CertificateHealth,
 }
 
-/// What this agent knows and is going to do.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeSchedule {
-    /// The node.
-    pub node: String,
-    /// The release of the agent.
-    pub release: &'static str,
-    /// When this was so.
-    pub now: Timestamp,
-    /// Whether the list of the node's pods was complete.
-    pub synced: bool,
-    /// How the watch of the node's pods is.
-    pub watch: Watch,
-    /// How the store is.
-    pub store: StoreHealth,
-    /// Every pod with a record, the next to be evicted first.
-    pub records: Vec<ScheduledPod>,
-    /// The latest evictions, accepted and refused, the latest first.
-    pub recent_evictions: Vec<PastEviction>,
-}
-
-/// How the store is.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StoreHealth {
-    /// Whether it is open and its last write was good.
-    pub open: bool,
-    /// Its size on disk, when it was last written.
-    pub bytes: u64,
-    /// How many records in it cannot be read, and are kept.
-    pub set_aside: usize,
-}
-
-/// How the watch of the node's pods is.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Watch {
-    /// Whether it told of an error, and of nothing since for less than two minutes.
-    pub failing: bool,
-    /// The last error since the agent started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<WatchError>,
-}
-
-/// Why the watch broke off.
-#[derive(Debug, Clone, Serialize)]
-pub struct WatchError {
-    /// When.
-    pub time: Timestamp,
-    /// In the words of who refused.
-    pub message: String,
-}
-
 /// How the certificate is by which the webhook knows this agent.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,107 +42,14 @@ pub struct CertificateHealth {
     pub expiry: Option<Timestamp>,
 }
 
-/// A pod of the schedule.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ScheduledPod {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-    /// The UID.
-    pub uid: String,
-    /// Where it stands: `recorded`, `protected`, `scheduled`, `held`, `due`, `blocked`, `stuck`,
-    /// `retrying`, `terminating`, `finished` or `unseen`.
-    pub state: &'static str,
-    /// What stands in the way, while something does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The PodDisruptionBudget that stands in the way, while one does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget: Option<String>,
-    /// Whether it is still to be evicted.
-    pub pending: bool,
-    /// When it is to be evicted; null when no timer runs.
-    pub eviction_time: Option<Timestamp>,
-    /// When it was asked to end, if it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub terminating_since: Option<Timestamp>,
-    /// When its grace period is over, or was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grace_ends: Option<Timestamp>,
-    /// The extension that stands on the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub extension: Option<Extension>,
-    /// The hold that stands on the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold: Option<Hold>,
-    /// How many interactions there were.
-    pub interactions: u32,
-    /// The interaction that set the deadline.
-    pub decisive: Interaction,
-    /// The latest interaction.
-    pub last: Interaction,
-}
-
-impl NodeSchedule {
-    pub(crate) fn of(
-        node: &str,
-        now: Timestamp,
-        node_state: &NodeState,
-        store: StoreHealth,
-        watch: Watch,
-        history: &History,
-    ) -> Self {
-        let mut records: Vec<_> = node_state
-            .lines(now)
-            .map(
-                |Line {
-                     record,
-                     state,
-                     blocker,
-                     termination,
-                 }| ScheduledPod {
-                    namespace: record.pod.namespace.clone(),
-                    name: record.pod.name.clone(),
-                    uid: record.pod.uid.clone(),
-                    state: state.as_str(),
-                    reason: state.reason().map(str::to_owned),
-                    budget: blocker.map(|budget| budget.name),
-                    pending: state.is_pending(),
-                    terminating_since: termination.map(|end| end.since),
-                    grace_ends: termination.map(|end| end.grace_ends),
-                    eviction_time: record.eviction_time(),
-                    extension: record.extension.clone(),
-                    hold: record.hold.clone(),
-                    interactions: record.interactions(),
-                    decisive: record.decisive().interaction.clone(),
-                    last: record.last().interaction.clone(),
-                },
-            )
-            .collect();
-        records.sort_by_key(|pod| pod.eviction_time.unwrap_or(Timestamp::MAX));
-        Self {
-            node: node.to_owned(),
-            release: env!("CARGO_PKG_VERSION"),
-            now,
-            synced: node_state.synced(),
-            watch,
-            store,
-            records,
-            recent_evictions: history.latest_first().cloned().collect(),
-        }
-    }
-}
-
 /// What the routes tell of.
 #[derive(Clone)]
-struct Told {
+struct Sources {
     controller: ControllerHandle,
     identities: Identities,
 }
 
-impl Told {
+impl Sources {
     async fn view(&self) -> Result<View, Ended> {
         let schedule = self.controller.look().await?;
         let identity = self.identities.borrow();
@@ -224,7 +69,7 @@ pub fn router(controller: ControllerHandle, identities: Identities) -> Router {
         .route("/v1/schedule", get(schedule_json))
         .route(inspect::PATH, get(store_json))
         .route("/", get(html))
-        .with_state(Told {
+        .with_state(Sources {
             controller,
             identities,
         })
@@ -233,22 +78,22 @@ pub fn router(controller: ControllerHandle, identities: Identities) -> Router {
         .layer(middleware::from_fn(host::check))
 }
 
-async fn html(State(told): State<Told>) -> Response {
-    match told.view().await {
+async fn html(State(sources): State<Sources>) -> Response {
+    match sources.view().await {
         Ok(view) => page::render(&view),
         Err(error) => ended(error),
     }
 }
 
-async fn schedule_json(State(told): State<Told>) -> Response {
-    match told.view().await {
+async fn schedule_json(State(sources): State<Sources>) -> Response {
+    match sources.view().await {
         Ok(view) => Json(view).into_response(),
         Err(error) => ended(error),
     }
 }
 
-async fn store_json(State(told): State<Told>) -> Response {
-    match told.controller.dump().await {
+async fn store_json(State(sources): State<Sources>) -> Response {
+    match sources.controller.dump().await {
         Ok(holdings) => Json(holdings).into_response(),
         Err(error) => ended(error),
     }

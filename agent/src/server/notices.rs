@@ -11,7 +11,7 @@ use axum::{
 use curfew_core::{Notice, notice};
 
 use crate::{
-    controller::{Clock, ControllerHandle},
+    controller::{ControllerHandle, run::Clock},
     metrics::Metrics,
 };
 
@@ -24,7 +24,7 @@ struct Door {
 }
 
 /// The routes.
-pub fn router(
+pub(crate) fn router(
     node: String,
     clock: Clock,
     controller: ControllerHandle,

@@ -6,9 +6,11 @@
 
 mod batches;
 mod db;
+mod error;
 pub mod inspect;
 pub mod recovery;
 pub(crate) mod writer;
 
 pub use curfew_agent_state::Batch;
 pub use db::{Contents, Store, StoreError, decode, encode};
+pub use error::NotRecorded;

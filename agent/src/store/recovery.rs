@@ -15,7 +15,7 @@ use std::{
 
 use procfs::process::{MountInfo, MountInfos, Process};
 
-use crate::store::{Batch, Contents, Store, StoreError};
+use super::{Batch, Contents, Store, StoreError};
 
 /// The folder of the store itself, below the one that is given to the agent: beside it is room for
 /// those that were moved aside.

@@ -14,14 +14,12 @@ use std::{
 use curfew_agent_state::NodeState;
 use curfew_core::{Notice, Receipt};
 use futures::future::BoxFuture;
+use prometheus::Histogram;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{
-    controller::NotRecorded,
-    store::{
-        Batch, StoreError,
-        recovery::{Opened, RecoveringStore},
-    },
+use super::{
+    Batch, NotRecorded, StoreError,
+    recovery::{Opened, RecoveringStore},
 };
 
 /// How long a store that failed is left alone, unless a new interaction asks for it.
@@ -134,6 +132,8 @@ pub(crate) struct StoreWriter {
     /// When it is looked whether the store is in place; never, where it cannot be deleted.
     look_at: Option<Instant>,
     health: Health,
+    /// How long writes take.
+    durations: Histogram,
 }
 
 struct Writing {
@@ -144,7 +144,7 @@ struct Writing {
 
 impl StoreWriter {
     /// A writer that writes there.
-    pub(crate) fn new(disk: impl Disk + 'static) -> Self {
+    pub(crate) fn new(disk: impl Disk + 'static, durations: Histogram) -> Self {
         Self {
             disk: Box::new(disk),
             writing: None,
@@ -152,6 +152,7 @@ impl StoreWriter {
             rests_until: None,
             look_at: None,
             health: Health::default(),
+            durations,
         }
     }
 
@@ -226,6 +227,10 @@ impl StoreWriter {
         let Some(Writing { batch, waiting, .. }) = self.writing.take() else {
             return pending().await;
         };
+        // A batch may be empty, to open the store or to see whether it is in place.
+        if result.is_ok() && !batch.is_empty() {
+            self.durations.observe(health.sync.as_secs_f64());
+        }
         Ok(Written {
             batch,
             waiting,
@@ -257,14 +262,17 @@ impl StoreWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{shell, stage::notice};
-    use curfew_agent_state::Settings;
+    use crate::{
+        metrics::Metrics,
+        testing::{shell, stage::notice},
+    };
+    use curfew_agent_state::NodeSettings;
 
     #[tokio::test]
     async fn what_is_written_is_on_disk_before_it_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = StoreWriter::new(OnDisk::new(folder.path()));
-        let mut node_state = NodeState::new(Settings {
+        let mut writer = StoreWriter::new(OnDisk::new(folder.path()), Metrics::new().unwrap().sync);
+        let mut node_state = NodeState::new(NodeSettings {
             max_evictions: 5,
             blocked_after: Duration::from_secs(3600),
         });

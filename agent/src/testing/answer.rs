@@ -25,6 +25,8 @@ pub(super) enum What {
     Lost,
     Broken,
     Never,
+    /// The client panics.
+    Panics,
 }
 
 impl Answer {
@@ -96,6 +98,11 @@ impl Answer {
     /// The connection stands and nothing comes.
     pub(crate) fn never() -> Self {
         Self::new(What::Never)
+    }
+
+    /// Whoever asks panics.
+    pub(crate) fn panics() -> Self {
+        Self::new(What::Panics)
     }
 
     /// So much later.

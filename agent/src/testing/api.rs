@@ -222,6 +222,7 @@ impl ApiServer {
                 self.carry_out(&open);
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
+            What::Panics => panic!("a bug in the client, as a test has it"),
             What::Broken => return Err(io::ErrorKind::ConnectionRefused.into()),
             What::Never => pending().await,
         };

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_agent_state::{NodeState, Outcome, Settings};
+use curfew_agent_state::{EvictionOutcome, NodeSettings, NodeState};
 use curfew_core::{Known, Notice, PodId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
 use crate::{
-    cluster::{acting_as::NodeUser, executor::Effects, pod_watch},
-    controller::{self, Clock, Controller, ControllerHandle},
-    events,
+    cluster::{self, acting_as::NodeUser, executor::Executor, pod_watch},
+    controller::{
+        self, ControllerHandle, ScheduledPod,
+        run::{Clock, Controller, Parts},
+    },
+    events::{self, EventRecorder},
     metrics::Metrics,
-    server::debug::ScheduledPod,
     store::writer::StoreWriter,
 };
 
@@ -74,8 +76,22 @@ impl Agent {
     /// How many answers to evictions were counted, by their meaning, leaving out those that never came.
     pub(crate) fn results(&self) -> BTreeMap<&'static str, u64> {
         let count = |name| self.metrics.evictions.with_label_values(&[name]).get();
-        let counts = Outcome::NAMES.into_iter().map(|name| (name, count(name)));
+        let counts = EvictionOutcome::NAMES
+            .into_iter()
+            .map(|name| (name, count(name)));
         counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// How many actions of this name panicked.
+    pub(crate) fn panicked(&self, action: &str) -> f64 {
+        let families = self.metrics.catalog().gather();
+        let name = "curfew_agent_actions_panicked_total";
+        let family = families.iter().find(|family| family.name() == name);
+        let counts = family.unwrap().get_metric();
+        let count = counts
+            .iter()
+            .find(|count| count.get_label()[0].value() == action);
+        count.unwrap().get_counter().get_value()
     }
 
     /// Whether it says that the watch of its pods is complete and well, and how often it failed.
@@ -128,33 +144,44 @@ impl Stage {
     pub(crate) async fn start(&self) -> Agent {
         let metrics = Metrics::new().unwrap();
         let client = self.api.client(metrics.watches.reach());
-        let (controller, inbox) = controller::channel();
-        let kept = metrics.clone();
-        let (effects, told) = Effects::new(
-            client.clone(),
-            self.node_user.clone(),
-            NODE,
-            controller.clone(),
-            metrics.clone(),
-        );
-        let node_state = NodeState::new(Settings {
-            max_evictions: self.most_evictions,
-            blocked_after: Duration::from_secs(3600),
+        let (controller, inbox) = controller::handle();
+        let (observed, observations) = cluster::observations();
+        let (recorder, events) = EventRecorder::new(NODE, metrics.clone());
+        let task = Controller::new(Parts {
+            node: NODE.to_owned(),
+            clock: self.wall.clock(),
+            state: NodeState::new(NodeSettings {
+                max_evictions: self.most_evictions,
+                blocked_after: Duration::from_secs(3600),
+            }),
+            writer: StoreWriter::new(self.disk.of_an_agent(), metrics.sync.clone()),
+            executor: Executor::new(
+                client.clone(),
+                self.node_user.clone(),
+                NODE,
+                metrics.clone(),
+                observed.clone(),
+            ),
+            recorder,
+            inbox,
+            observations,
         });
-        let writer = StoreWriter::new(self.disk.of_an_agent());
-        let clock = self.wall.clock();
         let stop = CancellationToken::new();
-        let task = Controller::new(NODE.to_owned(), clock, writer, node_state, effects, inbox);
         let reporter = "curfew-agent-x".to_owned();
-        tokio::spawn(events::post_all(client.clone(), reporter, metrics, told));
-        let watch = kept.watches.open("pods");
-        let watch = pod_watch::watch(watch, client, NODE, controller.clone());
+        tokio::spawn(events::post_all(
+            client.clone(),
+            reporter,
+            metrics.clone(),
+            events,
+        ));
+        let watch = metrics.watches.open("pods");
+        let watch = pod_watch::watch(watch, client, NODE, observed);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),
             controller,
             stop,
-            metrics: kept,
+            metrics,
         };
         while !agent.controller.look().await.unwrap().synced {
             tokio::time::sleep(Duration::from_millis(10)).await;

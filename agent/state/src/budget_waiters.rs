@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    action::Effect,
+    action::{AgentAction, Decisions},
     budget::{BudgetId, BudgetView},
-    pod::Turn,
+    turns::EvictionKey,
 };
 
 /// How many budgets are watched at a time. Pods that others hold ask again by themselves.
@@ -14,7 +14,7 @@ const MAX_WATCHED: usize = 32;
 #[derive(Debug, Default)]
 struct Queue {
     view: Option<BudgetView>,
-    pods: BTreeSet<Turn>,
+    pods: BTreeSet<EvictionKey>,
 }
 
 /// The queues before all budgets that stand in the way.
@@ -25,12 +25,12 @@ pub(super) struct BudgetWaiters {
 
 impl BudgetWaiters {
     /// Puts a pod in the queue before a budget. Returns whether there was room.
-    pub(super) fn enter(&mut self, id: &BudgetId, turn: Turn, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn enter(&mut self, id: &BudgetId, turn: EvictionKey, out: &mut Decisions) -> bool {
         if !self.by_budget.contains_key(id) {
             if self.by_budget.len() >= MAX_WATCHED {
                 return false;
             }
-            out.push(Effect::WatchBudget(id.clone()));
+            out.actions.push(AgentAction::WatchBudget(id.clone()));
         }
         let queue = self.by_budget.entry(id.clone()).or_default();
         queue.pods.insert(turn);
@@ -38,21 +38,21 @@ impl BudgetWaiters {
     }
 
     /// Takes a pod out of the queue before a budget.
-    pub(super) fn leave(&mut self, id: &BudgetId, turn: &Turn) {
+    pub(super) fn leave(&mut self, id: &BudgetId, turn: &EvictionKey) {
         if let Some(queue) = self.by_budget.get_mut(id) {
             queue.pods.remove(turn);
         }
     }
 
     /// Ends the watch of a budget that nobody waits for.
-    pub(super) fn close_if_empty(&mut self, id: &BudgetId, out: &mut Vec<Effect>) {
+    pub(super) fn close_if_empty(&mut self, id: &BudgetId, out: &mut Decisions) {
         if self
             .by_budget
             .get(id)
             .is_some_and(|queue| queue.pods.is_empty())
         {
             self.by_budget.remove(id);
-            out.push(Effect::UnwatchBudget(id.clone()));
+            out.actions.push(AgentAction::UnwatchBudget(id.clone()));
         }
     }
 
@@ -70,7 +70,7 @@ impl BudgetWaiters {
     ) -> Option<(Vec<String>, Option<BudgetView>)> {
         let queue = self.by_budget.get_mut(id)?;
         let before = std::mem::replace(&mut queue.view, view);
-        let waiting = queue.pods.iter().map(|(_, _, uid)| uid.clone()).collect();
+        let waiting = queue.pods.iter().map(|turn| turn.uid.clone()).collect();
         Some((waiting, before))
     }
 }

@@ -5,7 +5,7 @@
 use curfew_core::record::later;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{earlier, eviction_outcome::Outcome};
+use crate::{earlier, eviction_outcome::EvictionOutcome};
 
 /// An API server that was away and is back answers before it has read who may do what. So many refusals of its
 /// authorizer, a second apart, are taken for that.
@@ -30,7 +30,12 @@ struct Closed {
 
 impl CircuitBreaker {
     /// Takes note of an answer to a request for this pod. Returns whether the breaker opened by it.
-    pub(super) fn answered(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
+    pub(super) fn answered(
+        &mut self,
+        uid: &str,
+        outcome: &EvictionOutcome,
+        now: Timestamp,
+    ) -> bool {
         if !outcome.is_outage() {
             self.failed = None;
             return self.closed.take().is_some();
@@ -40,7 +45,7 @@ impl CircuitBreaker {
             (Some(closed), _) if now < closed.until => return false,
             (Some(closed), _) => closed.tries.saturating_add(1),
             // No pod's fault: the server says it of itself.
-            (None, _) if matches!(outcome, Outcome::Throttled(_)) => 1,
+            (None, _) if matches!(outcome, EvictionOutcome::Throttled(_)) => 1,
             (None, Some(other)) if other != uid => 1,
             (None, _) => {
                 self.failed = Some(uid.to_owned());
@@ -54,9 +59,9 @@ impl CircuitBreaker {
 
     /// Whether this is the answer of an API server that is back and has just started, so that it says nothing of
     /// our rights. It is asked again after a short pause then.
-    pub(super) fn starts(&mut self, uid: &str, outcome: &Outcome, now: Timestamp) -> bool {
+    pub(super) fn starts(&mut self, uid: &str, outcome: &EvictionOutcome, now: Timestamp) -> bool {
         let away = self.closed.is_some() || self.failed.is_some();
-        if !away || !matches!(outcome, Outcome::Forbidden(_)) {
+        if !away || !matches!(outcome, EvictionOutcome::Forbidden(_)) {
             self.starts = 0;
             return false;
         }
@@ -72,7 +77,7 @@ impl CircuitBreaker {
             return false;
         }
         self.starts += 1;
-        let until = later(now, Outcome::away(String::new()).wait(1, uid));
+        let until = later(now, EvictionOutcome::away(String::new()).wait(1, uid));
         self.closed = Some(Closed { tries: 1, until });
         true
     }
@@ -107,13 +112,13 @@ mod tests {
     /// The longest pause that nobody asked for.
     const LONGEST: Duration = Duration::from_secs(30);
 
-    fn away() -> Outcome {
-        Outcome::away("refused".into())
+    fn away() -> EvictionOutcome {
+        EvictionOutcome::away("refused".into())
     }
 
     #[test]
     fn a_server_that_has_just_started_is_given_a_moment() {
-        let forbidden = Outcome::Forbidden("not yet".into());
+        let forbidden = EvictionOutcome::Forbidden("not yet".into());
         let mut breaker = CircuitBreaker::default();
         assert!(!breaker.starts("a", &forbidden, at(0)), "it was not away");
         breaker.answered("a", &away(), at(0));
@@ -138,7 +143,7 @@ mod tests {
             breaker.answered("a", &away(), at(second));
             assert_eq!(breaker.room(5, at(second)), 5);
         }
-        breaker.answered("b", &Outcome::Accepted, at(9));
+        breaker.answered("b", &EvictionOutcome::Accepted, at(9));
         breaker.answered("b", &away(), at(9));
         assert_eq!(breaker.room(5, at(9)), 5, "not in a row");
         breaker.answered("a", &away(), at(9));
@@ -165,7 +170,7 @@ mod tests {
             last = pause;
         }
         assert!(last >= LONGEST.mul_f64(0.7), "{last:?}");
-        let refused = Outcome::Budgets(String::new());
+        let refused = EvictionOutcome::Budgets(String::new());
         assert!(
             breaker.answered("d", &refused, at(900)),
             "any answer will do"
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn is_as_patient_as_it_was_asked_to_be() {
         let mut breaker = CircuitBreaker::default();
-        let patience = Outcome::Throttled(Some(Duration::from_secs(100)));
+        let patience = EvictionOutcome::Throttled(Some(Duration::from_secs(100)));
         breaker.answered("a", &patience, at(0));
         assert_eq!(breaker.room(5, at(99)), 0);
         assert_eq!(breaker.room(5, at(120)), 1);

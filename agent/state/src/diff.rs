@@ -3,33 +3,46 @@
 use curfew_core::{Ending, Known, Record};
 
 use crate::{
-    action::{Announcement, Effect, More, Source},
+    action::Decisions,
+    event::{DomainEvent, More, Source},
     pod::PodEntry,
     pod_view::PodState,
 };
 
 /// Tells that the eviction was accepted.
-pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<Effect> {
-    Some(Effect::Announce(Announcement::Evicted {
+pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<DomainEvent> {
+    Some(DomainEvent::Evicted {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),
         ids: record.requests(),
         eviction_time: record.eviction_time()?,
         bare: pod.is_some_and(|pod| pod.bare),
-    }))
-}
-
-/// Tells that the pod's metadata cannot be written.
-pub(super) fn unmarked(record: &Record, why: &str) -> Effect {
-    Effect::Announce(Announcement::Unmarked {
-        pod: record.pod.clone(),
-        why: why.to_owned(),
-        eviction_time: record.eviction_time(),
     })
 }
 
+/// Tells that the pod's metadata cannot be written.
+pub(super) fn unmarked(record: &Record, code: u16, why: &str, again: bool) -> DomainEvent {
+    DomainEvent::Unmarked {
+        pod: record.pod.clone(),
+        ids: record.requests(),
+        code,
+        why: why.to_owned(),
+        eviction_time: record.eviction_time(),
+        again,
+    }
+}
+
+/// Tells that the pod is gone.
+pub(super) fn gone(record: &Record) -> DomainEvent {
+    DomainEvent::Gone {
+        pod: record.pod.clone(),
+        id: record.decisive().interaction.request.clone(),
+        ids: record.requests(),
+    }
+}
+
 /// Tells of the latest so many interactions, which the agent before this one stored.
-pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Vec<Effect>) {
+pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Decisions) {
     let deeds: Vec<_> = record.deeds().collect();
     let first = deeds.len().saturating_sub(untold as usize);
     let deeds = &deeds[first..];
@@ -43,10 +56,11 @@ pub(super) fn noticed(
     record: &Record,
     known: &Known,
     ending: Option<Ending>,
-    out: &mut Vec<Effect>,
+    out: &mut Decisions,
 ) {
     if record.interactions() > before.map_or(0, Record::interactions) {
-        out.push(interaction(record, known, Source::Notice, ending, None));
+        out.events
+            .push(interaction(record, known, Source::Notice, ending, None));
     }
 }
 
@@ -55,7 +69,7 @@ pub(super) fn learned(
     before: Option<&Record>,
     record: &Record,
     ending: Option<Ending>,
-    out: &mut Vec<Effect>,
+    out: &mut Decisions,
 ) {
     let unknown = |known: &&Known| before.is_none_or(|before| !before.tells_of(known));
     let news: Vec<_> = record.deeds().filter(unknown).collect();
@@ -71,19 +85,31 @@ fn several(
     times: u32,
     source: Source,
     ending: Option<Ending>,
-    out: &mut Vec<Effect>,
+    out: &mut Decisions,
 ) {
     let Some((last, others)) = kept.split_last() else {
         return;
     };
     for known in others {
-        out.push(interaction(record, known, source, ending, None));
+        out.events
+            .push(interaction(record, known, source, ending, None));
     }
     let times = times.saturating_sub(kept.len() as u32);
     let since = record.deeds().map(|known| known.interaction.time).min();
     let more = since.filter(|_| times > 0);
     let more = more.map(|since| More { times, since });
-    out.push(interaction(record, last, source, ending, more));
+    out.events
+        .push(interaction(record, last, source, ending, more));
+}
+
+/// Tells of interactions that are exempt no longer, because the pod has a controller.
+pub(super) fn exemption_ended(entry: &PodEntry, started: &[Known], out: &mut Decisions) {
+    if let Some(record) = &entry.record {
+        let told = started
+            .iter()
+            .map(|known| interaction(record, known, Source::Controller, entry.ending(), None));
+        out.events.extend(told);
+    }
 }
 
 /// Tells of an extension or a hold that came, changed or went, and of an extension that counts for less since
@@ -93,7 +119,7 @@ pub(super) fn wishes(
     before: Option<&Record>,
     record: &Record,
     entry: &PodEntry,
-    out: &mut Vec<Effect>,
+    out: &mut Decisions,
 ) {
     let Some(before) = before else {
         return;
@@ -101,37 +127,37 @@ pub(super) fn wishes(
     let (pod, id) = (&record.pod, &record.decisive().interaction.request);
     let cut = record.extension.is_some() && record.extension() < before.extension();
     if before.extension != record.extension || cut {
-        out.push(Effect::Announce(Announcement::Extended {
+        out.events.push(DomainEvent::Extended {
             pod: pod.clone(),
             id: id.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
             maximum: record.is_extended_to_the_last(),
-        }));
+        });
     }
     if before.hold != record.hold {
-        out.push(Effect::Announce(Announcement::Held {
+        out.events.push(DomainEvent::Held {
             pod: pod.clone(),
             id: id.clone(),
             hold: record.hold.clone(),
             consequence: entry.consequence(record),
-        }));
+        });
     }
 }
 
-pub(super) fn interaction(
+fn interaction(
     record: &Record,
     known: &Known,
     source: Source,
     ending: Option<Ending>,
     more: Option<More>,
-) -> Effect {
-    Effect::Announce(Announcement::Interaction {
+) -> DomainEvent {
+    DomainEvent::Interaction {
         pod: record.pod.clone(),
         known: known.clone(),
         source,
         eviction_time: record.eviction_time(),
         ending,
         more,
-    })
+    }
 }

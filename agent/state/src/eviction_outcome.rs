@@ -7,7 +7,7 @@ use std::{
 
 /// What came of a request to evict a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum EvictionOutcome {
     /// The pod is on its way out; grace period and finalizers take their time.
     Accepted,
     /// That pod is not there any more, or another one has its name.
@@ -46,35 +46,41 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl EvictionOutcome {
     /// The API server did not answer.
     pub fn away(why: String) -> Self {
-        Outcome::Away { why, wait: None }
+        EvictionOutcome::Away { why, wait: None }
     }
 
     /// Whether it says nothing of the pod, but that the API server wants to be left alone by all.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Outcome::Away { .. } | Outcome::Throttled(_))
+        matches!(
+            self,
+            EvictionOutcome::Away { .. } | EvictionOutcome::Throttled(_)
+        )
     }
 
     /// Whether the request may have been carried out, and only its answer was lost.
     pub fn may_be_lost(&self) -> bool {
-        matches!(self, Outcome::Away { .. } | Outcome::Passing { .. })
+        matches!(
+            self,
+            EvictionOutcome::Away { .. } | EvictionOutcome::Passing { .. }
+        )
     }
 
     /// The name of the outcome in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Gone => "gone",
-            Outcome::Early(_) => "early",
-            Outcome::Budget { .. } => "disruption_budget",
-            Outcome::Budgets(_) => "several_disruption_budgets",
-            Outcome::Throttled(_) => "throttled",
-            Outcome::Forbidden(_) => "forbidden",
-            Outcome::Denied(_) => "denied",
-            Outcome::Away { .. } => "unavailable",
-            Outcome::Passing { .. } => "error",
+            EvictionOutcome::Accepted => "accepted",
+            EvictionOutcome::Gone => "gone",
+            EvictionOutcome::Early(_) => "early",
+            EvictionOutcome::Budget { .. } => "disruption_budget",
+            EvictionOutcome::Budgets(_) => "several_disruption_budgets",
+            EvictionOutcome::Throttled(_) => "throttled",
+            EvictionOutcome::Forbidden(_) => "forbidden",
+            EvictionOutcome::Denied(_) => "denied",
+            EvictionOutcome::Away { .. } => "unavailable",
+            EvictionOutcome::Passing { .. } => "error",
         }
     }
 
@@ -94,18 +100,27 @@ impl Outcome {
 
     /// Whether a PodDisruptionBudget stands in the way.
     pub fn is_blocked(&self) -> bool {
-        matches!(self, Outcome::Budget { .. } | Outcome::Budgets(_))
+        matches!(
+            self,
+            EvictionOutcome::Budget { .. } | EvictionOutcome::Budgets(_)
+        )
     }
 
     /// Whether it will not pass without people, who are told then.
     pub fn concerns_people(&self) -> bool {
-        self.is_blocked() || matches!(self, Outcome::Forbidden(_) | Outcome::Denied(_))
+        self.is_blocked()
+            || matches!(
+                self,
+                EvictionOutcome::Forbidden(_) | EvictionOutcome::Denied(_)
+            )
     }
 
     /// Whether both have the same cause, so that people know it already.
-    pub fn same_cause(&self, other: &Outcome) -> bool {
+    pub fn same_cause(&self, other: &EvictionOutcome) -> bool {
         match (self, other) {
-            (Outcome::Budget { name: a, .. }, Outcome::Budget { name: b, .. }) => a == b,
+            (EvictionOutcome::Budget { name: a, .. }, EvictionOutcome::Budget { name: b, .. }) => {
+                a == b
+            }
             _ => self.as_str() == other.as_str(),
         }
     }
@@ -113,15 +128,15 @@ impl Outcome {
     /// What was said, where something was.
     pub fn message(&self) -> &str {
         match self {
-            Outcome::Budget { why, .. }
-            | Outcome::Budgets(why)
-            | Outcome::Early(why)
-            | Outcome::Forbidden(why)
-            | Outcome::Denied(why)
-            | Outcome::Away { why, .. }
-            | Outcome::Passing { why, .. } => why,
-            Outcome::Throttled(_) => "the API server asks for patience",
-            Outcome::Accepted | Outcome::Gone => "",
+            EvictionOutcome::Budget { why, .. }
+            | EvictionOutcome::Budgets(why)
+            | EvictionOutcome::Early(why)
+            | EvictionOutcome::Forbidden(why)
+            | EvictionOutcome::Denied(why)
+            | EvictionOutcome::Away { why, .. }
+            | EvictionOutcome::Passing { why, .. } => why,
+            EvictionOutcome::Throttled(_) => "the API server asks for patience",
+            EvictionOutcome::Accepted | EvictionOutcome::Gone => "",
         }
     }
 
@@ -131,16 +146,18 @@ impl Outcome {
     pub fn wait(&self, tries: u32, uid: &str) -> Duration {
         let (first, most, asked_for) = match self {
             // Room may come any moment; the watch of the budget tells sooner.
-            Outcome::Budget { .. } => (2, 30, None),
+            EvictionOutcome::Budget { .. } => (2, 30, None),
             // A person has to act, which takes a while.
-            Outcome::Budgets(_) | Outcome::Forbidden(_) | Outcome::Denied(_) => (5, 60, None),
-            Outcome::Throttled(wait)
-            | Outcome::Away { wait, .. }
-            | Outcome::Passing { wait, .. } => (1, 30, *wait),
+            EvictionOutcome::Budgets(_)
+            | EvictionOutcome::Forbidden(_)
+            | EvictionOutcome::Denied(_) => (5, 60, None),
+            EvictionOutcome::Throttled(wait)
+            | EvictionOutcome::Away { wait, .. }
+            | EvictionOutcome::Passing { wait, .. } => (1, 30, *wait),
             // The pod is looked at first.
-            Outcome::Early(_) => (1, 1, None),
+            EvictionOutcome::Early(_) => (1, 1, None),
             // Gone, and yet there: the watch and the API server have to agree first.
-            Outcome::Accepted | Outcome::Gone => (10, 10, None),
+            EvictionOutcome::Accepted | EvictionOutcome::Gone => (10, 10, None),
         };
         let doubled = Duration::from_secs(first << (tries.max(1) - 1).min(16));
         let mut hasher = DefaultHasher::new();

@@ -1,7 +1,7 @@
 //! What is to be done for the pods of one node, and when: pure.
 //!
 //! It owns nothing that outlives a call but what [`NodeState`] holds, and the agent's controller owns that. It takes
-//! what happened with the time it is, and says what to do as [`Effect`]s. It knows no runtime, no client of the
+//! what happened with the time it is, and says what to do and to tell as [`Decisions`]. It knows no runtime, no client of the
 //! API server and no clock: asking, writing and telling are left to others.
 #![warn(missing_docs)]
 
@@ -10,6 +10,7 @@ mod budget;
 mod budget_waiters;
 mod circuit_breaker;
 mod diff;
+mod event;
 mod eviction_outcome;
 mod node;
 mod patch;
@@ -18,18 +19,20 @@ mod pod_view;
 mod summary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod turns;
 
 use std::collections::BTreeMap;
 
 use curfew_core::Record;
 use jiff::{SignedDuration, Timestamp};
 
-pub use action::{Announcement, Block, Consequence, Effect, More, Source, StoreLoss};
+pub use action::{AgentAction, Decisions};
 pub use budget::{BudgetId, BudgetView};
-pub use eviction_outcome::Outcome;
-pub use node::{NodeState, Settings};
-pub use patch::{Change, PatchOutcome, wanted};
-pub use pod::{Line, State};
+pub use event::{Consequence, DomainEvent, EvictionBlock, More, Source, StoreLoss};
+pub use eviction_outcome::EvictionOutcome;
+pub use node::{NodeSettings, NodeState};
+pub use patch::{PatchOutcome, PodPatch, wanted};
+pub use pod::PodRow;
 pub use pod_view::{PodState, PodView, Termination, digest};
 pub use summary::Summary;
 

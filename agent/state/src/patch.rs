@@ -6,7 +6,7 @@ use crate::pod_view::{PodState, digest};
 
 /// A change of a pod's metadata, made for one version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct PodPatch {
     /// The pod.
     pub pod: PodId,
     /// The resourceVersion that the change was made for.
@@ -22,24 +22,31 @@ pub struct Change {
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatchOutcome {
-    /// It was made, or the pod had changed and was read again: it is looked at anew.
+    /// It was made.
     Done,
+    /// The pod had changed and was read again: it is looked at anew.
+    Outdated,
     /// It will pass; later again.
-    Failed,
+    Failed(String),
     /// The API server has no pod of that UID under its name.
     Gone,
-    /// The API server does not take it for this pod, and says this.
-    Refused(String),
+    /// The API server does not take it for this pod, as this tells.
+    Refused {
+        /// The HTTP status of the refusal.
+        code: u16,
+        /// What it says.
+        why: String,
+    },
 }
 
 /// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
 /// stand nowhere else; nothing when they do.
-pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<Change> {
+pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<PodPatch> {
     let wanted = metadata::fitting(record, alone, pod.room as usize);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
-    Some(Change {
+    Some(PodPatch {
         pod: record.pod.clone(),
         version: pod.version.clone(),
         ids: record.requests(),

@@ -1,22 +1,18 @@
 //! One pod of the node: what is known of it, and where it stands.
 
-use curfew_core::{
-    Ending, Exemption, Known, Record, State as Name, metadata::Extension, record::later,
-};
+use curfew_core::{Ending, Exemption, Known, Record, State, metadata::Extension, record::later};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 use crate::{
-    action::{Block, Consequence, Effect, Source},
     budget::{BudgetId, BudgetView},
-    diff, earlier,
-    eviction_outcome::Outcome,
+    earlier,
+    event::{Consequence, EvictionBlock},
+    eviction_outcome::EvictionOutcome,
     patch,
     pod_view::{PodState, Termination},
+    turns::EvictionKey,
 };
-
-/// The order of evictions: lowest priority first, then the earliest eviction time.
-pub(super) type Turn = (i32, Timestamp, String);
 
 /// Where a pod stands on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub(super) enum Eviction {
 /// How often an eviction was refused in a row, and why the last time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: EvictionOutcome,
     pub(super) tries: u32,
 }
 
@@ -54,7 +50,7 @@ pub(super) enum Marking {
 /// cause that comes and goes is told once.
 #[derive(Debug, Clone)]
 pub(super) struct Obstacle {
-    pub(super) why: Outcome,
+    pub(super) why: EvictionOutcome,
     pub(super) since: Timestamp,
     pub(super) times: u32,
     /// When it may be told that it goes on; none before it was told at all.
@@ -91,9 +87,9 @@ pub(super) struct PodEntry {
     pub(super) marked: (Timestamp, u32),
     pub(super) wake: Option<Timestamp>,
     /// The place among those that wait for an eviction request, while it is there.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<EvictionKey>,
     /// The place among those that wait for a budget, while it is there.
-    pub(super) queued: Option<(BudgetId, Turn)>,
+    pub(super) queued: Option<(BudgetId, EvictionKey)>,
 }
 
 impl PodEntry {
@@ -142,27 +138,13 @@ impl PodEntry {
         finished.then_some(Ending::Finished)
     }
 
-    /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns
-    /// whether there were any.
-    pub(super) fn end_exemption(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        let ending = self.ending();
-        let (Some(record), Some(pod)) = (&mut self.record, &self.pod) else {
-            return false;
-        };
-        let started = match pod.bare {
-            true => Vec::new(),
-            false => record.end_exemption(now),
-        };
-        for known in &started {
-            out.push(diff::interaction(
-                record,
-                known,
-                Source::Controller,
-                ending,
-                None,
-            ));
+    /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns what
+    /// is exempt no longer.
+    pub(super) fn end_exemption(&mut self, now: Timestamp) -> Vec<Known> {
+        match (&mut self.record, &self.pod) {
+            (Some(record), Some(pod)) if !pod.bare => record.end_exemption(now),
+            _ => Vec::new(),
         }
-        !started.is_empty()
     }
 
     /// Whether the pod shows that an eviction was carried out whose answer we never got. A pod that
@@ -192,7 +174,7 @@ impl PodEntry {
     }
 
     /// Takes note of a refusal that people can do something about.
-    pub(super) fn meet(&mut self, refusal: &Outcome, now: Timestamp) {
+    pub(super) fn meet(&mut self, refusal: &EvictionOutcome, now: Timestamp) {
         if !refusal.concerns_people() {
             return;
         }
@@ -216,7 +198,7 @@ impl PodEntry {
     /// The budget that refused the pod the last time, while the pod is still to go.
     pub(super) fn blocker(&self) -> Option<BudgetId> {
         let (record, pod) = (self.record.as_ref()?, self.pod.as_ref()?);
-        let Outcome::Budget {
+        let EvictionOutcome::Budget {
             name: Some(name), ..
         } = &self.refusal.as_ref()?.outcome
         else {
@@ -250,11 +232,11 @@ impl PodEntry {
     }
 
     /// What people are told of the obstacle.
-    pub(super) fn block(&self, view: Option<&BudgetView>) -> Option<Block> {
+    pub(super) fn block(&self, view: Option<&BudgetView>) -> Option<EvictionBlock> {
         let obstacle = self.obstacle.as_ref()?;
         let ready = self.pod.as_ref().is_none_or(|pod| pod.ready);
         let record = self.record.as_ref()?;
-        Some(Block {
+        Some(EvictionBlock {
             pod: record.pod.clone(),
             id: record.decisive().interaction.request.clone(),
             why: obstacle.why.clone(),
@@ -266,118 +248,55 @@ impl PodEntry {
         })
     }
 
-    pub(super) fn state(&self, now: Timestamp, blocked_after: Duration) -> State<'_> {
+    /// Where the pod stands, and what was answered the last time where that stands in the way.
+    pub(super) fn state(
+        &self,
+        now: Timestamp,
+        blocked_after: Duration,
+    ) -> (State, Option<&EvictionOutcome>) {
         let (Some(record), Some(pod)) = (&self.record, &self.pod) else {
-            return State::Unseen;
+            return (State::Unseen, None);
         };
         let Some(at) = record.eviction_time() else {
-            return match record.exemption() {
+            let state = match record.exemption() {
                 _ if self.is_leaving() => State::Terminating,
                 _ if pod.finished => State::Finished,
                 Some(Exemption::Protected) => State::Protected,
                 _ => State::Recorded,
             };
+            return (state, None);
         };
         let stuck = self
             .obstacle
             .as_ref()
             .filter(|obstacle| obstacle.why.is_blocked() && now >= later(at, blocked_after));
         match (&self.refusal, stuck) {
-            _ if self.is_leaving() => State::Terminating,
-            _ if pod.finished => State::Finished,
-            _ if pod.mirror => State::Protected,
-            _ if now < at && record.hold.is_some() => State::Held,
-            _ if now < at => State::Scheduled,
-            (_, Some(obstacle)) => State::Stuck(&obstacle.why),
-            (Some(refusal), None) => State::Refused(&refusal.outcome),
-            (None, None) => State::Due,
+            _ if self.is_leaving() => (State::Terminating, None),
+            _ if pod.finished => (State::Finished, None),
+            _ if pod.mirror => (State::Protected, None),
+            _ if now < at && record.hold.is_some() => (State::Held, None),
+            _ if now < at => (State::Scheduled, None),
+            (_, Some(obstacle)) => (State::Stuck, Some(&obstacle.why)),
+            (Some(refusal), None) if refusal.outcome.is_blocked() => {
+                (State::Blocked, Some(&refusal.outcome))
+            }
+            (Some(refusal), None) => (State::Retrying, Some(&refusal.outcome)),
+            (None, None) => (State::Due, None),
         }
     }
 }
 
 /// A pod of the node, for those who look into the agent.
 #[derive(Debug, Clone)]
-pub struct Line<'a> {
+pub struct PodRow<'a> {
     /// What is known.
     pub record: &'a Record,
     /// Where it stands.
-    pub state: State<'a>,
+    pub state: State,
+    /// What stands in the way, in the words of who refused.
+    pub reason: Option<&'a str>,
     /// The budget that stands in the way.
     pub blocker: Option<BudgetId>,
     /// Its end, once it was asked to end.
     pub termination: Option<Termination>,
-}
-
-/// Where a pod stands, in the words of `/v1/schedule` and of the metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State<'a> {
-    /// No timer runs.
-    Recorded,
-    /// It is one of those that are never evicted.
-    Protected,
-    /// Its eviction lies ahead.
-    Scheduled,
-    /// The same, and later than its deadline, because somebody has it held.
-    Held,
-    /// Its time has come; the request waits for its turn or its answer.
-    Due,
-    /// It was refused and will be asked again.
-    Refused(&'a Outcome),
-    /// A disruption budget has refused it for longer than `--blocked-after`.
-    Stuck(&'a Outcome),
-    /// It is on its way out.
-    Terminating,
-    /// All its containers ended by themselves.
-    Finished,
-    /// The watch has not shown it yet.
-    Unseen,
-}
-
-impl State<'_> {
-    /// The names of those states in which a pod is still to be evicted.
-    pub const PENDING: [&'static str; 6] = [
-        Name::Scheduled.as_str(),
-        Name::Held.as_str(),
-        Name::Due.as_str(),
-        Name::Blocked.as_str(),
-        Name::Stuck.as_str(),
-        Name::Retrying.as_str(),
-    ];
-
-    /// The same and those who never are, as they are counted.
-    pub const COUNTED: [&'static str; 7] = {
-        let [a, b, c, d, e, f] = Self::PENDING;
-        [a, b, c, d, e, f, Name::Protected.as_str()]
-    };
-
-    /// Its name.
-    pub fn as_str(&self) -> &'static str {
-        let name = match self {
-            State::Recorded => Name::Recorded,
-            State::Protected => Name::Protected,
-            State::Scheduled => Name::Scheduled,
-            State::Held => Name::Held,
-            State::Due => Name::Due,
-            State::Refused(outcome) if outcome.is_blocked() => Name::Blocked,
-            State::Refused(_) => Name::Retrying,
-            State::Stuck(_) => Name::Stuck,
-            State::Terminating => Name::Terminating,
-            State::Finished => Name::Finished,
-            State::Unseen => Name::Unseen,
-        };
-        name.as_str()
-    }
-
-    /// Whether the pod is still to be evicted.
-    pub fn is_pending(&self) -> bool {
-        Self::PENDING.contains(&self.as_str())
-    }
-
-    /// What stands in the way, in the words of who refused.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            State::Refused(outcome) | State::Stuck(outcome) => Some(outcome.message()),
-            _ => None,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use curfew_core::State;
 use jiff::Timestamp;
 
 use crate::{budget::BudgetId, node::NodeState};
@@ -19,7 +20,7 @@ pub struct Summary {
     /// Its size on disk in bytes, when it was last written.
     pub store_bytes: u64,
     /// How many pods have a record, by where they stand.
-    pub states: BTreeMap<&'static str, i64>,
+    pub states: BTreeMap<State, i64>,
     /// How many pods are still to be evicted, by namespace.
     pub namespaces: BTreeMap<String, i64>,
     /// When the next pod is to be evicted, or was to be.
@@ -52,22 +53,22 @@ impl Summary {
             blocked_by: BTreeMap::new(),
         };
         let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
-        for line in node.lines(now) {
-            *summary.states.entry(line.state.as_str()).or_default() += 1;
-            if line.state.is_pending() {
-                let next = summary.next.into_iter().chain(line.record.eviction_time());
+        for row in node.rows(now) {
+            *summary.states.entry(row.state).or_default() += 1;
+            if row.state.is_pending() {
+                let next = summary.next.into_iter().chain(row.record.eviction_time());
                 summary.next = next.min();
-                let namespace = line.record.pod.namespace.clone();
+                let namespace = row.record.pod.namespace.clone();
                 *summary.namespaces.entry(namespace).or_default() += 1;
             }
             // A pod that nobody changed may take its time.
-            if let Some(end) = line.termination
-                && line.record.eviction_time().is_some()
+            if let Some(end) = row.termination
+                && row.record.eviction_time().is_some()
             {
                 summary.beyond_grace += i64::from(now > end.grace_ends);
                 summary.longest_terminating = summary.longest_terminating.max(since(end.since));
             }
-            if let Some(budget) = line.blocker {
+            if let Some(budget) = row.blocker {
                 *summary.blocked_by.entry(budget).or_default() += 1;
             }
         }
@@ -76,7 +77,7 @@ impl Summary {
     }
 
     /// How many pods stand there.
-    pub fn in_state(&self, state: &str) -> i64 {
-        self.states.get(state).copied().unwrap_or_default()
+    pub fn in_state(&self, state: State) -> i64 {
+        self.states.get(&state).copied().unwrap_or_default()
     }
 }

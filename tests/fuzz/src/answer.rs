@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use curfew_agent::cluster::evict::answer::{Answer, Outcome, read, retry_after};
+use curfew_agent::cluster::evict::answer::{Answer, read, retry_after};
+use curfew_agent_state::EvictionOutcome;
 
 /// The longest wait that anybody may ask for, and how it may be spread.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -27,11 +28,15 @@ pub fn answer(bytes: &[u8]) {
     };
     let outcome = read(&answer);
     let is_success = (200..300).contains(&answer.code);
-    assert_eq!(outcome == Outcome::Accepted, is_success, "{answer:?}");
+    assert_eq!(
+        outcome == EvictionOutcome::Accepted,
+        is_success,
+        "{answer:?}"
+    );
     // An Event has 1,024 characters for it and what is said around it.
     assert!(outcome.message().len() <= 512, "{outcome:?}");
-    assert!(Outcome::NAMES.contains(&outcome.as_str()));
-    if let Outcome::Budget {
+    assert!(EvictionOutcome::NAMES.contains(&outcome.as_str()));
+    if let EvictionOutcome::Budget {
         name: Some(name), ..
     } = &outcome
     {
@@ -40,7 +45,7 @@ pub fn answer(bytes: &[u8]) {
     for tries in [0, 1, 2, 40, u32::MAX] {
         let pause = outcome.wait(tries, "u-1");
         assert!(!pause.is_zero() && pause <= MAX_SPREAD, "{pause:?}");
-        if let Outcome::Throttled(Some(least)) = &outcome {
+        if let EvictionOutcome::Throttled(Some(least)) = &outcome {
             assert!(pause >= *least, "{pause:?}");
         }
     }

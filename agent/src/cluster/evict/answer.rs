@@ -1,10 +1,10 @@
 //! Reading the API server's answer to an eviction: the one place that knows what each means. No I/O. When
-//! to ask again is told by [`Outcome::wait`].
+//! to ask again is told by [`EvictionOutcome::wait`].
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use curfew_agent_state::Outcome;
+use curfew_agent_state::EvictionOutcome;
 use curfew_core::text::cut;
 use kube::core::{Status, response::StatusDetails};
 
@@ -39,9 +39,9 @@ pub struct Answer {
 }
 
 /// Reads an answer.
-pub fn read(answer: &Answer) -> Outcome {
+pub fn read(answer: &Answer) -> EvictionOutcome {
     if (200..300).contains(&answer.code) {
-        return Outcome::Accepted;
+        return EvictionOutcome::Accepted;
     }
     let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
     let details = status.details.as_ref();
@@ -61,38 +61,38 @@ pub fn read(answer: &Answer) -> Outcome {
     // (A webhook that cannot be called is something else: a 500, which passes.)
     let denied = ["denied the request", "denied request"];
     if denied.iter().any(|words| why.contains(words)) && !why.contains(GUARD) {
-        return Outcome::Denied(why);
+        return EvictionOutcome::Denied(why);
     }
     match answer.code {
-        404 => Outcome::Gone,
+        404 => EvictionOutcome::Gone,
         // It was changed after the agent had read it.
-        409 if why.contains("ResourceVersion") => Outcome::Early(why),
+        409 if why.contains("ResourceVersion") => EvictionOutcome::Early(why),
         // The UID precondition failed: a pod of the same name took its place.
-        409 => Outcome::Gone,
+        409 => EvictionOutcome::Gone,
         429 => match details.and_then(budget_cause) {
-            Some(cause) => Outcome::Budget {
+            Some(cause) => EvictionOutcome::Budget {
                 name: budget_name(cause),
                 why: cut(cause, MAX_REASON).into_owned(),
             },
-            None => Outcome::Throttled(wait),
+            None => EvictionOutcome::Throttled(wait),
         },
-        500 if why.contains("more than one PodDisruptionBudget") => Outcome::Budgets(why),
+        500 if why.contains("more than one PodDisruptionBudget") => EvictionOutcome::Budgets(why),
         // A namespace that is being deleted takes its pods along without us.
-        403 if why.contains("being terminated") => Outcome::Passing { why, wait },
+        403 if why.contains("being terminated") => EvictionOutcome::Passing { why, wait },
         // The budget's numbers are out of bounds until its controller has looked again.
         403 if details.is_some_and(|details| details.kind == "poddisruptionbudget") => {
-            Outcome::Budget {
+            EvictionOutcome::Budget {
                 name: details.map(|details| cut(&details.name, MAX_NAME).into_owned()),
                 why,
             }
         }
-        425 if why.contains(GUARD) => Outcome::Early(why),
+        425 if why.contains(GUARD) => EvictionOutcome::Early(why),
         // Too early, or too slow for something on the way.
-        408 | 425 => Outcome::Passing { why, wait },
+        408 | 425 => EvictionOutcome::Passing { why, wait },
         // Our own guard's means that it could not read that pod in time.
-        502 | 503 if !why.contains(GUARD) => Outcome::Away { why, wait },
-        400..500 => Outcome::Forbidden(why),
-        _ => Outcome::Passing { why, wait },
+        502 | 503 if !why.contains(GUARD) => EvictionOutcome::Away { why, wait },
+        400..500 => EvictionOutcome::Forbidden(why),
+        _ => EvictionOutcome::Passing { why, wait },
     }
 }
 

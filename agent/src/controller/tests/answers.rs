@@ -56,7 +56,7 @@ impl Row {
         assert!((least..most + SLACK).contains(&first), "{first}");
 
         let pod = agent.only().await.unwrap();
-        assert_eq!(pod.state, self.state);
+        assert_eq!(pod.state.as_str(), self.state);
         assert!(pod.pending);
         let reason = pod.reason.unwrap_or_default();
         assert!(reason.contains(self.reason), "{reason}");

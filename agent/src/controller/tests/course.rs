@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use curfew_core::State;
 use serde_json::Value;
 
 use super::{accepted, assert_asked, told};
@@ -43,7 +44,7 @@ async fn a_pod_that_a_budget_held_goes_by_itself_when_there_is_room() {
     let blocked = told(&stage);
     assert_eq!(blocked, ["PodInteraction", "PodInteractionEvictionBlocked"]);
     let state = agent.controller.look().await.unwrap().records[0].state;
-    assert_eq!(state, "blocked");
+    assert_eq!(state, State::Blocked);
 
     stage.api.come_back();
     stage.until(3030.0).await;

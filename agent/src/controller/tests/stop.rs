@@ -7,7 +7,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::assert_asked;
 use crate::{
-    controller::NotRecorded,
+    store::NotRecorded,
     testing::{
         answer::Answer,
         shell,

@@ -4,8 +4,7 @@ use curfew_core::Notice;
 use serde_json::json;
 
 use crate::{
-    controller::NotRecorded,
-    store::writer::MAX_UNSEEN,
+    store::{NotRecorded, writer::MAX_UNSEEN},
     testing::{
         shell,
         stage::{Agent, NODE, Stage, notice},

@@ -16,8 +16,8 @@ use axum::{
 use curfew_core::{State, duration, text::visible};
 use jiff::Timestamp;
 
-use super::{NodeSchedule, ScheduledPod, View};
-use crate::controller::recent_evictions::PastEviction;
+use super::View;
+use crate::controller::{NodeSchedule, ScheduledPod, recent_evictions::RecentEviction};
 
 /// What a browser may do with what is served here.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -30,18 +30,16 @@ struct Page<'a> {
     view: &'a View,
     now: Timestamp,
     problems: Vec<String>,
-    counts: Vec<(&'static str, usize)>,
+    counts: Vec<(State, usize)>,
     next: Option<&'a ScheduledPod>,
-    meanings: [(&'static str, &'static str); 11],
+    meanings: [(State, &'static str); 11],
 }
 
 /// The page.
 pub(super) fn render(view: &View) -> Response {
     let records = &view.schedule.records;
     let now = view.schedule.now;
-    let counts = State::ALL
-        .map(State::as_str)
-        .map(|state| (state, view.schedule.count(state)));
+    let counts = State::ALL.map(|state| (state, view.schedule.count(state)));
     let page = Page {
         view,
         now,
@@ -50,7 +48,7 @@ pub(super) fn render(view: &View) -> Response {
         next: records
             .iter()
             .find(|pod| pod.pending && pod.eviction_time.is_some_and(|at| at > now)),
-        meanings: State::ALL.map(|state| (state.as_str(), state.meaning())),
+        meanings: State::ALL.map(|state| (state, state.meaning())),
     };
     match page.render() {
         Ok(html) => Html(html).into_response(),
@@ -93,12 +91,12 @@ fn problems(view: &View) -> Vec<String> {
         ));
     }
     for (state, what) in [
-        ("stuck", "blocked for so long that nobody seems to act"),
+        (State::Stuck, "blocked for so long that nobody seems to act"),
         (
-            "blocked",
+            State::Blocked,
             "kept from being evicted by a PodDisruptionBudget",
         ),
-        ("retrying", "refused and asked for again"),
+        (State::Retrying, "refused and asked for again"),
     ] {
         let count = schedule.count(state);
         if count > 0 {
@@ -117,7 +115,7 @@ fn pods(count: usize) -> String {
 }
 
 /// A time as people read it.
-trait Told {
+trait ReadableTime {
     /// The time of day, to the second.
     fn clock(&self) -> String;
     /// How far away it is.
@@ -126,7 +124,7 @@ trait Told {
     fn is_over(&self, now: impl Borrow<Timestamp>) -> bool;
 }
 
-impl Told for Timestamp {
+impl ReadableTime for Timestamp {
     fn clock(&self) -> String {
         self.strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
@@ -156,7 +154,7 @@ fn size(bytes: &u64) -> String {
 
 impl NodeSchedule {
     /// How many pods stand there.
-    fn count(&self, state: &str) -> usize {
+    fn count(&self, state: State) -> usize {
         let there = self.records.iter().filter(|pod| pod.state == state);
         there.count()
     }
@@ -178,7 +176,7 @@ impl ScheduledPod {
     }
 }
 
-impl PastEviction {
+impl RecentEviction {
     /// What came of it, in words.
     fn came_to(&self) -> &'static str {
         match self.result {

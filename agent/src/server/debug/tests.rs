@@ -2,8 +2,8 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode, header},
 };
-use curfew_agent_state::{Outcome, Settings, State};
-use curfew_core::{Command, Known};
+use curfew_agent_state::{Decisions, EvictionOutcome, NodeSettings, NodeState};
+use curfew_core::{Command, Known, State};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -11,7 +11,10 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    controller::recent_evictions::{History, KEPT},
+    controller::{
+        NodeSchedule, StoreHealth, Watch, WatchError,
+        recent_evictions::{KEPT, RecentEvictions},
+    },
     server::debug,
     testing::{at, marked, marked_with, pod_id, shell, stage::Stage},
 };
@@ -20,16 +23,16 @@ const NODE: &str = "node-1";
 
 /// The state of a node that has no pods.
 fn node_state() -> NodeState {
-    let mut node_state = NodeState::new(Settings {
+    let mut node_state = NodeState::new(NodeSettings {
         max_evictions: 5,
         blocked_after: std::time::Duration::from_secs(3600),
     });
-    node_state.listed(&[].into(), at(0), &mut Vec::new());
+    node_state.listed(&[].into(), at(0), &mut Decisions::default());
     node_state
 }
 
 /// The view of a node at that second of an agent that is well.
-fn view(node_state: &NodeState, history: &History, second: i64) -> View {
+fn view(node_state: &NodeState, history: &RecentEvictions, second: i64) -> View {
     let store = StoreHealth {
         open: true,
         bytes: 524_288,
@@ -57,13 +60,13 @@ async fn html_of(view: &View) -> String {
 
 /// A pod that somebody with that name touched at second 0.
 fn touched(node_state: &mut NodeState, uid: &str, known: &Known) {
-    let mut out = Vec::new();
+    let mut out = Decisions::default();
     let record = node_state.learned(pod_id(uid), known.clone(), at(0), &mut out);
     node_state.seen(marked(&record, 1), at(0), &mut out);
 }
 
-fn refused_by_web() -> Outcome {
-    Outcome::Budget {
+fn refused_by_web() -> EvictionOutcome {
+    EvictionOutcome::Budget {
         name: Some("web".into()),
         why: "The disruption budget web needs 2 healthy pods and has 2 currently".into(),
     }
@@ -71,7 +74,7 @@ fn refused_by_web() -> Outcome {
 
 #[tokio::test]
 async fn an_empty_schedule_says_so() {
-    let html = html_of(&view(&node_state(), &History::default(), 0)).await;
+    let html = html_of(&view(&node_state(), &RecentEvictions::default(), 0)).await;
     for said in [
         "<title>node-1 · Curfew</title>",
         "Nothing needs attention.",
@@ -98,9 +101,13 @@ async fn what_users_typed_is_escaped() {
         ("curfew.dev/hold", reason),
         ("curfew.dev/hold-requester", "<i>bob"),
     ];
-    node_state.seen(marked_with(&record, 2, &wishes), at(1), &mut Vec::new());
-    let mut history = History::default();
-    let why = Outcome::Denied("denied the request: <script src=//evil.example>".into());
+    node_state.seen(
+        marked_with(&record, 2, &wishes),
+        at(1),
+        &mut Decisions::default(),
+    );
+    let mut history = RecentEvictions::default();
+    let why = EvictionOutcome::Denied("denied the request: <script src=//evil.example>".into());
     history.add(&pod_id("u"), &known.interaction, None, &why, at(5));
 
     let html = html_of(&view(&node_state, &history, 10)).await;
@@ -127,7 +134,7 @@ async fn what_users_typed_is_escaped() {
 #[tokio::test]
 async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
     let mut node_state = node_state();
-    let mut out = Vec::new();
+    let mut out = Decisions::default();
     touched(&mut node_state, "blocked", &shell(0));
     node_state.tick(at(600), &mut out);
     node_state.evicted("blocked", refused_by_web(), at(600), &mut out);
@@ -138,7 +145,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
         ("curfew.dev/hold-requester", "bob"),
     ];
     node_state.seen(marked_with(&record, 2, &wishes), at(20), &mut out);
-    let mut history = History::default();
+    let mut history = RecentEvictions::default();
     let did = shell(0).interaction;
     history.add(
         &pod_id("blocked"),
@@ -167,7 +174,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
 
 #[tokio::test]
 async fn what_is_wrong_stands_above_all_else() {
-    let mut view = view(&node_state(), &History::default(), 0);
+    let mut view = view(&node_state(), &RecentEvictions::default(), 0);
     view.schedule.synced = false;
     view.schedule.store.open = false;
     view.schedule.store.set_aside = 3;
@@ -198,7 +205,7 @@ async fn what_is_wrong_stands_above_all_else() {
 
 #[tokio::test]
 async fn every_state_has_its_meaning() {
-    let html = html_of(&view(&node_state(), &History::default(), 0)).await;
+    let html = html_of(&view(&node_state(), &RecentEvictions::default(), 0)).await;
     for state in State::PENDING {
         assert!(html.contains(&format!("<dt>{state}</dt>")), "{state}");
     }
@@ -207,7 +214,7 @@ async fn every_state_has_its_meaning() {
 #[tokio::test]
 async fn a_full_node_fits_a_page() {
     let mut node_state = node_state();
-    let mut history = History::default();
+    let mut history = RecentEvictions::default();
     for n in 0..250 {
         let mut known = shell(n);
         known.interaction.user = format!("system:serviceaccount:shop:deployer-{n}");

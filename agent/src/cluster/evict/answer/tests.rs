@@ -87,7 +87,7 @@ fn reads_each_row_of_the_table() {
     ] {
         let outcome = read(&answer);
         assert_eq!(outcome.as_str(), name, "{answer:?}");
-        assert!(Outcome::NAMES.contains(&name));
+        assert!(EvictionOutcome::NAMES.contains(&name));
     }
 }
 
@@ -106,13 +106,16 @@ fn a_denial_of_the_guard_is_read_by_its_code_and_one_of_others_is_told() {
     }
     let policy = "pods \"web-1\" is forbidden: ValidatingAdmissionPolicy 'no-evictions' with \
                   binding 'b' denied request: not on Fridays";
-    assert_eq!(read(&says(422, policy)), Outcome::Denied(policy.into()));
+    assert_eq!(
+        read(&says(422, policy)),
+        EvictionOutcome::Denied(policy.into())
+    );
 }
 
 #[test]
 fn names_the_budget_and_keeps_its_numbers() {
     let numbers = "The disruption budget web needs 2 healthy pods and has 2 currently";
-    let expected = Outcome::Budget {
+    let expected = EvictionOutcome::Budget {
         name: Some("web".into()),
         why: numbers.into(),
     };
@@ -121,7 +124,10 @@ fn names_the_budget_and_keeps_its_numbers() {
     let stale = "The disruption budget web is still being processed by the server.";
     assert!(expected.same_cause(&read(&with_cause(stale))));
     let nameless = read(&with_cause("no room"));
-    assert!(matches!(&nameless, Outcome::Budget { name: None, .. }));
+    assert!(matches!(
+        &nameless,
+        EvictionOutcome::Budget { name: None, .. }
+    ));
     assert!(!expected.same_cause(&nameless));
     let overfull = answer(
         403,
@@ -142,13 +148,16 @@ fn a_body_that_is_no_status_is_kept_as_it_is_and_bounded() {
     };
     assert_eq!(
         read(&page),
-        Outcome::away("<html>bad gateway</html>".into())
+        EvictionOutcome::away("<html>bad gateway</html>".into())
     );
     let empty = Answer {
         code: 503,
         ..Answer::default()
     };
-    assert_eq!(read(&empty), Outcome::away("HTTP status 503".into()));
+    assert_eq!(
+        read(&empty),
+        EvictionOutcome::away("HTTP status 503".into())
+    );
     let binary = Answer {
         code: 500,
         body: vec![0xff; 5000].into(),
@@ -193,8 +202,10 @@ fn waits_longer_each_time_and_never_too_long() {
     assert!(budget.wait(2, "a") >= Duration::from_secs(3));
     for tries in 1..100 {
         assert!(budget.wait(tries, "a") <= Duration::from_secs(30));
-        assert!(Outcome::Budgets(String::new()).wait(tries, "a") <= Duration::from_secs(60));
-        assert!(Outcome::Throttled(None).wait(tries, "a") <= Duration::from_secs(30));
+        assert!(
+            EvictionOutcome::Budgets(String::new()).wait(tries, "a") <= Duration::from_secs(60)
+        );
+        assert!(EvictionOutcome::Throttled(None).wait(tries, "a") <= Duration::from_secs(30));
     }
     assert_ne!(budget.wait(3, "a"), budget.wait(3, "b"));
 }

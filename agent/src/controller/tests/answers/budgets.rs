@@ -1,5 +1,7 @@
 //! Answers by which a PodDisruptionBudget keeps the pod, and how it goes when the budget opens.
 
+use curfew_core::State;
+
 use super::*;
 use crate::controller::tests::{accepted, asked};
 
@@ -141,9 +143,9 @@ async fn a_budget_that_never_yields_is_a_state_of_its_own_and_does_not_flood() {
     let (stage, agent) = pod_answered(Answer::no_room).await;
     let blocked_after = DUE + 3600.0;
     stage.until(blocked_after - 1.0).await;
-    assert_eq!(agent.only().await.unwrap().state, "blocked");
+    assert_eq!(agent.only().await.unwrap().state, State::Blocked);
     stage.until(blocked_after + 31.0).await;
-    assert_eq!(agent.only().await.unwrap().state, "stuck");
+    assert_eq!(agent.only().await.unwrap().state, State::Stuck);
     let all = ["PodInteraction", BLOCKED, BLOCKED];
     assert_eq!(told(&stage), all);
     let note = events(&stage)[2]["note"].to_string();

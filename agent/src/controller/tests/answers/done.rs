@@ -1,5 +1,7 @@
 //! Answers by which the pod goes, and those that nobody heard.
 
+use curfew_core::State;
+
 use super::*;
 use crate::controller::tests::asked;
 
@@ -21,7 +23,7 @@ async fn accepted_and_waited_for() {
         let (stage, agent) = slow_pod(answer).await;
         stage.until(1190.0).await;
         let pod = agent.only().await.unwrap();
-        assert_eq!((pod.state, pod.pending), ("terminating", false));
+        assert_eq!((pod.state, pod.pending), (State::Terminating, false));
         assert_eq!(told(&stage), EVICTED);
         stage.until(1210.0).await;
         assert!(agent.only().await.is_none());
@@ -78,7 +80,7 @@ async fn another_pod_has_the_name_before_the_watch_says_so() {
 async fn an_answer_that_is_lost_is_told_once_the_pod_shows_it() {
     let (stage, agent) = slow_pod(Answer::lost).await;
     stage.until(1190.0).await;
-    assert_eq!(agent.only().await.unwrap().state, "terminating");
+    assert_eq!(agent.only().await.unwrap().state, State::Terminating);
     assert_eq!(told(&stage), EVICTED);
     stage.until(5000.0).await;
     assert_eq!(told(&stage), EVICTED, "once");

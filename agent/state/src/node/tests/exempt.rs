@@ -22,7 +22,7 @@ fn a_controller_starts_the_timer_and_that_is_told_once() {
     bench.tick_at(5000);
     let told = bench.told(|node, now, out| node.seen(seen(2, false), now, out));
     let [
-        Announcement::Interaction {
+        DomainEvent::Interaction {
             known,
             source,
             eviction_time,

@@ -3,20 +3,23 @@
 use super::*;
 
 fn refused() -> PatchOutcome {
-    PatchOutcome::Refused("denied the request".to_owned())
+    PatchOutcome::Refused {
+        code: 403,
+        why: "denied the request".to_owned(),
+    }
 }
 
 #[test]
 fn a_patch_that_is_refused_waits_for_another_version_of_the_pod() {
     let mut bench = Bench::new();
-    bench.effects(|node, now, out| {
+    bench.actions(|node, now, out| {
         node.seen(pod("u", 1), now, out);
         node.learned(pod_id("u"), shell(0), now, out);
-        node.marked("u", refused(), now, out);
+        node.patched("u", refused(), now, out);
     });
     assert_eq!(bench.tick_at(100), []);
-    let effects = bench.effects(|node, now, out| node.seen(pod("u", 2), now, out));
-    assert!(matches!(effects[..], [Effect::Mark(_)]));
+    let actions = bench.actions(|node, now, out| node.seen(pod("u", 2), now, out));
+    assert!(matches!(actions[..], [AgentAction::Patch(_)]));
     assert_eq!(bench.tick_at(600), [evict("u")], "evicted all the same");
 }
 
@@ -26,13 +29,13 @@ fn that_it_is_refused_is_told_until_it_is_not() {
     let told = bench.told(|node, now, out| {
         node.seen(pod("u", 1), now, out);
         node.learned(pod_id("u"), shell(0), now, out);
-        node.marked("u", refused(), now, out);
+        node.patched("u", refused(), now, out);
         node.seen(pod("u", 2), now, out);
-        node.marked("u", refused(), now, out);
+        node.patched("u", refused(), now, out);
     });
     let [
-        Announcement::Interaction { .. },
-        Announcement::Unmarked {
+        DomainEvent::Interaction { .. },
+        DomainEvent::Unmarked {
             why, eviction_time, ..
         },
     ] = &told[..]
@@ -44,12 +47,12 @@ fn that_it_is_refused_is_told_until_it_is_not() {
         ("denied the request", Some(at(600)))
     );
     let told = bench.told(|node, now, out| {
-        node.marked("u", PatchOutcome::Done, now, out);
+        node.patched("u", PatchOutcome::Done, now, out);
         node.seen(pod("u", 3), now, out);
-        node.marked("u", refused(), now, out);
+        node.patched("u", refused(), now, out);
     });
     assert!(
-        matches!(told[..], [Announcement::Unmarked { .. }]),
+        matches!(told[..], [DomainEvent::Unmarked { .. }]),
         "{told:?}"
     );
 }
@@ -60,22 +63,25 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
     for room in [0, 60, 150, 300] {
         let mut bench = Bench::new();
         let full = |version| seen_as(pod("u", version), |pod| pod.room = room);
-        let effects = bench.effects(|node, now, out| {
+        let actions = bench.actions(|node, now, out| {
             node.seen(full(1), now, out);
             node.learned(pod_id("u"), shell(0), now, out);
         });
-        assert!(matches!(effects[..], [Effect::Mark(_)]), "{effects:?}");
+        assert!(
+            matches!(actions[..], [AgentAction::Patch(_)]),
+            "{actions:?}"
+        );
         let told = metadata::fitting(&record("u", shell(0)), &[], room as usize);
         assert!(told.len() < all.len());
         let marked = seen_as(full(2), |pod| {
             pod.labelled = true;
-            pod.told = crate::digest(|key| told.get(key).map(String::as_str));
+            pod.told = crate::pod_view::digest(|key| told.get(key).map(String::as_str));
         });
-        let effects = bench.effects(|node, now, out| {
+        let actions = bench.actions(|node, now, out| {
             node.seen(marked, now, out);
-            node.marked("u", PatchOutcome::Done, now, out);
+            node.patched("u", PatchOutcome::Done, now, out);
         });
-        assert!(effects.is_empty(), "{effects:?}");
+        assert!(actions.is_empty(), "{actions:?}");
         assert_eq!(bench.tick_at(600), [evict("u")]);
     }
 }
@@ -96,9 +102,12 @@ fn a_pod_that_tells_in_short_is_its_record() {
 
     // A webhook wrote it while no agent was there, or the store was lost.
     let mut bench = Bench::new();
-    let effects = bench.effects(|node, now, out| node.seen(told_in_short(), now, out));
-    assert_eq!(effects, [], "there is no room for more");
+    let actions = bench.actions(|node, now, out| node.seen(told_in_short(), now, out));
+    assert_eq!(actions, [], "there is no room for more");
     assert!(bench.node.is_dirty(), "it is stored");
-    assert_eq!(stored_as(&bench, "u").interactions(), 2);
-    assert!(matches!(bench.tick_at(600)[..], [Effect::Evict { .. }]));
+    assert_eq!(bench.stored("u").interactions(), 2);
+    assert!(matches!(
+        bench.tick_at(600)[..],
+        [AgentAction::Evict { .. }]
+    ));
 }

@@ -1,6 +1,7 @@
 //! Extensions and holds that people set on their pods.
 
 use super::*;
+use crate::node::reconcile::MAX_EARLY;
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
 use serde_json::json;
 
@@ -9,8 +10,8 @@ fn wish(version: u32, wishes: &[(&str, &str)]) -> PodView {
 }
 
 /// The eviction of a pod with these wishes.
-fn evict_with(seen: serde_json::Value) -> Effect {
-    Effect::Evict {
+fn evict_with(seen: serde_json::Value) -> AgentAction {
+    AgentAction::Evict {
         pod: pod_id("u"),
         id: "request-0".into(),
         seen: Some(serde_json::from_value(seen).unwrap()),
@@ -24,7 +25,7 @@ fn an_extension_moves_the_timer_and_is_told() {
     let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(extended, now, out));
     assert!(
-        matches!(&told[..], [Announcement::Extended { consequence: Consequence::EvictionAt(then), .. }]
+        matches!(&told[..], [DomainEvent::Extended { consequence: Consequence::EvictionAt(then), .. }]
             if *then == at(2400)),
         "{told:?}"
     );
@@ -40,7 +41,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
         let extended = wish(version, &[(EXTENSION, length)]);
         let told = bench.told(|node, now, out| node.seen(extended, now, out));
         assert!(
-            matches!(&told[..], [Announcement::Extended { maximum, .. }] if *maximum == uses_up),
+            matches!(&told[..], [DomainEvent::Extended { maximum, .. }] if *maximum == uses_up),
             "{length}: {told:?}"
         );
     }
@@ -55,7 +56,7 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     assert!(
         matches!(
             &told[..],
-            [Announcement::Extended {
+            [DomainEvent::Extended {
                 consequence: Consequence::TooLong { at: then, .. },
                 ..
             }] if *then == at(4200)
@@ -66,13 +67,13 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
         bench.tick_at(4200),
         [evict_with(json!({"extension": "2h"}))]
     );
-    bench.answer("u", Outcome::Accepted);
+    bench.answer("u", EvictionOutcome::Accepted);
     let late = wish(4, &[(EXTENSION, "30m")]);
     let told = bench.told(|node, now, out| node.seen(late, now, out));
     assert!(
         matches!(
             &told[..],
-            [Announcement::Extended {
+            [DomainEvent::Extended {
                 consequence: Consequence::TooLate,
                 ..
             }]
@@ -96,8 +97,8 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
         matches!(
             &told[..],
             [
-                Announcement::Interaction { eviction_time: Some(end), .. },
-                Announcement::Extended {
+                DomainEvent::Interaction { eviction_time: Some(end), .. },
+                DomainEvent::Extended {
                     consequence: Consequence::TooLong { longest, at: then },
                     ..
                 }
@@ -115,10 +116,10 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
 fn an_extension_frees_a_blocked_pod_from_its_queue() {
     let mut bench = Bench::blocked(&["u"]);
     let extended = wish(3, &[(EXTENSION, "30m")]);
-    let effects = bench.effects(|node, now, out| node.seen(extended, now, out));
+    let actions = bench.actions(|node, now, out| node.seen(extended, now, out));
     assert!(
-        effects.contains(&Effect::UnwatchBudget(web())),
-        "{effects:?}"
+        actions.contains(&AgentAction::UnwatchBudget(web())),
+        "{actions:?}"
     );
     assert_eq!(bench.state("u"), "scheduled");
     assert_eq!(
@@ -134,21 +135,21 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     let held = wish(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(held, now, out));
     assert!(
-        matches!(&told[..], [Announcement::Held { hold: Some(_), .. }]),
+        matches!(&told[..], [DomainEvent::Held { hold: Some(_), .. }]),
         "{told:?}"
     );
-    bench.effects(|node, now, out| node.marked("u", PatchOutcome::Done, now, out));
+    bench.actions(|node, now, out| node.patched("u", PatchOutcome::Done, now, out));
     assert!(
         bench
             .tick_at(601)
             .iter()
-            .all(|effect| matches!(effect, Effect::Mark(_)))
+            .all(|action| matches!(action, AgentAction::Patch(_)))
     );
     assert_eq!(bench.state("u"), "held");
 
     let told = bench.told(|node, now, out| node.seen(wish(4, &[]), now, out));
     assert!(
-        matches!(&told[..], [Announcement::Held { hold: None, .. }]),
+        matches!(&told[..], [DomainEvent::Held { hold: None, .. }]),
         "{told:?}"
     );
     assert_eq!(
@@ -159,7 +160,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.effects(|node, now, out| node.seen(wish(3, &[(HOLD, "evidence")]), now, out));
+    bench.actions(|node, now, out| node.seen(wish(3, &[(HOLD, "evidence")]), now, out));
     assert_eq!(bench.tick_at(600 + 7199).len(), 0);
     assert_eq!(
         bench.tick_at(600 + 7200),
@@ -170,18 +171,18 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 #[test]
 fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
     let mut bench = Bench::new();
-    bench.effects(|node, now, out| node.seen(wish(3, &[]), now, out));
+    bench.actions(|node, now, out| node.seen(wish(3, &[]), now, out));
     let mut stored = record("u", shell(0));
     stored.hold = Some(curfew_core::metadata::Hold {
         reason: "evidence".into(),
         requester: "bob".into(),
     });
-    bench.effects(|node, now, out| node.restore(vec![stored], now, out));
+    bench.actions(|node, now, out| node.restore(vec![stored], now, out));
     assert_eq!(bench.tick_at(600), [evict("u")]);
 }
 
-fn early() -> Outcome {
-    Outcome::Early("the eviction of pod shop/cart-1 was moved".into())
+fn early() -> EvictionOutcome {
+    EvictionOutcome::Early("the eviction of pod shop/cart-1 was moved".into())
 }
 
 #[test]
@@ -189,13 +190,13 @@ fn what_is_asked_for_too_early_is_looked_at_again() {
     let mut bench = Bench::new();
     bench.touched("u");
     assert_eq!(bench.tick_at(600), [evict("u")]);
-    let effects = bench.effects(|node, now, out| node.evicted("u", early(), now, out));
-    assert_eq!(effects, [Effect::LookUp(pod_id("u"))]);
+    let actions = bench.actions(|node, now, out| node.evicted("u", early(), now, out));
+    assert_eq!(actions, [AgentAction::LookUp(pod_id("u"))]);
     assert_eq!(bench.tick_at(610), []);
     let extended = wish(3, &[(EXTENSION, "30m")]);
     let told = bench.told(|node, now, out| node.answered(extended, now, out));
     assert!(
-        matches!(&told[..], [Announcement::Extended { .. }]),
+        matches!(&told[..], [DomainEvent::Extended { .. }]),
         "{told:?}"
     );
     assert_eq!(bench.state("u"), "scheduled");
@@ -211,8 +212,8 @@ fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
     bench.touched("u");
     let mut asked = 0;
     for second in 600..700 {
-        let effects = bench.tick_at(second);
-        let [Effect::Evict { seen, .. }] = &effects[..] else {
+        let actions = bench.tick_at(second);
+        let [AgentAction::Evict { seen, .. }] = &actions[..] else {
             continue;
         };
         asked += 1;
@@ -222,7 +223,7 @@ fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
         bench.answer("u", early());
         // Whatever it was, it is taken back before the look.
         let pod = wish(second as u32, &[]);
-        bench.effects(|node, now, out| node.answered(pod, now, out));
+        bench.actions(|node, now, out| node.answered(pod, now, out));
     }
     assert_eq!(asked, MAX_EARLY + 1);
 }

@@ -7,19 +7,19 @@ use curfew_core::{
 };
 use std::time::Duration;
 
-fn event(announcement: &Announcement) -> Event {
-    of(announcement, "curfew-agent-x", at(0), 7)
+fn event(happened: &DomainEvent) -> Event {
+    of(happened, "curfew-agent-x", at(0), 7).unwrap()
 }
 
-fn note_of(announcement: &Announcement) -> String {
-    event(announcement).note.unwrap()
+fn note_of(happened: &DomainEvent) -> String {
+    event(happened).note.unwrap()
 }
 
-pub(in crate::events) fn block(policy_would_free: bool) -> Block {
-    Block {
+pub(in crate::events) fn block(policy_would_free: bool) -> EvictionBlock {
+    EvictionBlock {
         pod: record("u-1", shell(0)).pod,
         id: "request-0".into(),
-        why: Outcome::Budget {
+        why: EvictionOutcome::Budget {
             name: Some("web".into()),
             why: "The disruption budget web needs 2 healthy pods and has 1 currently".into(),
         },
@@ -33,7 +33,7 @@ pub(in crate::events) fn block(policy_would_free: bool) -> Block {
 
 #[test]
 fn says_who_how_which_command_when_and_what_follows() {
-    let announcement = Announcement::Interaction {
+    let event = DomainEvent::Interaction {
         pod: record("u-1", shell(0)).pod,
         known: shell(0),
         source: Source::Notice,
@@ -42,7 +42,7 @@ fn says_who_how_which_command_when_and_what_follows() {
         more: None,
     };
     assert_eq!(
-        note_of(&announcement),
+        note_of(&event),
         "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
          evicted at 2027-01-15T08:10:00Z; command: sh -c id"
     );
@@ -51,7 +51,7 @@ fn says_who_how_which_command_when_and_what_follows() {
 #[test]
 fn promises_no_eviction_of_a_pod_that_ends() {
     let told = |ending, known: Known| {
-        let event = event(&Announcement::Interaction {
+        let event = event(&DomainEvent::Interaction {
             pod: record("u-1", shell(0)).pod,
             known,
             source: Source::Notice,
@@ -80,7 +80,7 @@ fn promises_no_eviction_of_a_pod_that_ends() {
 #[test]
 fn says_that_nothing_replaces_a_bare_pod() {
     let told = |bare| {
-        note_of(&Announcement::Evicted {
+        note_of(&DomainEvent::Evicted {
             pod: record("u-1", shell(0)).pod,
             decisive: shell(0),
             ids: String::new(),
@@ -94,14 +94,14 @@ fn says_that_nothing_replaces_a_bare_pod() {
 
 #[test]
 fn names_the_budget_its_numbers_and_what_would_help() {
-    let told = event(&Announcement::Blocked(block(false)));
+    let told = event(&DomainEvent::Blocked(block(false)));
     let note = told.note.unwrap();
     assert!(
         note.contains("budget web needs 2 healthy pods and has 1"),
         "{note}"
     );
     assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
-    let note = note_of(&Announcement::Stuck(block(true)));
+    let note = note_of(&DomainEvent::Stuck(block(true)));
     assert!(
         note.contains("still is not") && note.contains("AlwaysAllow"),
         "{note}"
@@ -110,24 +110,24 @@ fn names_the_budget_its_numbers_and_what_would_help() {
 
 #[test]
 fn the_action_tells_the_state() {
-    let action = |announcement| event(&announcement).action.unwrap();
-    assert_eq!(action(Announcement::Blocked(block(false))), "Evict");
-    assert_eq!(action(Announcement::Stuck(block(false))), "EvictStuck");
+    let action = |happened| event(&happened).action.unwrap();
+    assert_eq!(action(DomainEvent::Blocked(block(false))), "Evict");
+    assert_eq!(action(DomainEvent::Stuck(block(false))), "EvictStuck");
     let mut denied = block(false);
-    denied.why = Outcome::Denied("no".into());
-    assert_eq!(action(Announcement::Blocked(denied)), "EvictRetrying");
+    denied.why = EvictionOutcome::Denied("no".into());
+    assert_eq!(action(DomainEvent::Blocked(denied)), "EvictRetrying");
 }
 
 #[test]
 fn a_series_keeps_its_name_and_all_others_have_their_own() {
     let mut later = block(false);
     later.times = 9;
-    let first = event(&Announcement::Blocked(block(false)));
-    let again = event(&Announcement::StillBlocked(later.clone()));
+    let first = event(&DomainEvent::Blocked(block(false)));
+    let again = event(&DomainEvent::StillBlocked(later.clone()));
     assert_eq!(first.metadata.name, again.metadata.name);
     assert_ne!(
         first.metadata.name,
-        event(&Announcement::Stuck(later)).metadata.name
+        event(&DomainEvent::Stuck(later)).metadata.name
     );
 }
 
@@ -135,7 +135,7 @@ fn a_series_keeps_its_name_and_all_others_have_their_own() {
 fn tells_what_follows_from_extension_and_hold() {
     let pod = record("u-1", shell(0)).pod;
     let extended = |consequence| {
-        note_of(&Announcement::Extended {
+        note_of(&DomainEvent::Extended {
             pod: pod.clone(),
             id: "request-0".into(),
             extension: Some(Extension {
@@ -164,7 +164,7 @@ fn tells_what_follows_from_extension_and_hold() {
          interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
     );
     assert!(cut(0).contains("without effect"));
-    let held = event(&Announcement::Held {
+    let held = event(&DomainEvent::Held {
         pod: pod.clone(),
         id: "request-0".into(),
         hold: Some(Hold {
@@ -190,7 +190,7 @@ fn several_of_a_kind_are_told_in_one() {
     let mut known = shell(0);
     known.interaction.command = Command::new(["x".repeat(5000)]);
     known.interaction.user = "u".repeat(interaction::MAX_USER);
-    let mut event = event(&Announcement::Interaction {
+    let mut event = event(&DomainEvent::Interaction {
         pod: record("u-1", shell(0)).pod,
         known,
         source: Source::Notice,
@@ -215,7 +215,7 @@ fn several_of_a_kind_are_told_in_one() {
 fn nothing_that_a_terminal_obeys_is_told() {
     let mut known = shell(0);
     known.interaction.command = Command::new(["echo", "\u{1b}[2J\u{7}\u{202e}gnp"]);
-    let note = note_of(&Announcement::Interaction {
+    let note = note_of(&DomainEvent::Interaction {
         pod: record("u-1", shell(0)).pod,
         known,
         source: Source::Notice,
@@ -234,7 +234,7 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
     known.interaction.command = Command::new(["x".repeat(5000)]);
     let mut pod = record("u-1", shell(0)).pod;
     pod.name = "a.".repeat(126);
-    let event = event(&Announcement::Interaction {
+    let event = event(&DomainEvent::Interaction {
         pod,
         known,
         source: Source::Notice,
@@ -252,10 +252,13 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
 #[test]
 fn says_what_a_pod_without_marks_comes_to() {
     let told = |eviction_time| {
-        event(&Announcement::Unmarked {
+        event(&DomainEvent::Unmarked {
             pod: record("u-1", shell(0)).pod,
+            ids: "request-0".to_owned(),
+            code: 403,
             why: "denied the request: ".to_owned() + &"x".repeat(500),
             eviction_time,
+            again: false,
         })
     };
     let timed = told(Some(at(600)));

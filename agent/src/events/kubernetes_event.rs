@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use curfew_agent_state::{Announcement, Block, Consequence, Outcome, StoreLoss};
+use curfew_agent_state::{Consequence, DomainEvent, EvictionBlock, EvictionOutcome, StoreLoss};
 use curfew_core::{
     Action, Ending, Kind, Known, PodId, State, duration,
     text::{cut, visible},
@@ -37,26 +37,26 @@ struct Telling {
     note: String,
 }
 
-/// The Event that tells it. `stamp` makes its name one of its own.
+/// The Event that tells it, if one does. `stamp` makes its name one of its own.
 pub(super) fn of(
-    announcement: &Announcement,
+    event: &DomainEvent,
     instance: &str,
     now: Timestamp,
     stamp: i128,
-) -> Event {
-    let telling = telling(announcement);
+) -> Option<Event> {
+    let telling = telling(event)?;
     let stem = name_stem(telling.regarding.name.as_deref().unwrap_or_default());
     // As client-go names them; the pod's name may be as long as an Event's. A series is found again by
     // its name.
-    let name = match announcement {
-        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+    let name = match event {
+        DomainEvent::Blocked(block) | DomainEvent::StillBlocked(block) => {
             format!("{stem}.{:x}.blocked", block.since.as_nanosecond())
         }
         _ => format!("{stem}.{stamp:x}"),
     };
     // Events of what has no namespace stand in the default one.
     let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
-    Event {
+    Some(Event {
         metadata: ObjectMeta {
             namespace: Some(namespace.to_owned()),
             name: Some(name),
@@ -73,7 +73,7 @@ pub(super) fn of(
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         ..Event::default()
-    }
+    })
 }
 
 /// Lets an Event stand for several of its kind, of which it tells the latest and the first was then.
@@ -88,7 +88,12 @@ pub(super) fn stand_for(event: &mut Event, times: u32, since: Timestamp) {
     });
 }
 
-fn telling(announcement: &Announcement) -> Telling {
+/// Whether an Event tells it.
+pub(super) fn tells(event: &DomainEvent) -> bool {
+    telling(event).is_some()
+}
+
+fn telling(event: &DomainEvent) -> Option<Telling> {
     let pod_event = |pod, warning, reason, action, note| Telling {
         regarding: of_pod(pod),
         related: None,
@@ -97,8 +102,8 @@ fn telling(announcement: &Announcement) -> Telling {
         action,
         note,
     };
-    match announcement {
-        Announcement::Interaction {
+    let telling = match event {
+        DomainEvent::Interaction {
             pod,
             known,
             eviction_time,
@@ -109,7 +114,7 @@ fn telling(announcement: &Announcement) -> Telling {
             let warning = known.terms.action == Action::Evict;
             pod_event(pod, warning, "PodInteraction", "Interact", note)
         }
-        Announcement::Extended {
+        DomainEvent::Extended {
             pod,
             extension,
             consequence,
@@ -126,7 +131,7 @@ fn telling(announcement: &Announcement) -> Telling {
             let note = format!("{what}; {}", follows(*consequence));
             pod_event(pod, false, "PodInteractionExtended", "Extend", note)
         }
-        Announcement::Held {
+        DomainEvent::Held {
             pod,
             hold: Some(hold),
             consequence,
@@ -145,7 +150,7 @@ fn telling(announcement: &Announcement) -> Telling {
             );
             pod_event(pod, false, "PodInteractionHeld", "Hold", note)
         }
-        Announcement::Held {
+        DomainEvent::Held {
             pod,
             hold: None,
             consequence,
@@ -154,7 +159,7 @@ fn telling(announcement: &Announcement) -> Telling {
             let note = format!("the pod is held no longer; {}", follows(*consequence));
             pod_event(pod, false, "PodInteractionReleased", "Release", note)
         }
-        Announcement::Evicted {
+        DomainEvent::Evicted {
             pod,
             decisive,
             eviction_time,
@@ -173,10 +178,12 @@ fn telling(announcement: &Announcement) -> Telling {
             }
             pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
         }
-        Announcement::Unmarked {
+        DomainEvent::Unmarked {
             pod,
             why,
             eviction_time,
+            again: false,
+            ..
         } => {
             let follows = match eviction_time {
                 Some(at) => format!("it will be evicted at {at} all the same"),
@@ -189,7 +196,7 @@ fn telling(announcement: &Announcement) -> Telling {
             );
             pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
         }
-        Announcement::Blocked(block) | Announcement::StillBlocked(block) => {
+        DomainEvent::Blocked(block) | DomainEvent::StillBlocked(block) => {
             let note = format!(
                 "cannot be evicted yet: {}; {}",
                 block.why.message(),
@@ -197,7 +204,7 @@ fn telling(announcement: &Announcement) -> Telling {
             );
             blocked(block, state(&block.why), note)
         }
-        Announcement::Stuck(block) => {
+        DomainEvent::Stuck(block) => {
             let note = format!(
                 "should have been evicted at {} and still is not: {}; {}",
                 block.eviction_time,
@@ -206,7 +213,7 @@ fn telling(announcement: &Announcement) -> Telling {
             );
             blocked(block, State::Stuck, note)
         }
-        Announcement::StoreRebuilt { node, loss } => Telling {
+        DomainEvent::StoreRebuilt { node, loss } => Telling {
             regarding: of_node(node),
             related: None,
             warning: true,
@@ -227,7 +234,18 @@ fn telling(announcement: &Announcement) -> Telling {
                 ),
             },
         },
-    }
+        // Logged only; that a pod cannot be marked is told once.
+        DomainEvent::Stored { .. }
+        | DomainEvent::Marked { .. }
+        | DomainEvent::MarkFailed { .. }
+        | DomainEvent::Unmarked { again: true, .. }
+        | DomainEvent::EvictionAnswered { .. }
+        | DomainEvent::Gone { .. }
+        | DomainEvent::ClockWentBack(_)
+        | DomainEvent::StoreOpened { .. }
+        | DomainEvent::StoreFailed { .. } => return None,
+    };
+    Some(telling)
 }
 
 fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<Ending>) -> String {
@@ -286,9 +304,9 @@ fn follows(consequence: Consequence) -> String {
     }
 }
 
-fn blocked(block: &Block, state: State, note: String) -> Telling {
+fn blocked(block: &EvictionBlock, state: State, note: String) -> Telling {
     let related = match &block.why {
-        Outcome::Budget { name, .. } => name.as_deref(),
+        EvictionOutcome::Budget { name, .. } => name.as_deref(),
         _ => None,
     };
     Telling {

@@ -1,0 +1,399 @@
+//! The task: it takes messages, observations and reports, lets the state decide, and has it carried out.
+//!
+//! The task itself never waits for the API server or the disk: actions run as tasks of the executor, whose ends
+//! it takes, and so does the writer of the store.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use curfew_agent_state::{
+    AgentAction, Decisions, DomainEvent, EvictionOutcome, NodeState, PatchOutcome, StoreLoss,
+    Summary,
+};
+use curfew_core::{Notice, PodId, Receipt, Record, notice};
+use curfew_runtime::time::until;
+use jiff::Timestamp;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inbox, NodeSchedule, StoreHealth, Watch, WatchError, handle::Message,
+    recent_evictions::RecentEvictions,
+};
+use crate::{
+    cluster::{
+        Observation,
+        executor::{Executor, LookUp, Report},
+    },
+    events::EventRecorder,
+    store::{
+        NotRecorded, StoreError,
+        inspect::Holdings,
+        recovery::Opened,
+        writer::{StoreWriter, Waiting, Written},
+    },
+};
+
+/// How many messages, and how many observations, are taken at once, so that interactions of the same moment share
+/// one sync.
+const AT_ONCE: usize = 64;
+
+/// The longest sleep while a deadline lies ahead: a wall clock that jumps is noticed after it.
+const LONGEST_NAP: Duration = Duration::from_secs(5);
+
+/// How long messages are still answered after the process was told to stop.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The time of day, which tests set.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What a controller works with.
+pub(crate) struct Parts {
+    pub(crate) node: String,
+    pub(crate) clock: Clock,
+    pub(crate) state: NodeState,
+    pub(crate) writer: StoreWriter,
+    pub(crate) executor: Executor,
+    pub(crate) recorder: EventRecorder,
+    pub(crate) inbox: Inbox,
+    pub(crate) observations: mpsc::Receiver<Observation>,
+}
+
+/// The controller.
+pub(crate) struct Controller {
+    parts: Parts,
+    /// Whether the watch told of an error last. It lists the pods after each, so it shows something once it goes on.
+    watch_fails: bool,
+    /// What the watch told of last.
+    watch_error: Option<WatchError>,
+    /// UIDs of records in the store that cannot be read.
+    set_aside: Vec<String>,
+    recent_evictions: RecentEvictions,
+    /// Whether the process is to end: the successor evicts.
+    stopping: bool,
+}
+
+impl Controller {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            watch_fails: false,
+            watch_error: None,
+            set_aside: Vec::new(),
+            recent_evictions: RecentEvictions::default(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until `stop`, and then for as long as it takes to finish what is in hand.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut messages = Vec::with_capacity(AT_ONCE);
+        let mut observations = Vec::with_capacity(AT_ONCE);
+        let mut reports = Vec::new();
+        let mut stopping = None;
+        // The first batch is empty and opens the store: nothing else is done before that is tried.
+        self.parts.writer.begin(&mut self.parts.state);
+        let opened = self.parts.writer.written().await?;
+        self.written(opened)?;
+        loop {
+            let nap = self.nap();
+            let parts = &mut self.parts;
+            tokio::select! {
+                // Whoever was told to stop begins nothing more, whatever else has happened meanwhile.
+                biased;
+                () = stop.cancelled(), if stopping.is_none() => {
+                    stopping = Some(Instant::now() + DRAIN);
+                    self.stopping = true;
+                }
+                () = until(stopping) => break,
+                written = parts.writer.written() => self.written(written?)?,
+                () = parts.executor.ended(&mut reports) => {}
+                () = receive(&mut parts.inbox.0, &mut messages) => {}
+                () = receive(&mut parts.observations, &mut observations) => {}
+                () = tokio::time::sleep(nap) => {}
+            }
+            let now = (self.parts.clock)();
+            let mut out = Decisions::default();
+            for report in reports.drain(..) {
+                self.take(report, now, &mut out);
+            }
+            for observation in observations.drain(..) {
+                self.observe(observation, now, &mut out);
+            }
+            for message in messages.drain(..) {
+                self.answer(message, now);
+            }
+            self.parts.state.tick(now, &mut out);
+            self.parts.writer.begin(&mut self.parts.state);
+            self.carry_out(out, now);
+        }
+        if self.parts.writer.is_writing() {
+            let written = self.parts.writer.written().await?;
+            self.written(written)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, decisions: Decisions, now: Timestamp) {
+        for event in decisions.events {
+            if let DomainEvent::Evicted {
+                pod,
+                decisive,
+                eviction_time,
+                ..
+            } = &event
+            {
+                let did = &decisive.interaction;
+                self.recent_evictions.add(
+                    pod,
+                    did,
+                    Some(*eviction_time),
+                    &EvictionOutcome::Accepted,
+                    now,
+                );
+            }
+            self.parts.recorder.record(event, now);
+        }
+        for action in decisions.actions {
+            if self.stopping && matches!(action, AgentAction::Evict { .. }) {
+                continue;
+            }
+            self.parts.executor.start(action, now);
+        }
+    }
+
+    /// An action has ended.
+    fn take(&mut self, report: Report, now: Timestamp, out: &mut Decisions) {
+        let state = &mut self.parts.state;
+        match report {
+            Report::Patched(change, outcome, pod) => {
+                let (pod_id, ids) = (change.pod.clone(), change.ids);
+                match &outcome {
+                    PatchOutcome::Done => out.events.push(DomainEvent::Marked {
+                        pod: pod_id,
+                        ids,
+                        missing: change.missing,
+                    }),
+                    PatchOutcome::Failed(error) => out.events.push(DomainEvent::MarkFailed {
+                        pod: pod_id,
+                        ids,
+                        error: error.clone(),
+                    }),
+                    PatchOutcome::Outdated | PatchOutcome::Gone | PatchOutcome::Refused { .. } => {}
+                }
+                if let Some(pod) = pod {
+                    state.answered(*pod, now, out);
+                }
+                state.patched(&change.pod.uid, outcome, now, out);
+            }
+            Report::Evicted { pod, id, outcome } => {
+                self.remember_refusal(&pod, &outcome, now);
+                out.events.push(DomainEvent::EvictionAnswered {
+                    pod: pod.clone(),
+                    id,
+                    outcome: outcome.clone(),
+                });
+                self.parts.state.evicted(&pod.uid, outcome, now, out);
+            }
+            Report::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
+                state.answered(*view, now, out);
+            }
+            // Another pod has its name.
+            Report::LookedUp(pod, LookUp::Found(_) | LookUp::Gone) => state.gone(&pod.uid, out),
+            Report::LookedUp(_, LookUp::Unknown) | Report::Unwatched(_) => {}
+        }
+    }
+
+    /// A watch saw something.
+    fn observe(&mut self, observation: Observation, now: Timestamp, out: &mut Decisions) {
+        let state = &mut self.parts.state;
+        match observation {
+            Observation::PodSeen(pod) => {
+                self.watch_fails = false;
+                state.seen(*pod, now, out);
+            }
+            Observation::PodGone(uid) => {
+                self.watch_fails = false;
+                state.gone(&uid, out);
+            }
+            Observation::PodsListed(uids) => {
+                self.watch_fails = false;
+                state.listed(&uids, now, out);
+            }
+            Observation::ListBegins => state.list_begins(),
+            Observation::WatchFailed(message) => {
+                self.watch_fails = true;
+                self.watch_error = Some(WatchError { time: now, message });
+            }
+            Observation::BudgetSeen(id, view) => state.budget_seen(&id, view, now, out),
+        }
+    }
+
+    /// Somebody asks. Whoever did may have gone meanwhile.
+    fn answer(&mut self, message: Message, now: Timestamp) {
+        let Parts {
+            node,
+            state,
+            writer,
+            ..
+        } = &mut self.parts;
+        match message {
+            Message::Notice(notice, answer) if writer.takes(&notice.pod.uid, state) => {
+                writer.add(Waiting { notice, answer });
+            }
+            Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
+            Message::Dump(answer) => {
+                let records = state.rows(now).map(|row| row.record.clone());
+                let _ = answer.send(Holdings {
+                    open: writer.health().open,
+                    records: records.collect(),
+                    set_aside: self.set_aside.clone(),
+                });
+            }
+            Message::Sum(answer) => {
+                let store = writer.health();
+                let _ = answer.send(Summary {
+                    watched: state.synced() && !self.watch_fails,
+                    store_open: store.open,
+                    store_bytes: store.bytes,
+                    ..Summary::of(state, now)
+                });
+            }
+            Message::Look(answer) => {
+                let store = writer.health();
+                let _ = answer.send(NodeSchedule::of(
+                    node,
+                    now,
+                    state,
+                    StoreHealth {
+                        open: store.open,
+                        bytes: store.bytes,
+                        set_aside: self.set_aside.len(),
+                    },
+                    Watch {
+                        failing: self.watch_fails,
+                        last_error: self.watch_error.clone(),
+                    },
+                    &self.recent_evictions,
+                ));
+            }
+        }
+    }
+
+    /// What is accepted is remembered when it is recorded as an event: its answer may be lost, and the pod shows
+    /// it.
+    fn remember_refusal(&mut self, pod: &PodId, outcome: &EvictionOutcome, now: Timestamp) {
+        if *outcome == EvictionOutcome::Accepted {
+            return;
+        }
+        if let Some(record) = self.parts.state.record(&pod.uid) {
+            let did = &record.decisive().interaction;
+            self.recent_evictions
+                .add(&record.pod, did, record.eviction_time(), outcome, now);
+        }
+    }
+
+    /// Answers those who waited for a batch, and takes note of what is durable now.
+    ///
+    /// # Errors
+    /// When only another process can have a store, and nothing is lost with this one.
+    fn written(&mut self, written: Written) -> anyhow::Result<()> {
+        let now = (self.parts.clock)();
+        let mut out = Decisions::default();
+        let state = &mut self.parts.state;
+        if let Some(Opened {
+            contents,
+            moved_to,
+            deleted,
+        }) = written.opened
+        {
+            out.events.push(DomainEvent::StoreOpened {
+                records: contents.records.len(),
+                set_aside: contents.aside.len(),
+            });
+            let loss = match (moved_to, contents.lost_batches) {
+                (Some(path), _) => Some(StoreLoss::Moved(path.display().to_string())),
+                (None, _) if deleted => Some(StoreLoss::Deleted),
+                (None, 0) => None,
+                (None, lost) => Some(StoreLoss::Batches(lost)),
+            };
+            if let Some(loss) = loss {
+                out.events.push(DomainEvent::StoreRebuilt {
+                    node: self.parts.node.clone(),
+                    loss,
+                });
+            }
+            self.set_aside = contents.aside;
+            state.restore(contents.records, now, &mut out);
+        }
+        match written.result {
+            Ok(()) => {
+                state.written(now, &mut out);
+                for Waiting { notice, answer } in written.waiting {
+                    let Notice { pod, known, .. } = *notice;
+                    let before = state.record(&pod.uid).and_then(Record::eviction_time);
+                    let record = state.learned(pod.clone(), known.clone(), now, &mut out);
+                    // The webhook may have given up; it has recorded it elsewhere then.
+                    let _ = answer.send(Ok(receipt(&record)));
+                    out.events.push(DomainEvent::Stored {
+                        pod,
+                        interaction: known.interaction,
+                        before,
+                        eviction_time: record.eviction_time(),
+                        interactions: record.interactions(),
+                    });
+                }
+            }
+            Err(error) => {
+                out.events.push(DomainEvent::StoreFailed {
+                    error: error.to_string(),
+                    records: written.batch.len(),
+                    again: written.again,
+                });
+                for Waiting { answer, .. } in written.waiting {
+                    let _ = answer.send(Err(StoreError::Write(error.to_string()).into()));
+                }
+                state.not_written(written.batch);
+                let needs_another_container =
+                    matches!(error, StoreError::NoFolder(_) | StoreError::OldMount(_));
+                if needs_another_container && state.is_on_the_pods() {
+                    self.carry_out(out, now);
+                    return Err(error.into());
+                }
+            }
+        }
+        self.carry_out(out, now);
+        Ok(())
+    }
+
+    /// How long nothing is to be done unless a message comes.
+    fn nap(&self) -> Duration {
+        let now = (self.parts.clock)();
+        let next = self.parts.state.next_deadline();
+        let next = next.map_or(Duration::MAX, |at| {
+            Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+        });
+        let store = self.parts.writer.next().unwrap_or(Duration::MAX);
+        // Timers of the runtime tick in milliseconds: waking one before would mean waking twice.
+        let nap = next.min(store).saturating_add(Duration::from_millis(1));
+        if nap > LONGEST_NAP && next < Duration::MAX {
+            LONGEST_NAP
+        } else {
+            nap
+        }
+    }
+}
+
+/// Takes what has come; waits for ever when nothing can come any more.
+async fn receive<T>(from: &mut mpsc::Receiver<T>, into: &mut Vec<T>) {
+    if from.recv_many(into, AT_ONCE).await == 0 {
+        pending().await
+    }
+}
+
+fn receipt(record: &Record) -> Receipt {
+    Receipt {
+        version: notice::VERSION,
+        eviction_time: record.eviction_time(),
+        interactions: record.interactions(),
+    }
+}

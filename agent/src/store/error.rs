@@ -1,0 +1,19 @@
+//! Why an interaction was not recorded.
+
+use super::{StoreError, writer::MAX_UNSEEN};
+
+/// Why an interaction was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRecorded {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Too many pods have a record that the watch has not shown.
+    #[error(
+        "the watch has shown none of {MAX_UNSEEN} pods that have a record, and not this one either"
+    )]
+    Unseen,
+    /// Whoever records has ended: the agent is stopping.
+    #[error("the agent is stopping")]
+    Ended,
+}

@@ -1,0 +1,240 @@
+//! What came of what was asked for: of patches, of evictions, and what the watch of a budget shows.
+
+use std::time::Duration;
+
+use curfew_core::{State, record::later};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{NodeState, UNSEEN_PATIENCE};
+use crate::{
+    action::{AgentAction, Decisions},
+    budget::{BudgetId, BudgetView},
+    diff,
+    event::DomainEvent,
+    eviction_outcome::EvictionOutcome,
+    patch::PatchOutcome,
+    pod::{Eviction, Marking, Refusal},
+};
+
+/// How long the watch has to show a patch, of which the answer could not tell whether it is the latest.
+const WATCH_LAG: Duration = Duration::from_secs(1);
+
+/// How long to wait after a failed patch of the pod's metadata.
+const MARK_RETRY: Duration = Duration::from_secs(5);
+
+/// So many patches of a pod's metadata may be made one soon after the other; then there is a pause before
+/// each, which a loop of execs would otherwise have the API server write for, one by one.
+const MARK_BURST: u32 = 15;
+const MARK_BURST_ENDS: SignedDuration = SignedDuration::from_secs(10);
+const MARK_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often people are told that an obstacle is still there. Events live for an hour by default, and
+/// each such telling prolongs that.
+const TELL_AGAIN: Duration = Duration::from_secs(300);
+
+impl NodeState {
+    /// The patch of the pod's metadata was answered.
+    pub fn patched(
+        &mut self,
+        uid: &str,
+        result: PatchOutcome,
+        now: Timestamp,
+        out: &mut Decisions,
+    ) {
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        if let PatchOutcome::Refused { code, why } = &result
+            && let Some(record) = &entry.record
+        {
+            let event = diff::unmarked(record, *code, why, entry.unmarked);
+            out.events.push(event);
+        }
+        entry.unmarked = match result {
+            PatchOutcome::Done | PatchOutcome::Outdated => false,
+            PatchOutcome::Refused { .. } => true,
+            PatchOutcome::Gone | PatchOutcome::Failed(_) => entry.unmarked,
+        };
+        let shown = entry.marking == (Marking::Asked { shown: true });
+        entry.marking = match result {
+            PatchOutcome::Done | PatchOutcome::Outdated => {
+                let (last, times) = &mut entry.marked;
+                if now.duration_since(*last) > MARK_BURST_ENDS {
+                    *times = 0;
+                }
+                *last = now;
+                *times += 1;
+                if *times > MARK_BURST {
+                    Marking::Later {
+                        again: later(now, MARK_PAUSE),
+                    }
+                } else if shown && entry.is_untold() {
+                    Marking::Later {
+                        again: later(now, WATCH_LAG),
+                    }
+                } else {
+                    Marking::Idle
+                }
+            }
+            PatchOutcome::Gone => {
+                // The watch should have said so; the pod is looked up before it is believed.
+                let record = entry.record.as_ref();
+                out.actions
+                    .extend(record.map(|record| AgentAction::LookUp(record.pod.clone())));
+                Marking::Later {
+                    again: later(now, MARK_RETRY),
+                }
+            }
+            PatchOutcome::Failed(_) => Marking::Later {
+                again: later(now, MARK_RETRY),
+            },
+            PatchOutcome::Refused { .. } => Marking::Refused {
+                version: entry
+                    .pod
+                    .as_ref()
+                    .map_or_else(String::new, |pod| pod.version.clone()),
+            },
+        };
+        self.reconcile(uid, now, out);
+    }
+
+    /// The request to evict the pod was answered.
+    pub fn evicted(
+        &mut self,
+        uid: &str,
+        outcome: EvictionOutcome,
+        now: Timestamp,
+        out: &mut Decisions,
+    ) {
+        self.open_evictions = self.open_evictions.saturating_sub(1);
+        let starts = self.breaker.starts(uid, &outcome, now);
+        if !starts && self.breaker.answered(uid, &outcome, now) {
+            self.resume(now, out);
+        }
+        // Where a pod ends at once, the watch says so before the request is answered.
+        if let Some(entry) = self.gone_before_answer.remove(uid) {
+            let pod = entry.pod.as_ref();
+            let shown = outcome.may_be_lost() && pod.is_some_and(|pod| pod.evicted);
+            if (outcome == EvictionOutcome::Accepted || shown)
+                && let Some(record) = &entry.record
+            {
+                out.events.extend(diff::eviction(record, pod));
+            }
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        match outcome {
+            EvictionOutcome::Accepted => {
+                entry.eviction = Eviction::Accepted;
+                let record = entry.record.as_ref();
+                out.events
+                    .extend(record.and_then(|record| diff::eviction(record, entry.pod.as_ref())));
+            }
+            // It is looked at again before it is asked for again.
+            EvictionOutcome::Early(_) => {
+                entry.early += 1;
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
+                entry.pod = None;
+                entry.unseen_since = now - UNSEEN_PATIENCE;
+            }
+            EvictionOutcome::Gone => {
+                // The watch will say so; should it not, the look-up does. Should the pod be there all
+                // the same, it is asked for again.
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
+                entry.pod = None;
+                entry.unseen_since = now - UNSEEN_PATIENCE;
+            }
+            EvictionOutcome::Forbidden(why) if starts => {
+                let outcome = EvictionOutcome::Passing { why, wait: None };
+                entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
+                entry.refusal = Some(Refusal { outcome, tries: 1 });
+            }
+            outcome => {
+                let tries = entry.refusal.take().map_or(0, |last| last.tries) + 1;
+                entry.eviction = Eviction::From(later(now, outcome.wait(tries, uid)));
+                entry.meet(&outcome, now);
+                entry.unanswered |= outcome.may_be_lost();
+                entry.refusal = Some(Refusal { outcome, tries });
+            }
+        }
+        self.reconcile(uid, now, out);
+        self.tell_obstacle(uid, now, out);
+    }
+
+    /// A budget that somebody waits for was seen, or seen to be gone. As many as it has room for ask at
+    /// once, those whose turn is first; all of them when people changed it, for who knows what it holds
+    /// now.
+    pub fn budget_seen(
+        &mut self,
+        id: &BudgetId,
+        view: Option<BudgetView>,
+        now: Timestamp,
+        out: &mut Decisions,
+    ) {
+        let Some((waiting, before)) = self.waiters.seen(id, view) else {
+            return;
+        };
+        let changed = before.map(|before| before.generation) != view.map(|view| view.generation);
+        let all = view.is_none() || (changed && before.is_some());
+        let mut room = view.map_or(0, |view| if view.current { view.allowed } else { 0 });
+        for uid in waiting {
+            self.tell_obstacle(&uid, now, out);
+            let Some(entry) = self.entries.get_mut(&uid) else {
+                continue;
+            };
+            let ready = entry.pod.as_ref().is_none_or(|pod| pod.ready);
+            let spared = view.is_some_and(|view| view.current && view.spares(ready));
+            if !all && !spared {
+                if room <= 0 {
+                    continue;
+                }
+                room -= 1;
+            }
+            if matches!(entry.eviction, Eviction::From(from) if from > now) {
+                entry.eviction = Eviction::From(now);
+                self.reconcile(&uid, now, out);
+            }
+        }
+    }
+
+    /// Tells what stands in a pod's way: once, from time to time that it is still there, and once more
+    /// when it has been there for too long.
+    fn tell_obstacle(&mut self, uid: &str, now: Timestamp, out: &mut Decisions) {
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
+        let view = entry
+            .queued
+            .as_ref()
+            .and_then(|(id, _)| self.waiters.view(id));
+        let (state, _) = entry.state(now, self.settings.blocked_after);
+        let stuck = state == State::Stuck;
+        let (Some(obstacle), Some(block)) = (&entry.obstacle, entry.block(view)) else {
+            return;
+        };
+        // What a budget wants is known a moment later, when its watch has begun.
+        let awaited = entry.queued.is_some() && view.is_none() && obstacle.times == 1;
+        let tell = match obstacle.again {
+            None if awaited => None,
+            None => Some((DomainEvent::Blocked(block.clone()), Duration::ZERO)),
+            Some(again) if obstacle.times > 1 && now >= again => {
+                Some((DomainEvent::StillBlocked(block.clone()), TELL_AGAIN))
+            }
+            Some(_) => None,
+        };
+        let tell_stuck = stuck && !obstacle.stuck_told;
+        let Some(obstacle) = &mut entry.obstacle else {
+            return;
+        };
+        if let Some((event, pause)) = tell {
+            obstacle.again = Some(later(now, pause));
+            out.events.push(event);
+        }
+        if tell_stuck {
+            obstacle.stuck_told = true;
+            out.events.push(DomainEvent::Stuck(block));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The order of evictions.
+
+use jiff::Timestamp;
+
+/// Where a pod stands in the order of evictions: lowest priority first, then the earliest eviction time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EvictionKey {
+    pub(super) priority: i32,
+    pub(super) eviction_time: Timestamp,
+    pub(super) uid: String,
+}
