@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{self, acting_as::NodeUser, executor::Executor, pod_watch},
+    cluster::{acting_as::NodeUser, executor::Executor, pod_watch},
     controller::run::{Clock, Controller, Parts},
     events::EventRecorder,
     identity::Identities,

@@ -309,6 +309,7 @@ impl Controller {
             out.events.push(DomainEvent::StoreOpened {
                 records: contents.records.len(),
                 set_aside: contents.aside.len(),
+                writable: written.result.is_ok(),
             });
             let loss = match (moved_to, contents.lost_batches) {
                 (Some(path), _) => Some(StoreLoss::Moved(path.display().to_string())),

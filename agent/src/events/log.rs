@@ -146,7 +146,12 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                 "the clock went back"
             );
         }
-        DomainEvent::StoreOpened { records, set_aside } => tracing::info!(
+        DomainEvent::StoreOpened {
+            writable: false, ..
+        } => {}
+        DomainEvent::StoreOpened {
+            records, set_aside, ..
+        } => tracing::info!(
             event = "store-opened",
             node,
             records,

@@ -158,6 +158,8 @@ pub enum DomainEvent {
         records: usize,
         /// How many of its records cannot be read, and are kept.
         set_aside: usize,
+        /// Whether it can be written, too; it is opened again where not.
+        writable: bool,
     },
     /// Records could not be written to the store.
     StoreFailed {
