@@ -146,8 +146,8 @@ pub struct Interaction {
 }
 
 impl Interaction {
-    /// Whether both are the same deed of the same person: all but the time and the request are alike.
-    pub fn same_deed(&self, other: &Interaction) -> bool {
+    /// Whether one repeats the other: all but the time and the request are the same.
+    pub fn is_repeat_of(&self, other: &Interaction) -> bool {
         self.looks_like(other) && (self.stdin, self.tty) == (other.stdin, other.tty)
     }
 

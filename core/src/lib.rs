@@ -28,7 +28,7 @@ pub mod wrapper;
 pub use ending::Ending;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};
-pub use record::{Known, PodId, Record};
+pub use record::{PodId, Record, RecordedInteraction};
 pub use state::State;
 pub use terms::{Action, Exemption, Terms};
 pub use wishes::Wishes;

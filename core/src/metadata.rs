@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     duration,
     interaction::{Command, Interaction, Kind},
-    record::{Counted, Known, MAX_BOUNDS, MAX_KNOWN, PodId, Record},
+    record::{Counted, MAX_BOUNDS, MAX_KNOWN, PodId, Record, RecordedInteraction},
     terms::{Action, Exemption, Terms},
     text::{cut, is_blank},
 };
@@ -107,9 +107,9 @@ pub struct Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// The interaction that set the deadline, others that decide how far it can be moved, and the latest.
-    pub known: Vec<Known>,
+    pub known: Vec<RecordedInteraction>,
     /// Those before the latest that the agent may not know: they were recorded here while it was away.
-    pub alone: Vec<Known>,
+    pub alone: Vec<RecordedInteraction>,
     /// How many there were.
     pub counted: Option<Counted>,
     /// What the pod tells instead of all that where it has no room for it.
@@ -122,7 +122,7 @@ pub struct Marks {
 
 impl Marks {
     /// The latest interaction that the pod tells of.
-    pub fn latest(&self) -> Option<&Known> {
+    pub fn latest(&self) -> Option<&RecordedInteraction> {
         let short = self.short.as_ref().map(|short| &short.known);
         self.known.last().or(short)
     }
@@ -162,19 +162,22 @@ struct Last {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     tty: bool,
     #[serde(flatten)]
-    known: Known,
+    known: RecordedInteraction,
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    bounds: Vec<Known>,
+    bounds: Vec<RecordedInteraction>,
     /// What [`Marks::alone`] has; a pod whose agent is there has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    alone: Vec<Known>,
+    alone: Vec<RecordedInteraction>,
 }
 
 /// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`]. Interactions that
 /// stand nowhere else are told one by one, beside the latest: whoever has the others can tell which he has not.
-pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, String> {
-    let Known { interaction, terms } = record.decisive();
+pub fn annotations(
+    record: &Record,
+    alone: &[RecordedInteraction],
+) -> BTreeMap<&'static str, String> {
+    let RecordedInteraction { interaction, terms } = record.decisive();
     let last = Last {
         uid: record.pod.uid.clone(),
         max_hold: record.longest_hold(),
@@ -210,7 +213,7 @@ pub fn annotations(record: &Record, alone: &[Known]) -> BTreeMap<&'static str, S
 
 /// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
 /// pods were touched on the same terms each time, and have none.
-fn untold_bounds(record: &Record) -> Vec<Known> {
+fn untold_bounds(record: &Record) -> Vec<RecordedInteraction> {
     let mut bounds = record.bounds();
     if let [decisive] = bounds[..] {
         let Terms {
@@ -230,7 +233,9 @@ fn untold_bounds(record: &Record) -> Vec<Known> {
 }
 
 /// The latest [`MAX_ALONE`].
-fn latest<'a>(alone: impl Iterator<Item = &'a Known> + Clone) -> Vec<Known> {
+fn latest<'a>(
+    alone: impl Iterator<Item = &'a RecordedInteraction> + Clone,
+) -> Vec<RecordedInteraction> {
     let surplus = alone.clone().count().saturating_sub(MAX_ALONE);
     alone.skip(surplus).cloned().collect()
 }
@@ -309,7 +314,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         .map_err(|_| invalid(INTERACTIONS, "is not a count".to_owned()))?;
     let ttl = length(TTL)?;
     let max_extension = length(MAX_EXTENSION)?;
-    let decisive = Known {
+    let decisive = RecordedInteraction {
         interaction: Interaction {
             time,
             kind,
@@ -349,7 +354,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     known.truncate(2 * MAX_BOUNDS);
     known.push(last.known);
     // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together.
-    let full = known.iter().position(|full| full.is_told_by(&decisive));
+    let full = known.iter().position(|full| full.is_shown_by(&decisive));
     let decisive = full.map_or(decisive, |full| known[full].clone());
     known.insert(0, decisive);
     Ok(Marks {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    record::{Known, PodId},
+    record::{PodId, RecordedInteraction},
     text::cut,
 };
 
@@ -33,7 +33,7 @@ pub struct Notice {
     pub pod: PodId,
     /// What happened, and what follows from it.
     #[serde(flatten)]
-    pub known: Known,
+    pub known: RecordedInteraction,
     /// When the webhook sent it, by its own clock: the agent tells by it how far the two clocks are
     /// apart. Nothing else depends on it, and older webhooks do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +151,7 @@ mod tests {
         node: String,
         pod: PodId,
         #[serde(flatten)]
-        known: Known,
+        known: RecordedInteraction,
     }
 
     fn written_by_the_older() -> serde_json::Value {

@@ -23,9 +23,9 @@ pub use deadline::MAX_BOUNDS;
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
 
-/// Within this time the same deed of the same person on the same terms is one interaction: kubectl tries again over
+/// Within this time what the same person repeats on the same terms is one interaction: kubectl tries again over
 /// SPDY when a proxy refuses its WebSocket.
-pub const SAME_DEED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
+pub const REPEATED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// A pod, told apart from all others that ever had its name. What is read from a notice or from the store
 /// has names that the API server accepts, because they become parts of paths.
@@ -48,23 +48,23 @@ impl std::fmt::Display for PodId {
 
 /// An interaction with the terms on which it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Known {
+pub struct RecordedInteraction {
     /// What happened.
     pub interaction: Interaction,
     /// What follows from it.
     pub terms: Terms,
 }
 
-impl Known {
-    /// Whether both are the same deed of the same person, on the same terms: a command that is harmless
+impl RecordedInteraction {
+    /// Whether one repeats the other: the same person did the same, on the same terms: a command that is harmless
     /// by itself is not the same with a terminal.
-    pub fn same_deed(&self, other: &Known) -> bool {
-        self.interaction.same_deed(&other.interaction) && self.terms == other.terms
+    pub fn is_repeat_of(&self, other: &RecordedInteraction) -> bool {
+        self.interaction.is_repeat_of(&other.interaction) && self.terms == other.terms
     }
 
     /// Whether `other`, without its request, may be the same interaction. Annotations tell neither streams
     /// nor all terms.
-    pub fn is_told_by(&self, other: &Known) -> bool {
+    pub fn is_shown_by(&self, other: &RecordedInteraction) -> bool {
         self.interaction.time == other.interaction.time
             && self.interaction.looks_like(&other.interaction)
             && (self.expiry() == other.expiry()
@@ -88,8 +88,8 @@ pub struct Counted {
 pub struct Record {
     /// The pod.
     pub pod: PodId,
-    /// By time; each deed of each request once.
-    known: Vec<Known>,
+    /// By time; each interaction of each request once.
+    known: Vec<RecordedInteraction>,
     /// Those that are not kept any more, and those before them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counted: Option<Counted>,
@@ -110,7 +110,7 @@ pub struct Record {
 struct Written {
     pod: PodId,
     #[serde(deserialize_with = "no_more_room")]
-    known: Vec<Known>,
+    known: Vec<RecordedInteraction>,
     #[serde(default)]
     counted: Option<Counted>,
     #[serde(default)]
@@ -149,7 +149,7 @@ impl TryFrom<Written> for Record {
 
 impl Record {
     /// The record of a pod after its first interaction.
-    pub fn new(pod: PodId, known: Known) -> Self {
+    pub fn new(pod: PodId, known: RecordedInteraction) -> Self {
         Self {
             pod,
             known: vec![known],
@@ -171,7 +171,7 @@ impl Record {
     }
 
     /// Adds an interaction. Returns whether it was news.
-    pub fn learn(&mut self, known: Known) -> bool {
+    pub fn learn(&mut self, known: RecordedInteraction) -> bool {
         let before = self.clone();
         let repeated = self.repeats(&known);
         self.known.push(known);
@@ -194,33 +194,36 @@ impl Record {
         *self != before
     }
 
-    /// Whether the interaction is one of those that are kept, or the same deed as one of them.
-    fn repeats(&self, known: &Known) -> bool {
+    /// Whether the interaction is one of those that are kept, or repeats one of them.
+    fn repeats(&self, known: &RecordedInteraction) -> bool {
         let request = &known.interaction.request;
-        let same_request =
-            |kept: &Known| !request.is_empty() && kept.interaction.request == *request;
-        let same_deed = |first: &Known| {
+        let same_request = |kept: &RecordedInteraction| {
+            !request.is_empty() && kept.interaction.request == *request
+        };
+        let is_repeat_of = |first: &RecordedInteraction| {
             let apart = known
                 .interaction
                 .time
                 .duration_since(first.interaction.time);
-            known.same_deed(first) && apart.abs() <= SAME_DEED_WITHIN
+            known.is_repeat_of(first) && apart.abs() <= REPEATED_WITHIN
         };
         // A record that was rebuilt from the pod has it without its request.
-        let told = |kept: &Known| kept.interaction.request.is_empty() && known.is_told_by(kept);
+        let told = |kept: &RecordedInteraction| {
+            kept.interaction.request.is_empty() && known.is_shown_by(kept)
+        };
         self.known
             .iter()
             .any(|kept| same_request(kept) || told(kept))
-            || self.deeds().any(same_deed)
+            || self.deeds().any(is_repeat_of)
     }
 
-    /// Whether the record keeps an interaction of that time that was the same deed.
-    pub fn tells_of(&self, known: &Known) -> bool {
+    /// Whether the record keeps an interaction of that time that is the same.
+    pub fn tells_of(&self, known: &RecordedInteraction) -> bool {
         self.known.iter().any(|kept| {
             // A record that was rebuilt from the pod has it without its request.
             let nameless = kept.interaction.request.is_empty();
-            (nameless && known.is_told_by(kept))
-                || (kept.interaction.time == known.interaction.time && kept.same_deed(known))
+            (nameless && known.is_shown_by(kept))
+                || (kept.interaction.time == known.interaction.time && kept.is_repeat_of(known))
         })
     }
 
@@ -261,11 +264,11 @@ impl Record {
     }
 
     /// Whether the interaction is known already, by which a pod is told that says nothing new.
-    pub fn has(&self, known: &Known) -> bool {
+    pub fn has(&self, known: &RecordedInteraction) -> bool {
         let nameless = known.interaction.request.is_empty();
         self.known.iter().any(|own| {
             own == known
-                || (nameless && !own.interaction.request.is_empty() && own.is_told_by(known))
+                || (nameless && !own.interaction.request.is_empty() && own.is_shown_by(known))
         })
     }
 
@@ -282,7 +285,7 @@ impl Record {
     }
 
     /// The latest interaction.
-    pub fn last(&self) -> &Known {
+    pub fn last(&self) -> &RecordedInteraction {
         &self.known[self.known.len() - 1]
     }
 
@@ -297,19 +300,19 @@ impl Record {
         named.join(" ")
     }
 
-    /// The interactions that are still known, by time; repetitions of one deed are left out. What is
+    /// The interactions that are still known, by time; repetitions are left out. What is
     /// repeated is told from the first of its kind, not from the last: a loop that runs a command every
     /// second does so many times, not once.
-    pub fn deeds(&self) -> impl Iterator<Item = &Known> {
-        let mut firsts: Vec<&Known> = Vec::with_capacity(self.known.len());
+    pub fn deeds(&self) -> impl Iterator<Item = &RecordedInteraction> {
+        let mut firsts: Vec<&RecordedInteraction> = Vec::with_capacity(self.known.len());
         for known in &self.known {
             let again = firsts.iter().rev().any(|first| {
-                known.same_deed(first)
+                known.is_repeat_of(first)
                     && known
                         .interaction
                         .time
                         .duration_since(first.interaction.time)
-                        <= SAME_DEED_WITHIN
+                        <= REPEATED_WITHIN
             });
             if !again {
                 firsts.push(known);
@@ -367,7 +370,7 @@ impl Record {
     fn settle(&mut self) {
         // Sorted by time first: of the same request the earliest stays.
         self.known.sort();
-        let mut kept: Vec<Known> = Vec::with_capacity(self.known.len());
+        let mut kept: Vec<RecordedInteraction> = Vec::with_capacity(self.known.len());
         for known in self.known.drain(..) {
             let request = &known.interaction.request;
             if request.is_empty() || kept.iter().all(|k| k.interaction.request != *request) {
@@ -375,11 +378,11 @@ impl Record {
             }
         }
         // What the metadata tells without its request is the one of the same second with a request.
-        let nameless_twin = |at: usize, known: &Known| {
+        let nameless_twin = |at: usize, known: &RecordedInteraction| {
             known.interaction.request.is_empty()
                 && kept.iter().enumerate().any(|(other, twin)| {
                     other != at
-                        && twin.is_told_by(known)
+                        && twin.is_shown_by(known)
                         && (!twin.interaction.request.is_empty() || other < at)
                 })
         };
@@ -394,7 +397,7 @@ impl Record {
             // What decides stays, and so does the latest: there are far fewer of them than are kept.
             let mut bounds = self.bounds();
             bounds.extend(self.exempt_bounds());
-            let goes = |known: &Known| !bounds.contains(&known);
+            let goes = |known: &RecordedInteraction| !bounds.contains(&known);
             let oldest = self.known.iter().position(goes).unwrap_or_default();
             let kept = self.deeds().count() as u32;
             let counted = self.counted.map(|counted| self.count(counted));
@@ -429,8 +432,10 @@ impl Record {
 
 /// Reads a list into no more memory than it takes: most pods are touched once, and room for four would be
 /// most of what their records take.
-fn no_more_room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Known>, D::Error> {
-    Ok(Box::<[Known]>::deserialize(deserializer)?.into_vec())
+fn no_more_room<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<RecordedInteraction>, D::Error> {
+    Ok(Box::<[RecordedInteraction]>::deserialize(deserializer)?.into_vec())
 }
 
 /// A time that much later, or the last there is.

@@ -223,7 +223,7 @@ fn exemption(pod: &ObjectMeta) -> Option<Exemption> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use curfew_core::{Interaction, Kind, record::Known, terms::DefaultTerms};
+    use curfew_core::{Interaction, Kind, record::RecordedInteraction, terms::DefaultTerms};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     pub(crate) fn at(text: &str) -> Timestamp {
@@ -258,7 +258,7 @@ pub(crate) mod tests {
                 ..terms
             };
         }
-        let known = Known {
+        let known = RecordedInteraction {
             interaction: Interaction {
                 time: at("2026-03-01T12:00:00Z"),
                 kind,

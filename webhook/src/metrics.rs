@@ -19,7 +19,7 @@ use prometheus::{
 };
 
 pub use self::labels::{Guarded, Home, Noticed, Outcome};
-use crate::policy::Known;
+use crate::policy::RecordedInteraction;
 
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";
@@ -83,7 +83,7 @@ pub struct State<'a> {
     /// How many of them could not be told the last time.
     pub unreachable: usize,
     /// The policies, once they are known.
-    pub policies: Option<&'a Known>,
+    pub policies: Option<&'a RecordedInteraction>,
 }
 
 impl Metrics {
@@ -129,7 +129,7 @@ impl Metrics {
             agents: all.gauge("curfew_webhook_agents", "Nodes whose agent is known and ready.")?,
             unreachable: all.gauge(
                 "curfew_webhook_agents_unreachable",
-                "Known and ready agents to which this replica's last notice failed.",
+                "RecordedInteraction and ready agents to which this replica's last notice failed.",
             )?,
             policies: all.gauges(
                 "curfew_webhook_policies",
@@ -275,7 +275,7 @@ impl Metrics {
         self.agents.set(state.agents as i64);
         self.unreachable.set(state.unreachable as i64);
         self.policies_known.set(state.policies.is_some().into());
-        let (accepted, rejected) = state.policies.map_or((0, 0), Known::count);
+        let (accepted, rejected) = state.policies.map_or((0, 0), RecordedInteraction::count);
         for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
             self.policies.with_label_values(&[state]).set(count as i64);
         }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use curfew_agent_state::{Consequence, DomainEvent, EvictionBlock, EvictionOutcome, StoreLoss};
 use curfew_core::{
-    Action, Ending, Kind, Known, PodId, State, duration,
+    Action, Ending, Kind, PodId, RecordedInteraction, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -248,7 +248,11 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
     Some(telling)
 }
 
-fn interaction(known: &Known, eviction_time: Option<Timestamp>, ending: Option<Ending>) -> String {
+fn interaction(
+    known: &RecordedInteraction,
+    eviction_time: Option<Timestamp>,
+    ending: Option<Ending>,
+) -> String {
     let did = &known.interaction;
     let what = match did.kind {
         Kind::Exec => "ran a command",

@@ -12,7 +12,7 @@ use std::{
 };
 
 use curfew_agent_state::{EvictionOutcome, NodeSettings, NodeState};
-use curfew_core::{Known, Notice, PodId};
+use curfew_core::{Notice, PodId, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
@@ -277,7 +277,7 @@ impl Stage {
 }
 
 /// The webhook's notice that this was done to a pod.
-pub(crate) fn notice(pod: &str, known: Known) -> Notice {
+pub(crate) fn notice(pod: &str, known: RecordedInteraction) -> Notice {
     Notice {
         version: curfew_core::notice::VERSION,
         node: NODE.to_owned(),

@@ -1,6 +1,6 @@
 //! What people are told of a record: pure, so that each telling stands in one place.
 
-use curfew_core::{Ending, Known, Record};
+use curfew_core::{Ending, Record, RecordedInteraction};
 
 use crate::{
     action::Decisions,
@@ -54,7 +54,7 @@ pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: 
 pub(super) fn noticed(
     before: Option<&Record>,
     record: &Record,
-    known: &Known,
+    known: &RecordedInteraction,
     ending: Option<Ending>,
     out: &mut Decisions,
 ) {
@@ -71,7 +71,8 @@ pub(super) fn learned(
     ending: Option<Ending>,
     out: &mut Decisions,
 ) {
-    let unknown = |known: &&Known| before.is_none_or(|before| !before.tells_of(known));
+    let unknown =
+        |known: &&RecordedInteraction| before.is_none_or(|before| !before.tells_of(known));
     let news: Vec<_> = record.deeds().filter(unknown).collect();
     let before = before.map_or(0, Record::interactions);
     let times = record.interactions().saturating_sub(before);
@@ -81,7 +82,7 @@ pub(super) fn learned(
 /// Tells of so many interactions, of which these are kept: the others are told with the last of them.
 fn several(
     record: &Record,
-    kept: &[&Known],
+    kept: &[&RecordedInteraction],
     times: u32,
     source: Source,
     ending: Option<Ending>,
@@ -103,7 +104,11 @@ fn several(
 }
 
 /// Tells of interactions that are exempt no longer, because the pod has a controller.
-pub(super) fn exemption_ended(entry: &PodEntry, started: &[Known], out: &mut Decisions) {
+pub(super) fn exemption_ended(
+    entry: &PodEntry,
+    started: &[RecordedInteraction],
+    out: &mut Decisions,
+) {
     if let Some(record) = &entry.record {
         let told = started
             .iter()
@@ -147,7 +152,7 @@ pub(super) fn wishes(
 
 fn interaction(
     record: &Record,
-    known: &Known,
+    known: &RecordedInteraction,
     source: Source,
     ending: Option<Ending>,
     more: Option<More>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Ending, Interaction, Known, PodId,
+    Ending, Interaction, PodId, RecordedInteraction,
     budget::NeverRoom,
     metadata::{Extension, Hold},
 };
@@ -39,7 +39,7 @@ pub enum DomainEvent {
         /// The pod.
         pod: PodId,
         /// Who, how, and what follows.
-        known: Known,
+        known: RecordedInteraction,
         /// Who told it.
         source: Source,
         /// When the pod goes.
@@ -78,7 +78,7 @@ pub enum DomainEvent {
         /// The pod.
         pod: PodId,
         /// Whose interaction set the deadline.
-        decisive: Known,
+        decisive: RecordedInteraction,
         /// The [requests](curfew_core::Record::requests) of all of them.
         ids: String,
         /// When it was to be.

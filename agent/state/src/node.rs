@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_core::{Known, PodId, Record};
+use curfew_core::{PodId, Record, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -148,7 +148,7 @@ impl NodeState {
     }
 
     /// The record that the pod would have with this interaction.
-    pub fn with(&self, pod: &PodId, known: &Known) -> Record {
+    pub fn with(&self, pod: &PodId, known: &RecordedInteraction) -> Record {
         match self
             .entries
             .get(&pod.uid)
@@ -167,7 +167,7 @@ impl NodeState {
     pub fn learned(
         &mut self,
         pod: PodId,
-        known: Known,
+        known: RecordedInteraction,
         now: Timestamp,
         out: &mut Decisions,
     ) -> Record {
@@ -223,7 +223,8 @@ impl NodeState {
         let ending = entry.ending();
         let restored = std::mem::take(&mut entry.restored);
         let told = marks.alone.iter().chain(marks.latest());
-        let unknown = |known: &&Known| before.as_ref().is_none_or(|before| !before.has(known));
+        let unknown =
+            |known: &&RecordedInteraction| before.as_ref().is_none_or(|before| !before.has(known));
         let news: Vec<_> = told.filter(unknown).cloned().collect();
         match &mut entry.record {
             Some(record) => {
@@ -237,7 +238,7 @@ impl NodeState {
         }
         // What is too old to be kept is counted already, and would be news each time that the pod is seen.
         let record = entry.record.as_ref();
-        let kept = |known: &Known| record.is_some_and(|record| record.has(known));
+        let kept = |known: &RecordedInteraction| record.is_some_and(|record| record.has(known));
         entry.alone.extend(news.into_iter().filter(kept));
         if entry.record != before
             && let Some(record) = &entry.record

@@ -1,6 +1,6 @@
 //! What a pod's own metadata are to be by its record, and the one patch that makes them so.
 
-use curfew_core::{Known, PodId, Record, metadata};
+use curfew_core::{PodId, Record, RecordedInteraction, metadata};
 
 use crate::pod_view::{PodState, digest};
 
@@ -41,7 +41,7 @@ pub enum PatchOutcome {
 
 /// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
 /// stand nowhere else; nothing when they do.
-pub fn wanted(record: &Record, alone: &[Known], pod: &PodState) -> Option<PodPatch> {
+pub fn wanted(record: &Record, alone: &[RecordedInteraction], pod: &PodState) -> Option<PodPatch> {
     let wanted = metadata::fitting(record, alone, pod.room as usize);
     if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;

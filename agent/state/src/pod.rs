@@ -1,6 +1,8 @@
 //! One pod of the node: what is known of it, and where it stands.
 
-use curfew_core::{Ending, Exemption, Known, Record, State, metadata::Extension, record::later};
+use curfew_core::{
+    Ending, Exemption, Record, RecordedInteraction, State, metadata::Extension, record::later,
+};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -68,7 +70,7 @@ pub(super) struct PodEntry {
     /// agent may have been killed between the two.
     pub(super) restored: bool,
     /// What only the pod tells, until the store has it.
-    pub(super) alone: Vec<Known>,
+    pub(super) alone: Vec<RecordedInteraction>,
     /// Since when the watch owes us the pod.
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
@@ -140,7 +142,7 @@ impl PodEntry {
 
     /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns what
     /// is exempt no longer.
-    pub(super) fn end_exemption(&mut self, now: Timestamp) -> Vec<Known> {
+    pub(super) fn end_exemption(&mut self, now: Timestamp) -> Vec<RecordedInteraction> {
         match (&mut self.record, &self.pod) {
             (Some(record), Some(pod)) if !pod.bare => record.end_exemption(now),
             _ => Vec::new(),

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use curfew_core::{Action, Command, Interaction, Kind, Known, PodId, Record, Terms, metadata};
+use curfew_core::{
+    Action, Command, Interaction, Kind, PodId, Record, RecordedInteraction, Terms, metadata,
+};
 use jiff::Timestamp;
 
 use crate::pod_view::{PodState, PodView, digest};
@@ -25,8 +27,8 @@ pub fn pod_id(uid: &str) -> PodId {
 }
 
 /// An exec at that second that gives the pod ten minutes.
-pub fn shell(second: i64) -> Known {
-    Known {
+pub fn shell(second: i64) -> RecordedInteraction {
+    RecordedInteraction {
         interaction: Interaction {
             time: at(second),
             kind: Kind::Exec,
@@ -48,7 +50,7 @@ pub fn shell(second: i64) -> Known {
 }
 
 /// The record of a pod with this one interaction.
-pub fn record(uid: &str, known: Known) -> Record {
+pub fn record(uid: &str, known: RecordedInteraction) -> Record {
     Record::new(pod_id(uid), known)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use curfew_agent::store::inspect::Holdings;
-use curfew_core::{Command, Known, Notice, Record};
+use curfew_core::{Command, Notice, Record, RecordedInteraction};
 use fastrand::Rng;
 
 use crate::process::{notice, pod_name};
@@ -31,7 +31,7 @@ pub(crate) struct Books {
 }
 
 struct Told {
-    known: Known,
+    known: RecordedInteraction,
     acknowledged: bool,
     /// Whether a store that was opened had it. Then the next one must, even if the agent was killed before
     /// it could acknowledge it.
@@ -139,7 +139,8 @@ impl Books {
 
 /// Notes what the record lacks and what it has too much.
 fn compare_record(told: &mut [Told], record: Option<&Record>, wrong: &mut Vec<String>) {
-    let mut held: BTreeSet<&Known> = record.into_iter().flat_map(Record::deeds).collect();
+    let mut held: BTreeSet<&RecordedInteraction> =
+        record.into_iter().flat_map(Record::deeds).collect();
     for told in told {
         let seen = held.remove(&told.known);
         if !seen && (told.acknowledged || told.seen) {

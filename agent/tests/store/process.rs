@@ -14,7 +14,9 @@ use std::{
 
 use crate::api::{ApiServer, DAY};
 use curfew_agent::store::inspect::Holdings;
-use curfew_core::{Action, Interaction, Kind, Known, Notice, PodId, Receipt, Terms, notice};
+use curfew_core::{
+    Action, Interaction, Kind, Notice, PodId, Receipt, RecordedInteraction, Terms, notice,
+};
 use curfew_runtime::tls::Refusals;
 use curfew_webhook::{
     identity::Identity,
@@ -252,11 +254,11 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
             name: pod_name(uid),
             uid: uid.into(),
         },
-        known: Known {
+        known: RecordedInteraction {
             interaction: Interaction {
                 time: Timestamp::from_second(Timestamp::now().as_second()).unwrap(),
                 kind: Kind::Exec,
-                // Another person each time: the same deed within two seconds would be one.
+                // Another person each time: a repetition within two seconds would not count.
                 user: format!("user-{request}"),
                 container: Some("app".into()),
                 command: curfew_core::Command::new(["sh"]),

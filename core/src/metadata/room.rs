@@ -11,7 +11,7 @@ use super::{
 use crate::{
     duration,
     interaction::{Command, Interaction},
-    record::{Known, Record},
+    record::{Record, RecordedInteraction},
     terms::{Action, Terms},
 };
 
@@ -39,7 +39,7 @@ const ENOUGH: [&str; 3] = [INTERACTOR, INTERACTION, INTERACTION_TIME];
 pub struct Short {
     /// The interaction that sets the deadline, as far as there was room for it. Its terms allow no more than
     /// the eviction time, which has all in it that people asked for.
-    pub known: Known,
+    pub known: RecordedInteraction,
     /// How many there were, where there was room for it.
     pub interactions: u32,
 }
@@ -55,7 +55,11 @@ pub fn room(annotations: &BTreeMap<String, String>) -> usize {
 
 /// As many of a record's [`annotations`] as this many bytes have room for: all of them; else all with fewer of
 /// the interactions that may stand nowhere else, the latest of them; else the most important ones.
-pub fn fitting(record: &Record, alone: &[Known], room: usize) -> BTreeMap<&'static str, String> {
+pub fn fitting(
+    record: &Record,
+    alone: &[RecordedInteraction],
+    room: usize,
+) -> BTreeMap<&'static str, String> {
     for left_out in 0..=alone.len() {
         let all = annotations(record, &alone[left_out..]);
         let size: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -87,7 +91,11 @@ fn short_of(
 
 /// Whether these annotations of a record are all that is needed to go on with it: none but the decisive
 /// interaction and their number are told by the most important ones.
-pub fn tells(written: &BTreeMap<&'static str, String>, record: &Record, known: &Known) -> bool {
+pub fn tells(
+    written: &BTreeMap<&'static str, String>,
+    record: &Record,
+    known: &RecordedInteraction,
+) -> bool {
     written.contains_key(LAST_INTERACTION)
         || (record.decisive() == known && ENOUGH.iter().all(|key| written.contains_key(key)))
 }
@@ -128,7 +136,7 @@ pub(super) fn short(annotations: &BTreeMap<String, String>) -> Option<Short> {
         exemption: None,
     };
     Some(Short {
-        known: Known { interaction, terms },
+        known: RecordedInteraction { interaction, terms },
         interactions: get(INTERACTIONS).and_then(|n| n.parse().ok()).unwrap_or(1),
     })
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Known, Record, later};
+use super::{Record, RecordedInteraction, later};
 use crate::terms::{Action, Exemption};
 
 /// The most interactions that decide when the pod goes.
@@ -28,7 +28,7 @@ const EXTREMES: [(Duration, bool); MAX_BOUNDS] = [
     (Duration::MAX, true),
 ];
 
-impl Known {
+impl RecordedInteraction {
     /// Whether it starts no timer only for as long as no controller would replace the pod.
     pub fn is_exempt_while_unmanaged(&self) -> bool {
         self.terms.action == Action::Record && self.is_of_an_unmanaged_pod()
@@ -69,20 +69,20 @@ impl Known {
 impl Record {
     /// The interaction that sets the deadline: of those that start a timer the one that ends first without
     /// an extension; where none does, the first of all.
-    pub fn decisive(&self) -> &Known {
+    pub fn decisive(&self) -> &RecordedInteraction {
         self.first_to_end(Duration::ZERO, false)
             .map_or(&self.known[0], |(_, known)| known)
     }
 
     /// The interactions that decide when the pod goes, whatever extension and hold will stand on it: the
     /// decisive one first. None where no timer runs.
-    pub fn bounds(&self) -> Vec<&Known> {
-        let mut bounds: Vec<&Known> = Vec::with_capacity(MAX_BOUNDS);
+    pub fn bounds(&self) -> Vec<&RecordedInteraction> {
+        let mut bounds: Vec<&RecordedInteraction> = Vec::with_capacity(MAX_BOUNDS);
         for (extension, held) in EXTREMES {
             let Some((end, known)) = self.first_to_end(extension, held) else {
                 break;
             };
-            let decided = |known: &&Known| known.end(extension, held) == Some(end);
+            let decided = |known: &&RecordedInteraction| known.end(extension, held) == Some(end);
             if !bounds.iter().any(decided) {
                 bounds.push(known);
             }
@@ -91,14 +91,14 @@ impl Record {
     }
 
     /// The interactions that would decide when the pod goes, were it to get a controller.
-    pub fn exempt_bounds(&self) -> Vec<&Known> {
-        let mut bounds: Vec<&Known> = Vec::new();
+    pub fn exempt_bounds(&self) -> Vec<&RecordedInteraction> {
+        let mut bounds: Vec<&RecordedInteraction> = Vec::new();
         for (extension, held) in EXTREMES {
             let exempt = self
                 .known
                 .iter()
                 .filter(|known| known.is_exempt_while_unmanaged());
-            let length = |known: &&Known| known.length(extension, held);
+            let length = |known: &&RecordedInteraction| known.length(extension, held);
             let Some(first) = exempt.min_by_key(length) else {
                 break;
             };
@@ -112,7 +112,7 @@ impl Record {
     /// The pod has a controller now, by which what was exempt only for the lack of one starts a timer: from this
     /// moment on, or from its own time, whichever is later. That timer goes on whatever becomes of the
     /// controller. Returns the interactions that start one by that.
-    pub fn end_exemption(&mut self, now: Timestamp) -> Vec<Known> {
+    pub fn end_exemption(&mut self, now: Timestamp) -> Vec<RecordedInteraction> {
         let mut started = Vec::new();
         for known in &mut self.known {
             if known.is_exempt_while_unmanaged() {
@@ -131,7 +131,11 @@ impl Record {
         started
     }
 
-    fn first_to_end(&self, extension: Duration, held: bool) -> Option<(Timestamp, &Known)> {
+    fn first_to_end(
+        &self,
+        extension: Duration,
+        held: bool,
+    ) -> Option<(Timestamp, &RecordedInteraction)> {
         self.known
             .iter()
             .filter_map(|known| Some((known.end(extension, held)?, known)))

@@ -23,8 +23,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Known {
-    Known {
+fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> RecordedInteraction {
+    RecordedInteraction {
         interaction: Interaction {
             time: at(second),
             kind: Kind::Exec,
@@ -45,11 +45,11 @@ fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Kn
     }
 }
 
-fn shell(second: i64, user: &str, request: &str) -> Known {
+fn shell(second: i64, user: &str, request: &str) -> RecordedInteraction {
     known(second, user, Action::Evict, 600, request)
 }
 
-fn record(all: &[Known]) -> Record {
+fn record(all: &[RecordedInteraction]) -> Record {
     let mut record = Record::new(pod(), all[0].clone());
     for known in &all[1..] {
         record.learn(known.clone());
@@ -327,9 +327,9 @@ prop_compose! {
         ttl in 0u64..40,
         longest in (0u64..60, 0u64..60),
         request in 0usize..12,
-    ) -> Known {
+    ) -> RecordedInteraction {
         let action = if evict { Action::Evict } else { Action::Record };
-        // One request is one deed of one user: the API server does not reuse its UIDs.
+        // One request is one interaction of one user: the API server does not reuse its UIDs.
         let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}");
         let mut known = known(second, ["a", "b", "c"][(user + request.len()) % 3], action, ttl, &request);
         known.terms.max_extension = Duration::from_secs(longest.0);
@@ -408,7 +408,7 @@ proptest! {
             let before = record.interactions();
             record.learn(known.clone());
             prop_assert!(record.interactions() >= before);
-            let promised = all[..=at].iter().filter_map(Known::expiry).min();
+            let promised = all[..=at].iter().filter_map(RecordedInteraction::expiry).min();
             prop_assert_eq!(record.decisive().expiry(), promised);
         }
     }
@@ -441,7 +441,7 @@ proptest! {
         nameless in prop::collection::vec(any::<bool>(), 4),
         stricter in prop::collection::vec(any::<bool>(), 4),
     ) {
-        let own = |(mut known, nameless): (Known, bool)| {
+        let own = |(mut known, nameless): (RecordedInteraction, bool)| {
             if nameless {
                 known.interaction.request.clear();
             }

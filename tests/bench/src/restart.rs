@@ -6,7 +6,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::{Action, Command, Interaction, Kind, Known, Notice, PodId, Terms, notice};
+use curfew_core::{
+    Action, Command, Interaction, Kind, Notice, PodId, RecordedInteraction, Terms, notice,
+};
 use curfew_e2e::{
     TestCluster,
     agents::{ACCOUNT, sample},
@@ -116,7 +118,7 @@ pub(crate) fn notices(
         version: notice::VERSION,
         node: node.name.clone(),
         pod: pod.clone(),
-        known: Known {
+        known: RecordedInteraction {
             interaction: Interaction {
                 time,
                 kind: Kind::Exec,

@@ -24,9 +24,9 @@ pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 /// No time to live of the test cluster is longer, or the tests would take for ever.
 const LONGEST_TTL: SignedDuration = SignedDuration::from_secs(60);
 
-/// What somebody did.
+/// What somebody did, and is to be recorded.
 #[derive(Debug, Clone)]
-pub struct Deed<'a> {
+pub struct Expected<'a> {
     /// How.
     pub kind: Kind,
     /// Who.
@@ -37,8 +37,8 @@ pub struct Deed<'a> {
     pub command: &'a str,
 }
 
-impl Deed<'_> {
-    /// Whether an interaction is this deed.
+impl Expected<'_> {
+    /// Whether an interaction is this one.
     pub fn check(&self, interaction: &Interaction) -> Result<()> {
         let Interaction {
             kind,
@@ -102,7 +102,7 @@ pub async fn recorded(
     agents: &Agents,
     node: &str,
     pod: &Pod,
-    deed: &Deed<'_>,
+    expected: &Expected<'_>,
 ) -> Result<Scheduled> {
     let record = agents.record_only_on(node, &uid(pod)?).await?;
     let age = Timestamp::now().duration_since(record.last.time);
@@ -110,7 +110,7 @@ pub async fn recorded(
         (SignedDuration::ZERO..SignedDuration::from_secs(30)).contains(&age),
         "the interaction is said to be {age} old"
     );
-    deed.check(&record.last)?;
+    expected.check(&record.last)?;
     marks::told(namespace, &record, PROMPT).await?;
     Ok(record)
 }

@@ -184,7 +184,7 @@ async fn only_what_starts_a_timer_is_a_warning() {
         let recorded = event(namespace, &uid, INTERACTION, "it is only recorded").await?;
         is_of(&recorded, "Normal")?;
 
-        // The same words are not the same deed when somebody can type into them.
+        // The same words are not the same interaction when somebody can type into them.
         let typing = ["exec", "-i", "pod", "-c", "main", "--", "ls", "/"];
         namespace.kubectl.ok(&typing).await?;
         let timed = event(namespace, &uid, INTERACTION, "the pod will be evicted at").await?;

@@ -53,13 +53,13 @@ async fn an_exec_is_recorded_told_and_answered_with_an_eviction() {
         ];
         ensure!(namespace.kubectl.ok(&args).await? == "42\n");
 
-        let deed = life::Deed {
+        let expected = life::Expected {
             kind: Kind::Exec,
             user: &user,
             container: Some("main"),
             command: "sh -c 'echo $((6*7))'",
         };
-        let record = life::recorded(namespace, &agents, NODE, &web, &deed).await?;
+        let record = life::recorded(namespace, &agents, NODE, &web, &expected).await?;
         ensure!(record.interactions == 2, "{record:?}");
         ensure!(record.state == "scheduled", "{record:?}");
         check_metrics(&agents, record.deadline()?).await?;
@@ -215,7 +215,7 @@ async fn what_leads_to_nothing_leaves_no_trace() {
             );
             ensure!(!said.stderr.contains("curfew"), "{said:?}");
         }
-        // A deed that is recorded afterwards shows that the others would have been by now.
+        // An interaction that is recorded afterwards shows that the others would have been by now.
         namespace.run_pod(&Workload::new("marker").on(NODE)).await?;
         namespace
             .kubectl

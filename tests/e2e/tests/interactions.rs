@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use curfew_core::{Kind, duration, metadata};
 use curfew_e2e::{
     Agents, Namespace, Workload, eventually, life,
-    life::Deed,
+    life::Expected,
     marks,
     namespace::{is_ready, uid},
     within_namespace,
@@ -30,10 +30,10 @@ async fn lives_out(
     namespace: &Namespace,
     agents: &Agents,
     pod: &Pod,
-    deed: &Deed<'_>,
+    expected: &Expected<'_>,
 ) -> Result<()> {
     let watch = namespace.watch().await?;
-    let record = life::recorded(namespace, agents, NODE, pod, deed).await?;
+    let record = life::recorded(namespace, agents, NODE, pod, expected).await?;
     life::evicted(namespace, &watch, &record).await?;
     life::forgotten(agents, &record).await
 }
@@ -48,13 +48,13 @@ async fn attach() {
             .await?;
         let mut attached = namespace.kubectl.start(&["attach", "pod"])?;
         ensure!(attached.line().await? == "tick");
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Attach,
             user: &user,
             container: Some(CONTAINER),
             command: "",
         };
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }
@@ -78,7 +78,7 @@ async fn a_debug_container() {
         ];
         let said = namespace.kubectl.run(&args).await?;
         ensure!(said.code == Some(0), "{said:?}");
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Debug,
             user: &user,
             container: Some("lens"),
@@ -97,7 +97,7 @@ async fn a_debug_container() {
             .and_then(|spec| spec.ephemeral_containers)
             .unwrap_or_default();
         ensure!(added.len() == 1 && added[0].target_container_name.as_deref() == Some("main"));
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }
@@ -159,13 +159,13 @@ async fn an_exec_that_names_no_container() {
         stdout.read_to_string(&mut output).await?;
         process.join().await?;
         ensure!(output == "hi\n", "{output:?}");
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Exec,
             user: &user,
             container: Some(CONTAINER),
             command: "echo hi",
         };
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }
@@ -188,13 +188,13 @@ async fn cp() {
             commands.iter().any(|command| command.starts_with("tar ")),
             "{record:?}"
         );
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Exec,
             user: &user,
             container: Some(CONTAINER),
             command: record.last.command.as_str(),
         };
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }
@@ -223,13 +223,13 @@ async fn run_on_a_terminal() {
         shell.type_line("echo $((6*7))").await?;
         while shell.line().await?.trim_end() != "42" {}
         let pod = namespace.pods().get("shell").await?;
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Attach,
             user: &user,
             container: Some("shell"),
             command: "",
         };
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }
@@ -253,13 +253,13 @@ async fn a_port_forward_is_recorded_and_starts_no_timer() {
             .and_then(|rest| rest.split(' ').next());
         let address = address.with_context(|| format!("{line:?} names no address"))?;
 
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Portforward,
             user: &user,
             container: None,
             command: "",
         };
-        let record = life::recorded(namespace, &agents, NODE, &pod, &deed).await?;
+        let record = life::recorded(namespace, &agents, NODE, &pod, &expected).await?;
         ensure!(
             record.eviction_time.is_none() && record.state == "recorded",
             "{record:?}"
@@ -292,13 +292,13 @@ async fn a_port_forward_is_recorded_and_starts_no_timer() {
 
         // And it does not shield the pod from what follows a shell.
         namespace.kubectl.ok(&["exec", "pod", "--", "true"]).await?;
-        let deed = Deed {
+        let expected = Expected {
             kind: Kind::Exec,
             user: &user,
             container: Some(CONTAINER),
             command: "true",
         };
-        lives_out(namespace, &agents, &pod, &deed).await
+        lives_out(namespace, &agents, &pod, &expected).await
     })
     .await;
 }

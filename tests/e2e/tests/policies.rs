@@ -44,13 +44,13 @@ async fn a_pod_goes_when_the_time_of_its_policy_ends() {
         let watch = namespace.watch().await?;
         let record = life::touch(namespace, &agents, &pod, &["true"]).await?;
         ensure!(ttl(&record) == Some(5), "{record:?}");
-        let deed = life::Deed {
+        let expected = life::Expected {
             kind: Kind::Exec,
             user: &user,
             container: Some(CONTAINER),
             command: "true",
         };
-        life::recorded(namespace, &agents, NODE, &pod, &deed).await?;
+        life::recorded(namespace, &agents, NODE, &pod, &expected).await?;
         let marked = namespace.pods().get("pod").await?;
         let terms = [metadata::TTL, metadata::MAX_EXTENSION]
             .map(|key| marked.annotations().get(key).map(String::as_str));

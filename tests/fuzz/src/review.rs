@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Command, Interaction, Kind, Known, Notice, PodId,
+    Command, Interaction, Kind, Notice, PodId, RecordedInteraction,
     interaction::MAX_USER,
     masking::masked,
     names, notice,
@@ -12,7 +12,7 @@ use curfew_core::{
     wrapper,
 };
 use curfew_webhook::{
-    admission::review::{self, Deed, Ephemeral, Request, eviction},
+    admission::review::{self, Ephemeral, Request, Subresource, eviction},
     placement::PodName,
 };
 use jiff::Timestamp;
@@ -65,8 +65,8 @@ fn interaction(uid: &str, request: &Request) {
         assert!(!parts.contains(&"..") && !parts.contains(&"."), "{path}");
     }
     assert!(!request.user.is_empty() && request.user.len() <= MAX_USER);
-    match &request.deed {
-        Deed::Exec {
+    match &request.subresource {
+        Subresource::Exec {
             container,
             argv,
             stdin,
@@ -85,7 +85,7 @@ fn interaction(uid: &str, request: &Request) {
                 streams,
             );
         }
-        Deed::Attach {
+        Subresource::Attach {
             container,
             stdin,
             tty,
@@ -100,10 +100,10 @@ fn interaction(uid: &str, request: &Request) {
                 streams,
             );
         }
-        Deed::Portforward => {
+        Subresource::Portforward => {
             recorded(uid, request, Kind::Portforward, None, &[], (false, false));
         }
-        Deed::Debug { containers } => {
+        Subresource::Debug { containers } => {
             for Ephemeral { name, argv } in containers.iter().take(8) {
                 let streams = (false, false);
                 recorded(
@@ -173,7 +173,7 @@ fn recorded(
                 name: "cart-1".to_owned(),
                 uid: "u-1".to_owned(),
             },
-            known: Known {
+            known: RecordedInteraction {
                 interaction: Interaction {
                     time: Timestamp::from_second(1_800_000_000).unwrap_or_default(),
                     kind,

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::Admission;
 use crate::{
-    admission::review::{Deed, Request},
+    admission::review::{Request, Subresource},
     placement::{self, Pod, PodName},
 };
 
@@ -25,7 +25,7 @@ pub(super) enum Nothing {
 pub(super) struct Found {
     pub(super) pod: Pod,
     /// Containers, and what is to run in them.
-    pub(super) deeds: Vec<(Option<String>, Vec<String>)>,
+    pub(super) commands: Vec<(Option<String>, Vec<String>)>,
     pub(super) stdin: bool,
     pub(super) tty: bool,
     /// The UID that the Security Profiles Operator has put before the command.
@@ -55,37 +55,37 @@ impl Admission {
             .await
             .map_err(Unfound::Failure)?
             .ok_or(Unfound::Nothing(Nothing::NoPod))?;
-        let (asked, argv, stdin, tty) = match request.deed {
-            Deed::Debug { containers } => {
+        let (asked, argv, stdin, tty) = match request.subresource {
+            Subresource::Debug { containers } => {
                 // They can only be added, never changed. The pod may be on no node yet: the container will
                 // run as soon as it is on one.
                 let added = containers
                     .into_iter()
                     .filter(|new| names::is_label(&new.name) && !pod.has_container(&new.name));
-                let deeds: Vec<_> = added.map(|new| (Some(new.name), new.argv)).collect();
-                if deeds.is_empty() {
+                let commands: Vec<_> = added.map(|new| (Some(new.name), new.argv)).collect();
+                if commands.is_empty() {
                     return nothing(Nothing::NoContainer);
                 }
                 return Ok(Found {
                     pod,
-                    deeds,
+                    commands,
                     stdin: false,
                     tty: false,
                     spo_request: None,
                 });
             }
-            Deed::Exec {
+            Subresource::Exec {
                 container,
                 argv,
                 stdin,
                 tty,
             } => (Some(container), argv, stdin, tty),
-            Deed::Attach {
+            Subresource::Attach {
                 container,
                 stdin,
                 tty,
             } => (Some(container), Vec::new(), stdin, tty),
-            Deed::Portforward => (None, Vec::new(), false, false),
+            Subresource::Portforward => (None, Vec::new(), false, false),
         };
         if pod.node().is_none() {
             return nothing(Nothing::NoNode);
@@ -101,7 +101,7 @@ impl Admission {
         Ok(Found {
             pod,
             spo_request: spo_request.map(str::to_owned),
-            deeds: vec![(container, command.to_vec())],
+            commands: vec![(container, command.to_vec())],
             stdin,
             tty,
         })

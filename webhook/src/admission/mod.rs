@@ -21,7 +21,8 @@ use axum::{
 };
 use bytes::Bytes;
 use curfew_core::{
-    Command, Exemption, Interaction, Kind, Known, Terms, policy::RecordCommand, text::cut,
+    Command, Exemption, Interaction, Kind, RecordedInteraction, Terms, policy::RecordCommand,
+    text::cut,
 };
 use curfew_crd::Attempt;
 use curfew_runtime::{
@@ -36,7 +37,7 @@ pub use self::removal::Removal;
 use crate::{
     admission::{
         answer::Answer,
-        review::{Deed, Request},
+        review::{Request, Subresource},
     },
     args::Unrecorded,
     eviction_guard,
@@ -156,7 +157,7 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
     };
     let (kind, outcome, answer) = match review.request {
         Ok(request) => {
-            let kind = request.deed.kind();
+            let kind = request.subresource.kind();
             let (outcome, answer) = admission.decide(request, &review.uid, now).await;
             (Some(kind), outcome, answer)
         }
@@ -178,7 +179,7 @@ async fn probe(body: Bytes) -> Response {
 
 impl Admission {
     async fn decide(&self, mut request: Request, uid: &str, now: Timestamp) -> (Outcome, Answer) {
-        let (kind, user) = (request.deed.kind(), request.user.clone());
+        let (kind, user) = (request.subresource.kind(), request.user.clone());
         let groups = std::mem::take(&mut request.groups);
         let named = format!(
             "{}/{}",
@@ -223,7 +224,7 @@ impl Admission {
             groups: &groups,
             kind,
             // Where there are several, what runs in them makes no difference.
-            argv: found.deeds.first().map_or(&[], |(_, argv)| argv),
+            argv: found.commands.first().map_or(&[], |(_, argv)| argv),
             stdin: found.stdin,
             tty: found.tty,
         };
@@ -238,7 +239,7 @@ impl Admission {
                 policy,
                 record_command,
             } => {
-                for (container, argv) in &found.deeds {
+                for (container, argv) in &found.commands {
                     tracing::info!(
                         event = "forbidden",
                         id = uid,
@@ -257,7 +258,7 @@ impl Admission {
                 return (Outcome::Forbidden, answer);
             }
         };
-        let deed = Interaction {
+        let interaction = Interaction {
             time: now,
             kind,
             user: user.clone(),
@@ -267,7 +268,7 @@ impl Admission {
             tty: found.tty,
             request: uid.to_owned(),
         };
-        let known = known(&found.deeds, &deed, terms, record_command);
+        let known = known(&found.commands, &interaction, terms, record_command);
         let node = found.pod.node().map(str::to_owned);
         let ending = found.pod.ending();
         match self.recorder.record(found.pod, &known).await {
@@ -364,26 +365,28 @@ impl Admission {
     }
 }
 
-/// What is to be recorded of a request: the deed, in each of these containers.
+/// What is to be recorded of a request: the interaction, in each of these containers.
 fn known(
-    deeds: &[(Option<String>, Vec<String>)],
-    deed: &Interaction,
+    commands: &[(Option<String>, Vec<String>)],
+    interaction: &Interaction,
     terms: Terms,
     record_command: RecordCommand,
-) -> Vec<Known> {
-    deeds
+) -> Vec<RecordedInteraction> {
+    commands
         .iter()
-        .map(|(container, argv)| Known {
+        .map(|(container, argv)| RecordedInteraction {
             interaction: Interaction {
                 container: container.clone(),
                 command: record_command.of(argv),
                 // One request may add several containers, and each is an interaction of its own: what
                 // is told apart by the request has to have another.
                 request: match container {
-                    Some(container) if deeds.len() > 1 => format!("{}/{container}", deed.request),
-                    _ => deed.request.clone(),
+                    Some(container) if commands.len() > 1 => {
+                        format!("{}/{container}", interaction.request)
+                    }
+                    _ => interaction.request.clone(),
                 },
-                ..deed.clone()
+                ..interaction.clone()
             },
             terms,
         })
@@ -404,7 +407,7 @@ struct Subject<'a> {
     pod: &'a str,
     node: Option<&'a str>,
     /// As it was to be recorded; nothing when the pod could not be read.
-    known: &'a [Known],
+    known: &'a [RecordedInteraction],
 }
 
 impl Subject<'_> {
@@ -421,14 +424,14 @@ fn told(command: &Command) -> Option<&str> {
     (!command.is_empty()).then(|| command.as_str())
 }
 
-impl Deed {
+impl Subresource {
     /// Its kind.
     fn kind(&self) -> Kind {
         match self {
-            Deed::Exec { .. } => Kind::Exec,
-            Deed::Attach { .. } => Kind::Attach,
-            Deed::Portforward => Kind::Portforward,
-            Deed::Debug { .. } => Kind::Debug,
+            Subresource::Exec { .. } => Kind::Exec,
+            Subresource::Attach { .. } => Kind::Attach,
+            Subresource::Portforward => Kind::Portforward,
+            Subresource::Debug { .. } => Kind::Debug,
         }
     }
 }

@@ -39,12 +39,12 @@ pub struct Request {
     /// Whether nothing is to come of it.
     pub dry_run: bool,
     /// How.
-    pub deed: Deed,
+    pub subresource: Subresource,
 }
 
 /// How somebody wants to reach into a pod.
 #[derive(Debug)]
-pub enum Deed {
+pub enum Subresource {
     /// `kubectl exec`.
     Exec {
         /// The container, if it was named.
@@ -324,10 +324,10 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         options.container = options.container.filter(|name| !name.is_empty());
         Ok(options)
     };
-    let deed = match fields.sub_resource.as_str() {
+    let subresource = match fields.sub_resource.as_str() {
         "exec" => {
             let options = options()?;
-            Deed::Exec {
+            Subresource::Exec {
                 container: options.container,
                 argv: options.command.unwrap_or_default(),
                 stdin: options.stdin,
@@ -336,13 +336,13 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         }
         "attach" => {
             let options = options()?;
-            Deed::Attach {
+            Subresource::Attach {
                 container: options.container,
                 stdin: options.stdin,
                 tty: options.tty,
             }
         }
-        "portforward" => Deed::Portforward,
+        "portforward" => Subresource::Portforward,
         _ => debug(part("request.object", object()?)?),
     };
     Ok(Request {
@@ -351,7 +351,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         user: cut(&fields.user_info.username, MAX_USER).into_owned(),
         groups: fields.user_info.groups.unwrap_or_default(),
         dry_run: fields.dry_run.unwrap_or_default(),
-        deed,
+        subresource,
     })
 }
 
@@ -381,7 +381,7 @@ fn value(field: &'static str, value: &str, expected: &'static str) -> Unfit {
 }
 
 /// What an update of a pod's ephemeral containers wants it to have.
-fn debug(new: NewPod) -> Deed {
+fn debug(new: NewPod) -> Subresource {
     let containers = new.spec.ephemeral_containers.unwrap_or_default();
     let containers = containers.into_iter().map(|container| Ephemeral {
         name: container.name,
@@ -391,7 +391,7 @@ fn debug(new: NewPod) -> Deed {
             .flatten()
             .collect(),
     });
-    Deed::Debug {
+    Subresource::Debug {
         containers: containers.collect(),
     }
 }

@@ -41,14 +41,14 @@ fn reads_an_exec() {
     assert_eq!(request.user, "curfew-admin");
     assert!(!request.dry_run);
     assert_eq!(request.groups, ["system:masters", "system:authenticated"]);
-    let Deed::Exec {
+    let Subresource::Exec {
         container,
         argv,
         stdin,
         tty,
-    } = request.deed
+    } = request.subresource
     else {
-        panic!("{:?}", request.deed)
+        panic!("{:?}", request.subresource)
     };
     assert_eq!(container.as_deref(), Some("app"));
     assert_eq!(argv, ["echo", "hi"]);
@@ -63,7 +63,7 @@ fn reads_who_can_type() {
             r#""stdout":true"#,
             &format!(r#""stdout":true,"{field}":true"#),
         );
-        let Deed::Exec { stdin, tty, .. } = request(body.as_bytes()).deed else {
+        let Subresource::Exec { stdin, tty, .. } = request(body.as_bytes()).subresource else {
             panic!()
         };
         assert_eq!((stdin, tty), expected);
@@ -72,7 +72,8 @@ fn reads_who_can_type() {
 
 #[test]
 fn reads_an_exec_that_names_no_container() {
-    let Deed::Exec { container, .. } = request(captured!("exec-no-container")).deed else {
+    let Subresource::Exec { container, .. } = request(captured!("exec-no-container")).subresource
+    else {
         panic!()
     };
     assert_eq!(container, None);
@@ -81,7 +82,7 @@ fn reads_an_exec_that_names_no_container() {
         r#""container":"app""#,
         r#""container":"""#,
     );
-    let Deed::Exec { container, .. } = request(empty.as_bytes()).deed else {
+    let Subresource::Exec { container, .. } = request(empty.as_bytes()).subresource else {
         panic!()
     };
     assert_eq!(container, None);
@@ -89,7 +90,7 @@ fn reads_an_exec_that_names_no_container() {
 
 #[test]
 fn reads_a_command_with_unicode_and_spaces() {
-    let Deed::Exec { argv, .. } = request(captured!("exec-unicode")).deed else {
+    let Subresource::Exec { argv, .. } = request(captured!("exec-unicode")).subresource else {
         panic!()
     };
     assert_eq!(argv, ["sh", "-c", r#"echo "hé  x""#]);
@@ -97,19 +98,19 @@ fn reads_a_command_with_unicode_and_spaces() {
 
 #[test]
 fn reads_attach_and_port_forward() {
-    let Deed::Attach { container, .. } = request(captured!("attach")).deed else {
+    let Subresource::Attach { container, .. } = request(captured!("attach")).subresource else {
         panic!()
     };
     assert_eq!(container.as_deref(), Some("app"));
     assert!(matches!(
-        request(captured!("portforward")).deed,
-        Deed::Portforward
+        request(captured!("portforward")).subresource,
+        Subresource::Portforward
     ));
 }
 
 #[test]
 fn reads_which_ephemeral_containers_the_pod_is_to_have() {
-    let Deed::Debug { containers } = request(captured!("debug")).deed else {
+    let Subresource::Debug { containers } = request(captured!("debug")).subresource else {
         panic!()
     };
     assert_eq!(
@@ -122,7 +123,7 @@ fn reads_which_ephemeral_containers_the_pod_is_to_have() {
     // This update came after that of `debug`, whose container is still in it.
     let request = request(captured!("debug-two-dry-run"));
     assert!(request.dry_run);
-    let Deed::Debug { containers } = request.deed else {
+    let Subresource::Debug { containers } = request.subresource else {
         panic!()
     };
     let names: Vec<_> = containers.iter().map(|new| new.name.as_str()).collect();
@@ -138,7 +139,7 @@ fn nothing_of_the_pod_is_read_from_a_review() {
         r#""oldObject":{"#,
         r#""oldObject":7,"older":{"#,
     );
-    let Deed::Debug { containers } = request(body.as_bytes()).deed else {
+    let Subresource::Debug { containers } = request(body.as_bytes()).subresource else {
         panic!()
     };
     assert_eq!(containers.len(), 1);

@@ -52,7 +52,7 @@ pub struct Keeper {
 }
 
 /// What is known of the Secret.
-struct Known {
+struct SecretState {
     authorities: Arc<Authorities>,
     asked: bool,
     asked_path: bool,
@@ -118,7 +118,7 @@ impl Keeper {
     }
 
     /// What the Secret holds; it is made if it does not exist.
-    async fn agreed(&self) -> Result<Known, Failure> {
+    async fn agreed(&self) -> Result<SecretState, Failure> {
         if let Some(known) = self.stored().await? {
             return Ok(known);
         }
@@ -126,13 +126,13 @@ impl Keeper {
         self.create(&made).await
     }
 
-    async fn stored(&self) -> Result<Option<Known>, Failure> {
+    async fn stored(&self) -> Result<Option<SecretState>, Failure> {
         let secret = call("read the CA's Secret", self.secrets().get_opt(NAME)).await?;
         secret.map(|secret| self.read(&secret)).transpose()
     }
 
-    fn read(&self, secret: &Secret) -> Result<Known, Failure> {
-        Ok(Known {
+    fn read(&self, secret: &Secret) -> Result<SecretState, Failure> {
+        Ok(SecretState {
             authorities: Arc::new(Authorities::read(secret, &self.namespace)?),
             asked: secret::is_asked_for(secret, ROTATE),
             asked_path: secret::is_asked_for(secret, ROTATE_PATH),
@@ -140,7 +140,7 @@ impl Keeper {
     }
 
     /// Stores these, unless there are some by now: then it is those.
-    async fn create(&self, made: &Authorities) -> Result<Known, Failure> {
+    async fn create(&self, made: &Authorities) -> Result<SecretState, Failure> {
         let secret = made.write(None);
         let (secrets, params) = (self.secrets(), PostParams::default());
         match api::call(secrets.create(&params, &secret)).await {
@@ -153,7 +153,7 @@ impl Keeper {
     }
 
     /// Takes over what the Secret holds now. Returns whether certificates have to be made anew.
-    async fn adopt(&self, known: &mut Known, secret: Option<Secret>) -> bool {
+    async fn adopt(&self, known: &mut SecretState, secret: Option<Secret>) -> bool {
         let found = match &secret {
             Some(secret) => self.read(secret),
             None => {
@@ -174,7 +174,7 @@ impl Keeper {
     }
 
     /// Reads what the Secret holds now. Returns whether certificates have to be made anew.
-    async fn look(&self, known: &mut Known) -> bool {
+    async fn look(&self, known: &mut SecretState) -> bool {
         match self.stored().await {
             Ok(Some(found)) => take_over(known, found),
             // The watch tells.
@@ -183,7 +183,7 @@ impl Keeper {
     }
 
     /// Does what it is time for. Returns when to look again.
-    async fn advance(&self, known: &Known) -> Duration {
+    async fn advance(&self, known: &SecretState) -> Duration {
         let authorities = &known.authorities;
         let now = SystemTime::now();
         let step = authorities.step(&self.lifetimes, known.asked, now);
@@ -315,7 +315,7 @@ impl Keeper {
     fn renew(
         &self,
         identities: &watch::Sender<Option<Identity>>,
-        known: &Known,
+        known: &SecretState,
     ) -> Result<(), Failure> {
         let identity = Identity::for_clients(
             self.clients()?,
@@ -352,7 +352,7 @@ impl Keeper {
 }
 
 /// Takes over what was found. Returns whether certificates have to be made anew.
-fn take_over(known: &mut Known, mut found: Known) -> bool {
+fn take_over(known: &mut SecretState, mut found: SecretState) -> bool {
     if !found.authorities.has_stored_paths {
         // An earlier release wrote the Secret, and left them out.
         let mut authorities = Authorities::clone(&found.authorities);

@@ -14,7 +14,7 @@ pub(super) struct Book(BTreeMap<String, Entry>);
 
 /// What follows from all of them together.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct PolicySet {
     /// Those that are followed.
     pub policies: Policies,
     /// What is to be told of each.
@@ -96,21 +96,21 @@ impl Book {
     }
 
     /// What follows from all of them.
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> PolicySet {
         let followed = self.0.iter().filter_map(|(name, entry)| {
             Some(Policy {
                 name: name.clone(),
                 spec: entry.in_force.clone()?.spec,
             })
         });
-        Known {
+        PolicySet {
             policies: followed.collect(),
             reports: self.0.values().map(|entry| entry.report.clone()).collect(),
         }
     }
 }
 
-impl Known {
+impl PolicySet {
     /// How many policies are followed as they stand, and how many are not.
     pub fn count(&self) -> (usize, usize) {
         let rejected = self

@@ -31,7 +31,7 @@ use curfew_runtime::{
 };
 
 use book::Book;
-pub use book::Known;
+pub use book::PolicySet;
 pub use namespaces::{Labels, Namespaces};
 
 use crate::placement::Pod;
@@ -44,7 +44,7 @@ const ANEW: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Rules {
     defaults: DefaultTerms,
-    policies: watch::Receiver<Option<Arc<Known>>>,
+    policies: watch::Receiver<Option<Arc<PolicySet>>>,
     namespaces: watch::Receiver<Option<Namespaces>>,
     watches: [Watch; 2],
 }
@@ -52,7 +52,7 @@ pub struct Rules {
 /// Who keeps [`Rules`] up to date.
 #[derive(Debug)]
 pub struct Keeper {
-    policies: watch::Sender<Option<Arc<Known>>>,
+    policies: watch::Sender<Option<Arc<PolicySet>>>,
     namespaces: watch::Sender<Option<Namespaces>>,
     watches: [Watch; 2],
 }
@@ -110,7 +110,7 @@ pub fn rules(defaults: DefaultTerms, watches: &Watches) -> (Rules, Keeper) {
 
 impl Rules {
     /// The policies, if they are known.
-    pub fn policies(&self) -> Option<Arc<Known>> {
+    pub fn policies(&self) -> Option<Arc<PolicySet>> {
         self.policies.borrow().clone()
     }
 
@@ -209,7 +209,7 @@ impl Keeper {
 
 async fn follow(
     events: impl Stream<Item = watcher::Result<watcher::Event<Stored>>>,
-    policies: &watch::Sender<Option<Arc<Known>>>,
+    policies: &watch::Sender<Option<Arc<PolicySet>>>,
 ) {
     let mut events = std::pin::pin!(events);
     let mut book = Book::default();

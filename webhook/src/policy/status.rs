@@ -16,14 +16,17 @@ use tokio::{sync::watch, time::sleep};
 
 use curfew_runtime::{api, explain};
 
-use super::book::{Known, Report};
+use super::book::{PolicySet, Report};
 use crate::recording::fallback::MANAGER;
 
 /// Until what could not be told is tried again.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Tells what is to be told. Ends only when nobody keeps what is known any more.
-pub(super) async fn report(policies: Api<Stored>, mut known: watch::Receiver<Option<Arc<Known>>>) {
+pub(super) async fn report(
+    policies: Api<Stored>,
+    mut known: watch::Receiver<Option<Arc<PolicySet>>>,
+) {
     // The versions of policies that this replica has logged, and whether it is done with them.
     let mut spoken: HashMap<String, (String, i64, bool)> = HashMap::new();
     loop {

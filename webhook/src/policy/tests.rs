@@ -32,7 +32,7 @@ fn not_found() -> watcher::Error {
     watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
 }
 
-async fn after(events: Vec<watcher::Result<Event<Stored>>>) -> Option<Arc<Known>> {
+async fn after(events: Vec<watcher::Result<Event<Stored>>>) -> Option<Arc<PolicySet>> {
     let (send, known) = watch::channel(None);
     follow(stream::iter(events), &send).await;
     known.borrow().clone()

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Interaction, Kind, Known, PodId, Record, metadata,
-    record::{Counted, SAME_DEED_WITHIN},
+    Interaction, Kind, PodId, Record, RecordedInteraction, metadata,
+    record::{Counted, REPEATED_WITHIN},
 };
 use kube::{
     Api, Client,
@@ -43,7 +43,7 @@ pub enum Failure {
 pub async fn record(
     client: &Client,
     pod: Pod,
-    known: &[Known],
+    known: &[RecordedInteraction],
     within: Duration,
 ) -> Result<Record, Failure> {
     match tokio::time::timeout(within, attempt(client, pod, known, within)).await {
@@ -55,7 +55,7 @@ pub async fn record(
 async fn attempt(
     client: &Client,
     mut pod: Pod,
-    known: &[Known],
+    known: &[RecordedInteraction],
     within: Duration,
 ) -> Result<Record, Failure> {
     let params = PatchParams {
@@ -108,13 +108,13 @@ async fn attempt(
 struct Joined {
     record: Record,
     /// Those before the latest that the agent may not know.
-    alone: Vec<Known>,
+    alone: Vec<RecordedInteraction>,
     /// Those of the added ones that the pod does not tell of yet.
     ///
-    /// The same deed told again is not among them, though its request is another. It must not be: the patch
+    /// An interaction that is repeated is not among them, though its request is another. It must not be: the patch
     /// makes the API server repeat an update of ephemeral containers that is under way, with a new
     /// request, and if that led to another patch there would be no end to it.
-    news: Vec<Known>,
+    news: Vec<RecordedInteraction>,
     /// Whether the pod goes at another time by them.
     moves: bool,
 }
@@ -135,7 +135,11 @@ impl Joined {
 }
 
 /// What the pod tells with these interactions added; none when there is nothing to tell.
-fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> Option<Joined> {
+fn join(
+    id: &PodId,
+    annotations: &BTreeMap<String, String>,
+    known: &[RecordedInteraction],
+) -> Option<Joined> {
     let marks = metadata::read(id, annotations).unwrap_or_else(|error| {
         tracing::warn!(
             event = "marks-unreadable",
@@ -189,20 +193,20 @@ fn join(id: &PodId, annotations: &BTreeMap<String, String>, known: &[Known]) -> 
     })
 }
 
-/// Whether the pod tells of this already: the same request, or the same deed of moments ago. A debug
-/// container can be added only once, so that the same one is the same deed whenever it is tried: an
+/// Whether the pod tells of this already: the same request, or a repetition of a moment ago. A debug
+/// container can be added only once, so that the same one is a repetition whenever it is tried: an
 /// update that names the pod's version fails when the record is written in between, and has to pass
 /// the next time. A pod that tells in `short` may have had no room for the container and the command.
-fn is_repeated(record: &Record, known: &Known, short: bool) -> bool {
+fn is_repeated(record: &Record, known: &RecordedInteraction, short: bool) -> bool {
     let did = &known.interaction;
     [record.decisive(), record.last()].into_iter().any(|told| {
         let before = &told.interaction;
         let apart = did.time.duration_since(before.time).abs();
-        let again = apart <= SAME_DEED_WITHIN || before.request == did.request;
+        let again = apart <= REPEATED_WITHIN || before.request == did.request;
         match before.kind {
             // Whatever a policy says meanwhile.
-            Kind::Debug => before.same_deed(did) || (short && may_be(before, did)),
-            _ => told.same_deed(known) && again,
+            Kind::Debug => before.is_repeat_of(did) || (short && may_be(before, did)),
+            _ => told.is_repeat_of(known) && again,
         }
     })
 }
@@ -236,8 +240,8 @@ mod tests {
         }
     }
 
-    fn known(second: i64, request: &str, user: &str) -> Known {
-        Known {
+    fn known(second: i64, request: &str, user: &str) -> RecordedInteraction {
+        RecordedInteraction {
             interaction: Interaction {
                 time: Timestamp::from_second(1_800_000_000 + second).unwrap(),
                 kind: Kind::Debug,

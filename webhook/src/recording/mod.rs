@@ -6,7 +6,7 @@
 pub mod fallback;
 pub mod forward;
 
-use curfew_core::{Known, Notice, PodId, notice};
+use curfew_core::{Notice, PodId, RecordedInteraction, notice};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -78,7 +78,7 @@ impl Recorder {
     /// # Errors
     /// When they could be recorded nowhere. Some or all may have been all the same: an answer may be
     /// lost on its way.
-    pub async fn record(&self, pod: Pod, known: &[Known]) -> Result<Trace, Failure> {
+    pub async fn record(&self, pod: Pod, known: &[RecordedInteraction]) -> Result<Trace, Failure> {
         let id = pod.id();
         let agent = match self.tell(&pod, &id, known).await {
             Ok(deadline) => {
@@ -118,7 +118,7 @@ impl Recorder {
         &self,
         pod: &Pod,
         id: &PodId,
-        known: &[Known],
+        known: &[RecordedInteraction],
     ) -> Result<Option<Timestamp>, String> {
         let node = pod.node().ok_or("the pod is not on a node yet")?;
         let notices: Vec<_> = known
@@ -128,7 +128,7 @@ impl Recorder {
                 node: node.to_owned(),
                 pod: id.clone(),
                 known: known.clone(),
-                // Known when it is sent.
+                // RecordedInteraction when it is sent.
                 sent: None,
             })
             .collect();

@@ -25,7 +25,7 @@ async fn script(api: Api, policies: &[(&str, Value)]) -> Script {
 }
 
 /// What the agent was told of the one interaction.
-fn told(script: &Script) -> curfew_core::Known {
+fn told(script: &Script) -> curfew_core::RecordedInteraction {
     let notices = script.notices();
     assert_eq!(notices.len(), 1);
     notices[0].known.clone()

@@ -50,7 +50,7 @@ fn says_who_how_which_command_when_and_what_follows() {
 
 #[test]
 fn promises_no_eviction_of_a_pod_that_ends() {
-    let told = |ending, known: Known| {
+    let told = |ending, known: RecordedInteraction| {
         let event = event(&DomainEvent::Interaction {
             pod: record("u-1", shell(0)).pod,
             known,

@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header},
 };
 use curfew_agent_state::{Decisions, EvictionOutcome, NodeSettings, NodeState};
-use curfew_core::{Command, Known, State};
+use curfew_core::{Command, RecordedInteraction, State};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -59,7 +59,7 @@ async fn html_of(view: &View) -> String {
 }
 
 /// A pod that somebody with that name touched at second 0.
-fn touched(node_state: &mut NodeState, uid: &str, known: &Known) {
+fn touched(node_state: &mut NodeState, uid: &str, known: &RecordedInteraction) {
     let mut out = Decisions::default();
     let record = node_state.learned(pod_id(uid), known.clone(), at(0), &mut out);
     node_state.seen(marked(&record, 1), at(0), &mut out);

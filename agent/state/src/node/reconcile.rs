@@ -1,6 +1,6 @@
 //! What is to be done for a pod, and when: the one place where actions begin.
 
-use curfew_core::{Known, Record, Wishes};
+use curfew_core::{Record, RecordedInteraction, Wishes};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeState, UNSEEN_PATIENCE};
@@ -217,7 +217,7 @@ fn look_up(
 /// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
 fn mark_pod(
     record: &Record,
-    alone: &[Known],
+    alone: &[RecordedInteraction],
     pod: &PodState,
     marking: &mut Marking,
     now: Timestamp,

@@ -3,7 +3,13 @@
 use super::*;
 
 /// A shell with so long to live, and so much of an extension and of a hold at the most.
-fn on_terms(second: i64, request: &str, ttl: u64, max_extension: u64, max_hold: u64) -> Known {
+fn on_terms(
+    second: i64,
+    request: &str,
+    ttl: u64,
+    max_extension: u64,
+    max_hold: u64,
+) -> RecordedInteraction {
     let mut known = known(second, request, Action::Evict, ttl, request);
     known.terms.max_extension = Duration::from_secs(max_extension);
     known.terms.max_hold = Duration::from_secs(max_hold);
@@ -72,8 +78,8 @@ fn metadata_of_the_release_before_are_understood() {
 }
 
 /// By the definition, without any shortcut.
-fn ends(all: &[Known], extension: u64, held: bool) -> Option<Timestamp> {
-    let end = |known: &Known| {
+fn ends(all: &[RecordedInteraction], extension: u64, held: bool) -> Option<Timestamp> {
+    let end = |known: &RecordedInteraction| {
         let by = Duration::from_secs(extension).min(known.terms.max_extension);
         let hold = if held {
             known.terms.max_hold
@@ -97,7 +103,7 @@ fn with(record: &Record, extension: u64, hold: bool) -> Record {
 }
 
 /// As things happen: by time, each with a request of its own.
-fn in_order(mut all: Vec<Known>) -> Vec<Known> {
+fn in_order(mut all: Vec<RecordedInteraction>) -> Vec<RecordedInteraction> {
     all.sort_by_key(|known| known.interaction.time);
     for (at, known) in all.iter_mut().enumerate() {
         known.interaction.request = at.to_string();

@@ -4,7 +4,7 @@ use super::*;
 use crate::terms::Exemption;
 
 /// One that is exempt while nothing would replace the pod.
-fn exempt(second: i64, ttl: u64, request: &str) -> Known {
+fn exempt(second: i64, ttl: u64, request: &str) -> RecordedInteraction {
     let mut known = known(second, "alice", Action::Record, ttl, request);
     known.terms.exemption = Some(Exemption::Unmanaged);
     known

@@ -62,7 +62,7 @@ fn those_that_stand_nowhere_else_are_kept_as_long_as_there_is_room() {
         .map(|n| shell(n, &format!("u{n}"), &format!("r{n}")))
         .collect();
     let record = record(&alone);
-    let of = |alone: &[Known]| size(&metadata::annotations(&record, alone));
+    let of = |alone: &[RecordedInteraction]| size(&metadata::annotations(&record, alone));
     for left_out in 0..5 {
         let told = metadata::fitting(&record, &alone, of(&alone[left_out..]));
         let marks = read(told);

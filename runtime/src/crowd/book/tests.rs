@@ -137,7 +137,7 @@ fn whoever_has_no_body_gets_room_from_the_slow() {
 }
 
 #[derive(Debug, Clone)]
-enum Deed {
+enum Step {
     Enter(u8),
     Leave(usize),
     Begin(usize),
@@ -147,15 +147,15 @@ enum Deed {
     Release(usize),
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..12u8).prop_map(Deed::Enter),
-        1 => (0..64usize).prop_map(Deed::Leave),
-        4 => (0..64usize).prop_map(Deed::Begin),
-        2 => (0..64usize).prop_map(Deed::End),
-        4 => ((0..64usize), (1..=100usize)).prop_map(|(at, bytes)| Deed::Room(at, bytes)),
-        1 => (0..64usize).prop_map(Deed::Read),
-        1 => (0..64usize).prop_map(Deed::Release),
+        4 => (0..12u8).prop_map(Step::Enter),
+        1 => (0..64usize).prop_map(Step::Leave),
+        4 => (0..64usize).prop_map(Step::Begin),
+        2 => (0..64usize).prop_map(Step::End),
+        4 => ((0..64usize), (1..=100usize)).prop_map(|(at, bytes)| Step::Room(at, bytes)),
+        1 => (0..64usize).prop_map(Step::Read),
+        1 => (0..64usize).prop_map(Step::Release),
     ]
 }
 
@@ -164,12 +164,12 @@ type InHand = (u8, Id, Option<(usize, bool)>);
 
 proptest! {
     #[test]
-    fn nothing_is_ever_more_than_its_bound(deeds in prop::collection::vec(deed(), 1..400)) {
+    fn nothing_is_ever_more_than_its_bound(steps in prop::collection::vec(step(), 1..400)) {
         let mut seen = Seen::new();
         let (mut ids, mut in_hand) = (Vec::<(u8, Id)>::new(), Vec::<InHand>::new());
-        for deed in deeds {
-            match deed {
-                Deed::Enter(from) => {
+        for step in steps {
+            match step {
+                Step::Enter(from) => {
                     let before = seen.open(from);
                     let (id, closed) = seen.enter(from);
                     if let Some((of, _)) = closed {
@@ -179,31 +179,31 @@ proptest! {
                     prop_assert!(seen.open(from) >= 1);
                     ids.push((from, id));
                 }
-                Deed::Leave(at) if !ids.is_empty() => {
+                Step::Leave(at) if !ids.is_empty() => {
                     let (from, id) = ids.swap_remove(at % ids.len());
                     seen.book.leave(address(from), id);
                 }
-                Deed::Begin(at) if !ids.is_empty() => {
+                Step::Begin(at) if !ids.is_empty() => {
                     let (from, id) = ids[at % ids.len()];
                     if seen.book.begin(address(from), id).0 {
                         in_hand.push((from, id, None));
                     }
                 }
-                Deed::Room(at, bytes) if !in_hand.is_empty() => {
+                Step::Room(at, bytes) if !in_hand.is_empty() => {
                     let at = at % in_hand.len();
                     let (from, id, room) = &mut in_hand[at];
                     if room.is_none() && seen.book.room(address(*from), *id, bytes) == Turn::Granted {
                         *room = Some((bytes, true));
                     }
                 }
-                Deed::Read(at) if !in_hand.is_empty() => {
+                Step::Read(at) if !in_hand.is_empty() => {
                     let at = at % in_hand.len();
                     if let (from, id, Some((bytes, reading @ true))) = &mut in_hand[at] {
                         *reading = false;
                         seen.book.read(address(*from), *id, *bytes);
                     }
                 }
-                Deed::End(at) | Deed::Release(at) if !in_hand.is_empty() => {
+                Step::End(at) | Step::Release(at) if !in_hand.is_empty() => {
                     let (from, id, room) = in_hand.swap_remove(at % in_hand.len());
                     if let Some((bytes, reading)) = room {
                         if reading {

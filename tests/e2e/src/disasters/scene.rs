@@ -344,7 +344,7 @@ impl Scene {
         })
     }
 
-    /// Whether an Event says so, which may come a moment after the deed.
+    /// Whether an Event says so, which may come a moment later.
     async fn told(&self, pod: &Touched, reason: &str) -> bool {
         eventually(LIMIT / 2, reason, async || {
             let events = marks::events(&self.namespace, &pod.uid, reason).await?;

@@ -58,7 +58,7 @@ async fn one(
             sleep(PACE).await;
             continue;
         };
-        // Each exec is another deed: the same within two seconds would be one.
+        // Each exec runs another command: a repetition within two seconds would not count.
         let number = format!("exec-{}", numbers.fetch_add(1, Ordering::Relaxed));
         let script = format!("echo \"${}\"", world::UID);
         let began = Timestamp::now();

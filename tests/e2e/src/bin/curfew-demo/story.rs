@@ -127,13 +127,13 @@ impl Story<'_> {
         let record = agents.record_only_on(TOUCHED, &uid(pod)?).await;
         self.screen.output(&said.clone().success()?);
         let record = record?;
-        let deed = life::Deed {
+        let expected = life::Expected {
             kind: Kind::Exec,
             user: &user.await?,
             container: Some(CONTAINER),
             command: &format!("sh -c '{script}'"),
         };
-        deed.check(&record.last)?;
+        expected.check(&record.last)?;
         self.screen.fact(&format!(
             "when it returned, after {} ms, the agent of {TOUCHED} had recorded it",
             said.took.as_millis()
