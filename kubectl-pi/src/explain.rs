@@ -10,7 +10,10 @@ use curfew_core::{
     Action, Command, Exemption, Kind,
     duration::{self, relative},
     namespaces::{self, Exempt},
-    policy::{Considered, Fate, Length, Policies, Policy, RecordCommand, Spec, Subject, Verdict},
+    policy::{
+        Considered, Length, Policies, Policy, PolicyDecision, PolicyMatch, RecordCommand, Spec,
+        Subject,
+    },
     terms::DefaultTerms,
 };
 use curfew_crd::{Attempt, Reading, Stored};
@@ -178,13 +181,13 @@ impl Book {
     }
 
     fn table(&self, considered: &[Considered<'_>]) -> String {
-        let followed = considered.iter().map(|Considered { policy, fate }| {
+        let followed = considered.iter().map(|Considered { policy, matched }| {
             let remark = self.remarks.get(&policy.name);
             let remark = remark.map(|remark| format!(" ({remark})"));
             [
                 policy.name.clone(),
                 policy.spec.priority.to_string(),
-                format!("{fate}{}", remark.unwrap_or_default()),
+                format!("{matched}{}", remark.unwrap_or_default()),
             ]
         });
         let unfit = self
@@ -259,9 +262,11 @@ impl<'a> Question<'a> {
     fn answer(&self, book: &Book, allowed: Option<bool>, now: Timestamp) -> String {
         let subject = self.subject();
         let considered = book.policies.explain(&subject);
-        let applies = considered.iter().find(|one| one.fate == Fate::Applies);
+        let applies = considered
+            .iter()
+            .find(|one| one.matched == PolicyMatch::Applies);
         let policy = applies.map(|one| one.policy);
-        let verdict = book.policies.judge(&subject, UNKNOWN);
+        let decision = book.policies.decide(&subject, UNKNOWN);
 
         let mut page = self.head();
         page.line(
@@ -270,7 +275,7 @@ impl<'a> Question<'a> {
                 &policy.name
             }),
         );
-        self.outcome(&mut page, verdict, policy.map(|policy| &policy.spec));
+        self.outcome(&mut page, decision, policy.map(|policy| &policy.spec));
         if policy.is_some_and(|policy| policy.spec.pod_selector.is_some()) {
             page.line(
                 "But",
@@ -315,15 +320,15 @@ impl<'a> Question<'a> {
         page.0
     }
 
-    fn outcome(&self, page: &mut Page, verdict: Verdict<'_>, spec: Option<&Spec>) {
-        let admitted = match verdict {
-            Verdict::Deny { .. } => {
+    fn outcome(&self, page: &mut Page, decision: PolicyDecision<'_>, spec: Option<&Spec>) {
+        let admitted = match decision {
+            PolicyDecision::Deny { .. } => {
                 return page.line(
                     "Outcome",
                     "Deny: it is denied, and the message names the policy",
                 );
             }
-            Verdict::Admit(admitted) => admitted,
+            PolicyDecision::Admit(admitted) => admitted,
         };
         let terms = admitted.terms;
         page.line(
@@ -382,9 +387,9 @@ impl<'a> Question<'a> {
 
 /// What of the question keeps the pod's timer from being spared by a harmless command.
 fn hint(policies: &Policies, spec: &Spec, subject: &Subject<'_>) -> Option<&'static str> {
-    let follows = |subject| match policies.judge(subject, UNKNOWN) {
-        Verdict::Admit(admitted) => Some((admitted.terms.action, admitted.terms.exemption)),
-        Verdict::Deny { .. } => None,
+    let follows = |subject| match policies.decide(subject, UNKNOWN) {
+        PolicyDecision::Admit(admitted) => Some((admitted.terms.action, admitted.terms.exemption)),
+        PolicyDecision::Deny { .. } => None,
     };
     let silent = Subject {
         stdin: false,

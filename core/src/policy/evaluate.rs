@@ -55,7 +55,7 @@ pub struct Subject<'a> {
 
 /// What follows from an interaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict<'a> {
+pub enum PolicyDecision<'a> {
     /// It is let through.
     Admit(Admitted<'a>),
     /// It is refused.
@@ -84,12 +84,12 @@ pub struct Considered<'a> {
     /// The policy.
     pub policy: &'a Policy,
     /// What became of it.
-    pub fate: Fate<'a>,
+    pub matched: PolicyMatch<'a>,
 }
 
 /// Whether a policy applies, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate<'a> {
+pub enum PolicyMatch<'a> {
     /// It applies.
     Applies,
     /// Its conditions hold, but another one has a higher priority.
@@ -119,21 +119,21 @@ pub enum Mismatch {
     Kind,
 }
 
-impl fmt::Display for Fate<'_> {
+impl fmt::Display for PolicyMatch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fate::Applies => f.write_str("applies"),
-            Fate::Outranked { by } => write!(
+            PolicyMatch::Applies => f.write_str("applies"),
+            PolicyMatch::Outranked { by } => write!(
                 f,
                 "{} has the higher priority {}",
                 by.name, by.spec.priority
             ),
-            Fate::Tied { by } => write!(
+            PolicyMatch::Tied { by } => write!(
                 f,
                 "{} has the same priority, and its name comes first",
                 by.name
             ),
-            Fate::Mismatch(mismatch) => mismatch.fmt(f),
+            PolicyMatch::Mismatch(mismatch) => mismatch.fmt(f),
         }
     }
 }
@@ -178,21 +178,23 @@ impl Policies {
 
     /// What follows from this interaction. Where no policy applies, or the one that does leaves
     /// something out, `defaults` hold.
-    pub fn judge(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> Verdict<'_> {
+    pub fn decide(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> PolicyDecision<'_> {
         let applies = self
             .0
             .iter()
             .find(|policy| policy.spec.mismatch(subject).is_none());
         match applies {
-            Some(policy) if policy.spec.action == Some(spec::Action::Deny) => Verdict::Deny {
-                policy: &policy.name,
-                record_command: policy.spec.record_command,
-            },
+            Some(policy) if policy.spec.action == Some(spec::Action::Deny) => {
+                PolicyDecision::Deny {
+                    policy: &policy.name,
+                    record_command: policy.spec.record_command,
+                }
+            }
             Some(policy) => {
-                Verdict::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))
+                PolicyDecision::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))
             }
             // The same as a policy that says nothing.
-            None => Verdict::Admit(Spec::default().admit(None, subject, defaults)),
+            None => PolicyDecision::Admit(Spec::default().admit(None, subject, defaults)),
         }
     }
 
@@ -200,19 +202,21 @@ impl Policies {
     /// are asked.
     pub fn explain(&self, subject: &Subject<'_>) -> Vec<Considered<'_>> {
         let mut winner: Option<&Policy> = None;
-        let fates = self.0.iter().map(|policy| {
-            let fate = match (policy.spec.mismatch(subject), winner) {
-                (Some(mismatch), _) => Fate::Mismatch(mismatch),
-                (None, Some(by)) if by.spec.priority == policy.spec.priority => Fate::Tied { by },
-                (None, Some(by)) => Fate::Outranked { by },
+        let considered = self.0.iter().map(|policy| {
+            let matched = match (policy.spec.mismatch(subject), winner) {
+                (Some(mismatch), _) => PolicyMatch::Mismatch(mismatch),
+                (None, Some(by)) if by.spec.priority == policy.spec.priority => {
+                    PolicyMatch::Tied { by }
+                }
+                (None, Some(by)) => PolicyMatch::Outranked { by },
                 (None, None) => {
                     winner = Some(policy);
-                    Fate::Applies
+                    PolicyMatch::Applies
                 }
             };
-            Considered { policy, fate }
+            Considered { policy, matched }
         });
-        fates.collect()
+        considered.collect()
     }
 }
 

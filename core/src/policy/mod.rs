@@ -1,7 +1,7 @@
 //! Policies: what follows from which interaction.
 //!
 //! This module owns what an InteractionPolicy [says](Spec), what makes one unfit to be followed, and
-//! which one applies to an interaction ([`Policies::judge`]), with the reasons ([`Policies::explain`]).
+//! which one applies to an interaction ([`Policies::decide`]), with the reasons ([`Policies::explain`]).
 //! Where policies come from, and what becomes of one that is unfit, is for those who have a
 //! connection.
 //!
@@ -13,7 +13,9 @@ mod evaluate;
 mod selector;
 mod spec;
 
-pub use evaluate::{Admitted, Considered, Fate, Mismatch, Policies, Policy, Subject, Verdict};
+pub use evaluate::{
+    Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
+};
 pub use selector::{Operator, Requirement, Selector};
 pub use spec::{Action, Invalid, Length, Protect, RecordCommand, Spec, UnmanagedPods};
 

@@ -101,9 +101,9 @@ fn policies(all: &[(&str, Value)]) -> Policies {
 }
 
 fn admitted<'a>(policies: &'a Policies, case: &Case) -> Admitted<'a> {
-    match policies.judge(&case.subject(), DEFAULTS) {
-        Verdict::Admit(admitted) => admitted,
-        denied @ Verdict::Deny { .. } => panic!("{denied:?}"),
+    match policies.decide(&case.subject(), DEFAULTS) {
+        PolicyDecision::Admit(admitted) => admitted,
+        denied @ PolicyDecision::Deny { .. } => panic!("{denied:?}"),
     }
 }
 
@@ -228,7 +228,7 @@ fn of_several_the_highest_priority_applies_and_then_the_first_name() {
     let told: Vec<_> = policies
         .explain(&case.subject())
         .iter()
-        .map(|considered| format!("{}: {}", considered.policy.name, considered.fate))
+        .map(|considered| format!("{}: {}", considered.policy.name, considered.matched))
         .collect();
     assert_eq!(
         told,
@@ -250,9 +250,9 @@ fn the_action_is_the_policys_or_that_of_the_kind() {
             kind,
             ..Case::default()
         };
-        match policies.judge(&case.subject(), DEFAULTS) {
-            Verdict::Admit(admitted) => Some(admitted.terms.action),
-            Verdict::Deny { policy, .. } => {
+        match policies.decide(&case.subject(), DEFAULTS) {
+            PolicyDecision::Admit(admitted) => Some(admitted.terms.action),
+            PolicyDecision::Deny { policy, .. } => {
                 assert_eq!(policy, "p");
                 None
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
     Action, Kind,
-    policy::{Fate, Policies, Policy, Spec, Subject, Verdict},
+    policy::{Policies, Policy, PolicyDecision, PolicyMatch, Spec, Subject},
     terms::DefaultTerms,
 };
 use curfew_crd::{Reading, Stored};
@@ -95,13 +95,13 @@ fn judged(policies: &Policies, subject: &Subject<'_>) {
     let explained = policies.explain(subject);
     let mut applying = explained
         .iter()
-        .filter(|considered| considered.fate == Fate::Applies)
+        .filter(|considered| considered.matched == PolicyMatch::Applies)
         .map(|considered| considered.policy.name.as_str());
     let applies = applying.next();
     assert_eq!(applying.next(), None, "two policies apply");
-    match policies.judge(subject, defaults) {
-        Verdict::Deny { policy, .. } => assert_eq!(Some(policy), applies),
-        Verdict::Admit(admitted) => {
+    match policies.decide(subject, defaults) {
+        PolicyDecision::Deny { policy, .. } => assert_eq!(Some(policy), applies),
+        PolicyDecision::Admit(admitted) => {
             assert_eq!(admitted.policy, applies);
             let terms = admitted.terms;
             assert!(terms.ttl >= Duration::from_secs(1) && terms.ttl <= YEAR);

@@ -7,7 +7,7 @@ use curfew_core::{
     interaction::MAX_USER,
     masking::masked,
     names, notice,
-    policy::{Policies, RecordCommand, Subject, Verdict},
+    policy::{Policies, PolicyDecision, RecordCommand, Subject},
     terms::DefaultTerms,
     wrapper,
 };
@@ -152,7 +152,7 @@ fn recorded(
         max_hold: Duration::from_secs(3600),
     };
     let policies = Policies::default();
-    let Verdict::Admit(admitted) = policies.judge(&subject, defaults) else {
+    let PolicyDecision::Admit(admitted) = policies.decide(&subject, defaults) else {
         panic!("refused without a policy");
     };
     let once: Vec<_> = masked(argv).collect();

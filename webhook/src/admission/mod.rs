@@ -44,7 +44,7 @@ use crate::{
     identity::Identities,
     metrics::{Home, Metrics, Outcome},
     placement,
-    policy::{Knowledge, Rules, Ruling},
+    policy::{AdmissionDecision, Knowledge, Rules},
     recording::{self, Recorder},
 };
 
@@ -228,14 +228,14 @@ impl Admission {
             stdin: found.stdin,
             tty: found.tty,
         };
-        let ruling = self.rules.judge(attempt, &found.pod);
+        let ruling = self.rules.decide(attempt, &found.pod);
         let (policy, terms, record_command) = match ruling {
-            Ruling::Admit {
+            AdmissionDecision::Admit {
                 policy,
                 terms,
                 record_command,
             } => (policy, terms, record_command),
-            Ruling::Deny {
+            AdmissionDecision::Deny {
                 policy,
                 record_command,
             } => {

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use curfew_core::{
     Terms,
-    policy::{RecordCommand, Verdict},
+    policy::{PolicyDecision, RecordCommand},
     terms::DefaultTerms,
 };
 use curfew_crd::{Attempt, Stored};
@@ -70,7 +70,7 @@ pub enum Knowledge {
 
 /// What follows from an interaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ruling {
+pub enum AdmissionDecision {
     /// It is let through.
     Admit {
         /// The policy that applies; none where the flags hold.
@@ -157,21 +157,21 @@ impl Rules {
     }
 
     /// What follows from this attempt on this pod.
-    pub fn judge(&self, attempt: Attempt<'_>, pod: &Pod) -> Ruling {
+    pub fn decide(&self, attempt: Attempt<'_>, pod: &Pod) -> AdmissionDecision {
         let known = self.policies().unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
         let subject = attempt.with(&pod.metadata, pod.spec.priority, &namespace_labels);
-        match known.policies.judge(&subject, self.defaults) {
-            Verdict::Admit(admitted) => Ruling::Admit {
+        match known.policies.decide(&subject, self.defaults) {
+            PolicyDecision::Admit(admitted) => AdmissionDecision::Admit {
                 policy: admitted.policy.map(str::to_owned),
                 terms: admitted.terms,
                 record_command: admitted.record_command,
             },
-            Verdict::Deny {
+            PolicyDecision::Deny {
                 policy,
                 record_command,
-            } => Ruling::Deny {
+            } => AdmissionDecision::Deny {
                 policy: policy.to_owned(),
                 record_command,
             },

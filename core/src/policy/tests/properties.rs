@@ -38,14 +38,14 @@ proptest! {
         let subject = case.subject();
         let told = policies.explain(&subject);
         prop_assert_eq!(told.len(), policies.len());
-        let winner = told.iter().find(|considered| considered.fate == Fate::Applies);
-        let by = match policies.judge(&subject, DEFAULTS) {
-            Verdict::Admit(admitted) => admitted.policy,
-            Verdict::Deny { policy, .. } => Some(policy),
+        let winner = told.iter().find(|considered| considered.matched == PolicyMatch::Applies);
+        let by = match policies.decide(&subject, DEFAULTS) {
+            PolicyDecision::Admit(admitted) => admitted.policy,
+            PolicyDecision::Deny { policy, .. } => Some(policy),
         };
         prop_assert_eq!(winner.map(|considered| considered.policy.name.as_str()), by);
         for considered in &told {
-            if let (Some(winner), Fate::Outranked { .. } | Fate::Tied { .. }) = (winner, considered.fate) {
+            if let (Some(winner), PolicyMatch::Outranked { .. } | PolicyMatch::Tied { .. }) = (winner, considered.matched) {
                 let rank = |policy: &Policy| (std::cmp::Reverse(policy.spec.priority), policy.name.clone());
                 prop_assert!(rank(winner.policy) < rank(considered.policy));
             }
