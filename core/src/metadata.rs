@@ -64,7 +64,7 @@ pub const MAX_REASON: usize = 256;
 
 /// How many interactions a pod tells that the agent may not know, the latest aside: as many as a record
 /// keeps. Those before them are only counted.
-const MAX_ALONE: usize = MAX_KNOWN - 2;
+const MAX_UNSYNCED: usize = MAX_KNOWN - 2;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
 pub const WRITTEN: [&str; 10] = [
@@ -109,9 +109,9 @@ pub struct Marks {
     /// The interaction that set the deadline, others that decide how far it can be moved, and the latest.
     pub known: Vec<RecordedInteraction>,
     /// Those before the latest that the agent may not know: they were recorded here while it was away.
-    pub alone: Vec<RecordedInteraction>,
+    pub unsynced: Vec<RecordedInteraction>,
     /// How many there were.
-    pub counted: Option<Counted>,
+    pub count_in_metadata: Option<Counted>,
     /// What the pod tells instead of all that where it has no room for it.
     pub short: Option<Short>,
     /// The extension, where there is one that can be read.
@@ -130,7 +130,7 @@ impl Marks {
     /// How many interactions the pod tells of.
     pub fn interactions(&self) -> u32 {
         let short = self.short.as_ref().map(|short| short.interactions);
-        let counted = self.counted.map(|counted| counted.interactions);
+        let counted = self.count_in_metadata.map(|counted| counted.interactions);
         counted.or(short).unwrap_or_default()
     }
 }
@@ -166,16 +166,16 @@ struct Last {
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bounds: Vec<RecordedInteraction>,
-    /// What [`Marks::alone`] has; a pod whose agent is there has none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    alone: Vec<RecordedInteraction>,
+    /// What [`Marks::unsynced`] has; a pod whose agent is there has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "alone")]
+    unsynced: Vec<RecordedInteraction>,
 }
 
 /// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`]. Interactions that
 /// stand nowhere else are told one by one, beside the latest: whoever has the others can tell which he has not.
 pub fn annotations(
     record: &Record,
-    alone: &[RecordedInteraction],
+    unsynced: &[RecordedInteraction],
 ) -> BTreeMap<&'static str, String> {
     let RecordedInteraction { interaction, terms } = record.decisive();
     let last = Last {
@@ -185,7 +185,7 @@ pub fn annotations(
         tty: interaction.tty,
         known: record.last().clone(),
         bounds: untold_bounds(record),
-        alone: latest(alone.iter().filter(|known| *known != record.last())),
+        unsynced: latest(unsynced.iter().filter(|known| *known != record.last())),
     };
     let mut marks = BTreeMap::from([
         (INTERACTION_TIME, interaction.time.to_string()),
@@ -232,12 +232,12 @@ fn untold_bounds(record: &Record) -> Vec<RecordedInteraction> {
     untold.cloned().collect()
 }
 
-/// The latest [`MAX_ALONE`].
+/// The latest [`MAX_UNSYNCED`].
 fn latest<'a>(
-    alone: impl Iterator<Item = &'a RecordedInteraction> + Clone,
+    unsynced: impl Iterator<Item = &'a RecordedInteraction> + Clone,
 ) -> Vec<RecordedInteraction> {
-    let surplus = alone.clone().count().saturating_sub(MAX_ALONE);
-    alone.skip(surplus).cloned().collect()
+    let surplus = unsynced.clone().count().saturating_sub(MAX_UNSYNCED);
+    unsynced.skip(surplus).cloned().collect()
 }
 
 /// The JSON merge patch (RFC 7386) that gives a pod the label and of [`WRITTEN`] exactly these annotations. UID
@@ -245,10 +245,10 @@ fn latest<'a>(
 /// marks another pod.
 pub fn patch(
     pod: &PodId,
-    told: &BTreeMap<&'static str, String>,
+    wanted: &BTreeMap<&'static str, String>,
     version: Option<&str>,
 ) -> serde_json::Value {
-    let annotations: BTreeMap<_, _> = WRITTEN.iter().map(|key| (*key, told.get(key))).collect();
+    let annotations: BTreeMap<_, _> = WRITTEN.iter().map(|key| (*key, wanted.get(key))).collect();
     serde_json::json!({
         "metadata": {
             "uid": pod.uid,
@@ -359,8 +359,8 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     known.insert(0, decisive);
     Ok(Marks {
         known,
-        alone: latest(last.alone.iter()),
-        counted: Some(counted),
+        unsynced: latest(last.unsynced.iter()),
+        count_in_metadata: Some(counted),
         short: None,
         extension: extension(annotations),
         hold: hold(annotations),

@@ -95,8 +95,8 @@ pub struct Record {
     counted: Option<Counted>,
     /// What the pod's metadata counted. It is a count of its own: webhooks go on with it while the agent is
     /// away, whether it had all that the agent knew or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    told: Option<Counted>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "told")]
+    count_in_metadata: Option<Counted>,
     /// The extension that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
@@ -113,8 +113,8 @@ struct Written {
     known: Vec<RecordedInteraction>,
     #[serde(default)]
     counted: Option<Counted>,
-    #[serde(default)]
-    told: Option<Counted>,
+    #[serde(default, rename = "told")]
+    count_in_metadata: Option<Counted>,
     #[serde(default)]
     extension: Option<Extension>,
     #[serde(default)]
@@ -137,7 +137,7 @@ impl TryFrom<Written> for Record {
             pod: written.pod,
             known: written.known,
             counted: written.counted,
-            told: written.told,
+            count_in_metadata: written.count_in_metadata,
             extension: written.extension,
             hold: written.hold,
         };
@@ -154,7 +154,7 @@ impl Record {
             pod,
             known: vec![known],
             counted: None,
-            told: None,
+            count_in_metadata: None,
             extension: None,
             hold: None,
         }
@@ -184,11 +184,13 @@ impl Record {
             if let Some(counted) = &mut self.counted {
                 counted.interactions = counted.interactions.saturating_add(missing);
             }
-            let was = before.told.map(|told| before.count(told));
-            let is = self.told.map(|told| self.count(told));
-            if let (Some(told), Some(was), Some(is)) = (&mut self.told, was, is) {
+            let was = before
+                .count_in_metadata
+                .map(|counted| before.count(counted));
+            let is = self.count_in_metadata.map(|counted| self.count(counted));
+            if let (Some(counted), Some(was), Some(is)) = (&mut self.count_in_metadata, was, is) {
                 let missing = was.saturating_add(1).saturating_sub(is);
-                told.interactions = told.interactions.saturating_add(missing);
+                counted.interactions = counted.interactions.saturating_add(missing);
             }
         }
         *self != before
@@ -208,13 +210,13 @@ impl Record {
             known.is_repeat_of(first) && apart.abs() <= REPEATED_WITHIN
         };
         // A record that was rebuilt from the pod has it without its request.
-        let told = |kept: &RecordedInteraction| {
+        let shown = |kept: &RecordedInteraction| {
             kept.interaction.request.is_empty() && known.is_shown_by(kept)
         };
         self.known
             .iter()
-            .any(|kept| same_request(kept) || told(kept))
-            || self.deeds().any(is_repeat_of)
+            .any(|kept| same_request(kept) || shown(kept))
+            || self.distinct().any(is_repeat_of)
     }
 
     /// Whether the record keeps an interaction of that time that is the same.
@@ -237,8 +239,8 @@ impl Record {
         if let Some(short) = marks.short {
             self.absorb_short(short);
         }
-        self.told = self.told.max(marks.counted);
-        let known = || marks.known.iter().chain(&marks.alone);
+        self.count_in_metadata = self.count_in_metadata.max(marks.count_in_metadata);
+        let known = || marks.known.iter().chain(&marks.unsynced);
         if !known().all(|known| self.has(known)) {
             self.known.extend(known().cloned());
             self.settle();
@@ -256,7 +258,7 @@ impl Record {
             self.settle();
         }
         if short.interactions > self.interactions() {
-            self.told = Some(Counted {
+            self.count_in_metadata = Some(Counted {
                 until: self.last().interaction.time,
                 interactions: short.interactions,
             });
@@ -277,7 +279,7 @@ impl Record {
     pub fn join(&mut self, other: Record) {
         self.known.extend(other.known);
         self.counted = self.counted.max(other.counted);
-        self.told = self.told.max(other.told);
+        self.count_in_metadata = self.count_in_metadata.max(other.count_in_metadata);
         self.extension = self.extension.take().max(other.extension);
         self.hold = self.hold.take().max(other.hold);
         self.settle();
@@ -303,7 +305,7 @@ impl Record {
     /// The interactions that are still known, by time; repetitions are left out. What is
     /// repeated is told from the first of its kind, not from the last: a loop that runs a command every
     /// second does so many times, not once.
-    pub fn deeds(&self) -> impl Iterator<Item = &RecordedInteraction> {
+    pub fn distinct(&self) -> impl Iterator<Item = &RecordedInteraction> {
         let mut firsts: Vec<&RecordedInteraction> = Vec::with_capacity(self.known.len());
         for known in &self.known {
             let again = firsts.iter().rev().any(|first| {
@@ -323,13 +325,15 @@ impl Record {
 
     /// How many interactions there were.
     pub fn interactions(&self) -> u32 {
-        let told = self.told.map_or(0, |told| self.count(told));
-        self.own_count().max(told)
+        let in_metadata = self
+            .count_in_metadata
+            .map_or(0, |counted| self.count(counted));
+        self.own_count().max(in_metadata)
     }
 
     /// How many there were without what the pod's metadata counted.
     fn own_count(&self) -> u32 {
-        let kept = self.deeds().count() as u32;
+        let kept = self.distinct().count() as u32;
         let counted = self.counted.map_or(0, |counted| self.count(counted));
         kept.max(counted)
     }
@@ -338,7 +342,9 @@ impl Record {
     /// to it and not to our own count, too. Most pods say only what they were told, and need no room for it.
     fn drop_idle_count(&mut self) {
         let own = self.own_count();
-        self.told = self.told.filter(|told| self.count(*told) > own);
+        self.count_in_metadata = self
+            .count_in_metadata
+            .filter(|counted| self.count(*counted) > own);
     }
 
     /// How many there were by this count: those of it, and those that are known to have come after.
@@ -350,7 +356,9 @@ impl Record {
 
     /// How many interactions are known that were after this.
     fn since(&self, until: Timestamp) -> u32 {
-        let later = self.deeds().filter(|known| known.interaction.time > until);
+        let later = self
+            .distinct()
+            .filter(|known| known.interaction.time > until);
         later.count() as u32
     }
 
@@ -399,9 +407,9 @@ impl Record {
             bounds.extend(self.exempt_bounds());
             let goes = |known: &RecordedInteraction| !bounds.contains(&known);
             let oldest = self.known.iter().position(goes).unwrap_or_default();
-            let kept = self.deeds().count() as u32;
+            let kept = self.distinct().count() as u32;
             let counted = self.counted.map(|counted| self.count(counted));
-            let told = self.told.map(|told| self.count(told));
+            let in_metadata = self.count_in_metadata.map(|counted| self.count(counted));
             let removed = self.known.remove(oldest).interaction.time;
             // Counted without the one that goes: what was told from it is told from another now.
             let recount = |known: Option<Counted>, all: u32| {
@@ -414,7 +422,7 @@ impl Record {
             };
             let all = counted.map_or(kept, |counted| counted.max(kept));
             let counted = recount(self.counted, all);
-            self.told = told.map(|all| recount(self.told, all));
+            self.count_in_metadata = in_metadata.map(|all| recount(self.count_in_metadata, all));
             self.counted = Some(counted);
         }
         // For the reason of `no_more_room`.

@@ -77,7 +77,7 @@ impl From<WatchedPod> for PodView {
             labelled: meta.labels.is_some_and(|labels| {
                 labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
             }),
-            told: digest(|key| annotations.get(key).map(String::as_str)),
+            annotations_digest: digest(|key| annotations.get(key).map(String::as_str)),
             room: metadata::room(&annotations) as u32,
             priority: pod.spec.priority.unwrap_or_default(),
             ready: pod

@@ -43,14 +43,14 @@ pub(super) fn gone(record: &Record) -> DomainEvent {
 
 /// Tells of the latest so many interactions, which the agent before this one stored.
 pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Decisions) {
-    let deeds: Vec<_> = record.deeds().collect();
-    let first = deeds.len().saturating_sub(untold as usize);
-    let deeds = &deeds[first..];
-    several(record, deeds, untold, Source::Notice, ending, out);
+    let interactions: Vec<_> = record.distinct().collect();
+    let first = interactions.len().saturating_sub(untold as usize);
+    let interactions = &interactions[first..];
+    several(record, interactions, untold, Source::Notice, ending, out);
 }
 
-/// Tells of an interaction that was noticed, whether there was room to keep it or not; not of the same deed
-/// again.
+/// Tells of an interaction that was noticed, whether there was room to keep it or not; not of a
+/// repetition.
 pub(super) fn noticed(
     before: Option<&Record>,
     record: &Record,
@@ -73,7 +73,7 @@ pub(super) fn learned(
 ) {
     let unknown =
         |known: &&RecordedInteraction| before.is_none_or(|before| !before.tells_of(known));
-    let news: Vec<_> = record.deeds().filter(unknown).collect();
+    let news: Vec<_> = record.interactions().filter(unknown).collect();
     let before = before.map_or(0, Record::interactions);
     let times = record.interactions().saturating_sub(before);
     several(record, &news, times, Source::Metadata, ending, out);
@@ -96,7 +96,10 @@ fn several(
             .push(interaction(record, known, source, ending, None));
     }
     let times = times.saturating_sub(kept.len() as u32);
-    let since = record.deeds().map(|known| known.interaction.time).min();
+    let since = record
+        .interactions()
+        .map(|known| known.interaction.time)
+        .min();
     let more = since.filter(|_| times > 0);
     let more = more.map(|since| More { times, since });
     out.events

@@ -136,7 +136,7 @@ impl NodeState {
     pub fn is_on_the_pods(&self) -> bool {
         let mut entries = self.entries.values();
         entries.all(|entry| match (&entry.record, &entry.pod) {
-            (Some(record), Some(pod)) => patch::wanted(record, &entry.alone, pod).is_none(),
+            (Some(record), Some(pod)) => patch::wanted(record, &entry.unsynced, pod).is_none(),
             (Some(_), None) => false,
             (None, _) => true,
         })
@@ -222,7 +222,7 @@ impl NodeState {
         entry.pod = Some(state);
         let ending = entry.ending();
         let restored = std::mem::take(&mut entry.restored);
-        let told = marks.alone.iter().chain(marks.latest());
+        let told = marks.unsynced.iter().chain(marks.latest());
         let unknown =
             |known: &&RecordedInteraction| before.as_ref().is_none_or(|before| !before.has(known));
         let news: Vec<_> = told.filter(unknown).cloned().collect();
@@ -239,7 +239,7 @@ impl NodeState {
         // What is too old to be kept is counted already, and would be news each time that the pod is seen.
         let record = entry.record.as_ref();
         let kept = |known: &RecordedInteraction| record.is_some_and(|record| record.has(known));
-        entry.alone.extend(news.into_iter().filter(kept));
+        entry.unsynced.extend(news.into_iter().filter(kept));
         if entry.record != before
             && let Some(record) = &entry.record
         {
@@ -325,7 +325,7 @@ impl NodeState {
                 continue;
             }
             if let Some(entry) = self.entries.get_mut(&uid)
-                && !std::mem::take(&mut entry.alone).is_empty()
+                && !std::mem::take(&mut entry.unsynced).is_empty()
             {
                 self.reconcile(&uid, now, out);
             }

@@ -41,9 +41,13 @@ pub enum PatchOutcome {
 
 /// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
 /// stand nowhere else; nothing when they do.
-pub fn wanted(record: &Record, alone: &[RecordedInteraction], pod: &PodState) -> Option<PodPatch> {
-    let wanted = metadata::fitting(record, alone, pod.room as usize);
-    if pod.labelled && pod.told == digest(|key| wanted.get(key).map(String::as_str)) {
+pub fn wanted(
+    record: &Record,
+    unsynced: &[RecordedInteraction],
+    pod: &PodState,
+) -> Option<PodPatch> {
+    let wanted = metadata::fitting(record, unsynced, pod.room as usize);
+    if pod.labelled && pod.annotations_digest == digest(|key| wanted.get(key).map(String::as_str)) {
         return None;
     }
     Some(PodPatch {

@@ -70,7 +70,7 @@ pub(super) struct PodEntry {
     /// agent may have been killed between the two.
     pub(super) restored: bool,
     /// What only the pod tells, until the store has it.
-    pub(super) alone: Vec<RecordedInteraction>,
+    pub(super) unsynced: Vec<RecordedInteraction>,
     /// Since when the watch owes us the pod.
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
@@ -101,7 +101,7 @@ impl PodEntry {
             pod: None,
             answered_in: None,
             restored: false,
-            alone: Vec::new(),
+            unsynced: Vec::new(),
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
             asked: Timestamp::MIN,
@@ -121,7 +121,7 @@ impl PodEntry {
     /// Whether the pod's metadata do not tell its record yet.
     pub(super) fn is_untold(&self) -> bool {
         match (&self.record, &self.pod) {
-            (Some(record), Some(pod)) => patch::wanted(record, &self.alone, pod).is_some(),
+            (Some(record), Some(pod)) => patch::wanted(record, &self.unsynced, pod).is_some(),
             _ => false,
         }
     }

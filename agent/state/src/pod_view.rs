@@ -28,7 +28,7 @@ pub struct PodState {
     /// Whether it has the label of pods that were interacted with.
     pub labelled: bool,
     /// The [`digest`] of the annotations that Curfew writes.
-    pub told: u64,
+    pub annotations_digest: u64,
     /// How many bytes the annotations that Curfew writes may have beside those of others.
     pub room: u32,
     /// Its priority; the lowest goes first.
@@ -61,7 +61,7 @@ pub struct Termination {
 impl PodState {
     /// Whether its metadata tell anything.
     pub fn tells(&self) -> bool {
-        self.told != digest(|_| None)
+        self.annotations_digest != digest(|_| None)
     }
 }
 

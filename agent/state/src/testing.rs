@@ -96,7 +96,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
         state: PodState {
             version: version.to_string(),
             labelled: false,
-            told: digest(|key| annotations.get(key).map(String::as_str)),
+            annotations_digest: digest(|key| annotations.get(key).map(String::as_str)),
             room: metadata::MAX_ANNOTATIONS as u32,
             priority: 0,
             ready: true,

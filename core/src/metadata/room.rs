@@ -57,11 +57,11 @@ pub fn room(annotations: &BTreeMap<String, String>) -> usize {
 /// the interactions that may stand nowhere else, the latest of them; else the most important ones.
 pub fn fitting(
     record: &Record,
-    alone: &[RecordedInteraction],
+    unsynced: &[RecordedInteraction],
     room: usize,
 ) -> BTreeMap<&'static str, String> {
-    for left_out in 0..=alone.len() {
-        let all = annotations(record, &alone[left_out..]);
+    for left_out in 0..=unsynced.len() {
+        let all = annotations(record, &unsynced[left_out..]);
         let size: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
         if size <= room {
             return all;

@@ -120,7 +120,7 @@ fn the_same_command_on_other_terms_or_other_streams_is_another_interaction() {
     let mut elsewhere = shell(2, "alice", "d");
     elsewhere.interaction.container = Some("sidecar".into());
     let record = record(&[harmless, strict, typed, elsewhere]);
-    assert_eq!((record.interactions(), record.deeds().count()), (4, 4));
+    assert_eq!((record.interactions(), record.distinct().count()), (4, 4));
     let marks = metadata::read(&pod(), &marks_of(&record)).unwrap();
     assert_eq!(Record::from_marks(pod(), marks).unwrap().interactions(), 4);
 }
@@ -216,7 +216,7 @@ fn many_interactions_are_counted_and_few_are_kept() {
     let record = record(&all);
     assert_eq!(record.interactions(), 100);
     assert_eq!(record.deadline(), Some(at(600)));
-    assert_eq!(record.deeds().count(), MAX_KNOWN);
+    assert_eq!(record.distinct().count(), MAX_KNOWN);
     assert_eq!(record.last().interaction.time, at(990));
 }
 

@@ -28,7 +28,7 @@ fn alone(record: &Record) {
             .and_then(store::decode),
         Some(record.clone())
     );
-    let known: Vec<_> = record.deeds().collect();
+    let known: Vec<_> = record.distinct().collect();
     assert!(!known.is_empty() && known.len() <= MAX_KNOWN);
     assert!(known.is_sorted_by_key(|known| known.interaction.time));
     assert!(record.interactions() as usize >= known.len());

@@ -108,7 +108,7 @@ async fn attempt(
 struct Joined {
     record: Record,
     /// Those before the latest that the agent may not know.
-    alone: Vec<RecordedInteraction>,
+    unsynced: Vec<RecordedInteraction>,
     /// Those of the added ones that the pod does not tell of yet.
     ///
     /// An interaction that is repeated is not among them, though its request is another. It must not be: the patch
@@ -127,7 +127,7 @@ impl Joined {
     /// What is written where there are this many bytes for it; none where that would not tell of all the news. No
     /// agent has the rest.
     fn fitting(&self, room: usize) -> Option<BTreeMap<&'static str, String>> {
-        let told = metadata::fitting(&self.record, &self.alone, room);
+        let told = metadata::fitting(&self.record, &self.unsynced, room);
         let mut news = self.news.iter();
         news.all(|known| metadata::tells(&told, &self.record, known))
             .then_some(told)
@@ -150,15 +150,15 @@ fn join(
         );
         metadata::Marks::default()
     });
-    let mut alone = marks.alone.clone();
-    alone.extend(marks.latest().cloned());
+    let mut unsynced = marks.unsynced.clone();
+    unsynced.extend(marks.latest().cloned());
     let short = marks.short.is_some();
     let mut told = Record::from_marks(id.clone(), marks);
     let (mut news, mut moves) = (Vec::new(), false);
     for known in known {
         let Some(record) = &mut told else {
             told = Some(Record::new(id.clone(), known.clone()));
-            alone.push(known.clone());
+            unsynced.push(known.clone());
             news.push(known.clone());
             continue;
         };
@@ -169,7 +169,7 @@ fn join(
         );
         record.learn(known.clone());
         if !repeated {
-            alone.push(known.clone());
+            unsynced.push(known.clone());
             news.push(known.clone());
         }
         // The pod tells until which second its interactions are counted, so that another one in that
@@ -187,7 +187,7 @@ fn join(
     }
     Some(Joined {
         record: told?,
-        alone,
+        unsynced,
         news,
         moves,
     })
@@ -391,7 +391,7 @@ mod tests {
             if told > 0 {
                 annotations = marks(&Joined {
                     record: learned(told),
-                    alone: Vec::new(),
+                    unsynced: Vec::new(),
                     news: Vec::new(),
                     moves: false,
                 });

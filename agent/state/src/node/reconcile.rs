@@ -99,7 +99,7 @@ impl NodeState {
                 None
             }
             (Some(record), Some(pod)) => {
-                let patch = mark_pod(record, &entry.alone, pod, &mut entry.marking, now, out);
+                let patch = mark_pod(record, &entry.unsynced, pod, &mut entry.marking, now, out);
                 let eviction = self.queue(uid, &mut entry, now, out);
                 patch.into_iter().chain(eviction).min()
             }
@@ -217,13 +217,13 @@ fn look_up(
 /// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
 fn mark_pod(
     record: &Record,
-    alone: &[RecordedInteraction],
+    unsynced: &[RecordedInteraction],
     pod: &PodState,
     marking: &mut Marking,
     now: Timestamp,
     out: &mut Decisions,
 ) -> Option<Timestamp> {
-    let change = patch::wanted(record, alone, pod)?;
+    let change = patch::wanted(record, unsynced, pod)?;
     match marking {
         Marking::Asked { .. } => return None,
         Marking::Refused { version } if *version == pod.version => return None,

@@ -45,7 +45,7 @@ fn where_there_is_little_room_the_most_important_comes_first() {
         let known = record.decisive();
         let enough = metadata::tells(&told, &record, known);
         let marks = read(told);
-        assert!(marks.known.is_empty() && marks.counted.is_none());
+        assert!(marks.known.is_empty() && marks.count_in_metadata.is_none());
         assert_eq!(marks.short.is_some(), enough, "{room}");
         if enough {
             let again = Record::from_marks(pod(), marks).unwrap();
@@ -58,19 +58,19 @@ fn where_there_is_little_room_the_most_important_comes_first() {
 
 #[test]
 fn those_that_stand_nowhere_else_are_kept_as_long_as_there_is_room() {
-    let alone: Vec<_> = (0..5)
+    let unsynced: Vec<_> = (0..5)
         .map(|n| shell(n, &format!("u{n}"), &format!("r{n}")))
         .collect();
-    let record = record(&alone);
-    let of = |alone: &[RecordedInteraction]| size(&metadata::annotations(&record, alone));
+    let record = record(&unsynced);
+    let of = |unsynced: &[RecordedInteraction]| size(&metadata::annotations(&record, unsynced));
     for left_out in 0..5 {
-        let told = metadata::fitting(&record, &alone, of(&alone[left_out..]));
+        let told = metadata::fitting(&record, &unsynced, of(&unsynced[left_out..]));
         let marks = read(told);
         // The latest is told in any case.
-        assert_eq!(marks.alone, alone[left_out..4]);
+        assert_eq!(marks.unsynced, unsynced[left_out..4]);
         assert_eq!(marks.interactions(), 5);
     }
-    let told = metadata::fitting(&record, &alone, of(&[]) - 1);
+    let told = metadata::fitting(&record, &unsynced, of(&[]) - 1);
     assert_eq!(read(told).short.map(|short| short.interactions), Some(5));
 }
 

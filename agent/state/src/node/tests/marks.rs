@@ -75,7 +75,8 @@ fn a_pod_without_room_tells_what_it_can_and_is_left_alone_then() {
         assert!(told.len() < all.len());
         let marked = seen_as(full(2), |pod| {
             pod.labelled = true;
-            pod.told = crate::pod_view::digest(|key| told.get(key).map(String::as_str));
+            pod.annotations_digest =
+                crate::pod_view::digest(|key| told.get(key).map(String::as_str));
         });
         let actions = bench.actions(|node, now, out| {
             node.seen(marked, now, out);

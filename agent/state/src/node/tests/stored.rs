@@ -67,7 +67,7 @@ fn what_is_too_old_to_be_kept_does_not_keep_the_pod_telling_it() {
             bench.node.take_dirty();
             bench.actions(|node, now, out| node.written(now, out));
         }
-        assert!(bench.node.entries["u"].alone.is_empty());
+        assert!(bench.node.entries["u"].unsynced.is_empty());
         assert!(!bench.node.is_dirty(), "seen {times} times before");
     }
 }
