@@ -213,7 +213,7 @@ pub(crate) async fn meant(
 }
 
 /// Sets or removes a wish and the name of who has it.
-pub(crate) fn wish(
+pub(crate) fn with_overrides(
     (key, value): (&'static str, Option<String>),
     (requester_key, requester): (&'static str, Option<String>),
 ) -> Change {
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_null_in_the_patch() {
-        let change = wish((metadata::HOLD, None), (metadata::HOLD_REQUESTER, None));
+        let change = with_overrides((metadata::HOLD, None), (metadata::HOLD_REQUESTER, None));
         assert_eq!(
             json!(change),
             json!({"annotations": {"curfew.dev/hold": null, "curfew.dev/hold-requester": null}})

@@ -175,7 +175,7 @@ fn check(pod: &ObjectMeta, by: Duration, text: &str) -> anyhow::Result<()> {
 }
 
 fn plan(text: &str, user: &str) -> Change {
-    change::wish(
+    change::with_overrides(
         (metadata::EXTENSION, Some(text.to_owned())),
         (metadata::EXTENSION_REQUESTER, Some(user.to_owned())),
     )

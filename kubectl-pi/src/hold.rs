@@ -68,7 +68,7 @@ async fn hold_one(
             }
             agreed = Some(fact);
         }
-        let mut change = change::wish(
+        let mut change = change::with_overrides(
             (metadata::HOLD, Some(reason.to_owned())),
             (metadata::HOLD_REQUESTER, Some(user.to_owned())),
         );
@@ -141,7 +141,7 @@ pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bo
         let name = pod.name.as_deref().unwrap_or_default();
         let plan = async |pod: &ObjectMeta| {
             change::check(pod)?;
-            Ok(change::wish(
+            Ok(change::with_overrides(
                 (metadata::HOLD, None),
                 (metadata::HOLD_REQUESTER, None),
             ))

@@ -10,7 +10,7 @@ pub mod answer;
 use std::time::{Duration, SystemTime};
 
 use curfew_agent_state::EvictionOutcome;
-use curfew_core::{PodId, Wishes, wishes};
+use curfew_core::{Overrides, PodId, overrides};
 use curfew_runtime::explain;
 use http::HeaderValue;
 use http_body_util::{BodyExt, Limited};
@@ -38,13 +38,13 @@ const TIMEOUT: Duration = Duration::from_secs(35);
 /// annotations, of which JSON may escape each byte with six, and the rest of the 1.5 MiB that an object may have.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Asks the API server to evict exactly this pod, unless people have other wishes by now than were seen, where
+/// Asks the API server to evict exactly this pod, unless people have other overrides by now than were seen, where
 /// that matters.
 pub(crate) async fn evict(
     client: &Client,
     user: &NodeUser,
     pod: &PodId,
-    seen: Option<&Wishes>,
+    seen: Option<&Overrides>,
     now: Timestamp,
 ) -> EvictionOutcome {
     let asked = async {
@@ -69,7 +69,7 @@ async fn evict_as(
     client: &Client,
     node: &HeaderValue,
     pod: &PodId,
-    seen: Option<&Wishes>,
+    seen: Option<&Overrides>,
     now: Timestamp,
 ) -> Result<Option<EvictionOutcome>, String> {
     let request =
@@ -92,10 +92,10 @@ async fn evict_as(
 }
 
 /// Whether the pod is still to be evicted, as the API server has just shown it. Returns the resourceVersion that it
-/// has to have: where wishes matter, none may be added before the pod is deleted.
+/// has to have: where overrides matter, none may be added before the pod is deleted.
 fn check(
     pod: &PodId,
-    seen: Option<&Wishes>,
+    seen: Option<&Overrides>,
     found: ObjectMeta,
     now: Timestamp,
 ) -> Result<Option<String>, EvictionOutcome> {
@@ -105,7 +105,7 @@ fn check(
     let Some(seen) = seen else {
         return Ok(None);
     };
-    match wishes::moved(seen, pod, &found.annotations.unwrap_or_default()) {
+    match overrides::moved(seen, pod, &found.annotations.unwrap_or_default()) {
         Some(until) if until > now => Err(EvictionOutcome::Early(format!(
             "the eviction was moved to {until} meanwhile"
         ))),
@@ -137,8 +137,8 @@ async fn ask(client: &Client, request: http::Request<Vec<u8>>) -> Result<Answer,
 
 /// What the caller of an eviction knows of the pod.
 enum Seen<'a> {
-    /// These wishes, which the webhook compares with the pod's.
-    Told(Option<&'a Wishes>),
+    /// These overrides, which the webhook compares with the pod's.
+    Told(Option<&'a Overrides>),
     /// All of it at this resourceVersion, if that matters.
     At(Option<&'a str>),
 }
@@ -148,8 +148,8 @@ enum Seen<'a> {
 /// whichever pod has the name.
 fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, String> {
     let (told, version) = match seen {
-        Seen::Told(wishes) => (
-            wishes.and_then(|told| serde_json::to_string(told).ok()),
+        Seen::Told(overrides) => (
+            overrides.and_then(|told| serde_json::to_string(told).ok()),
             None,
         ),
         Seen::At(version) => (None, version),
@@ -158,7 +158,7 @@ fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, Strin
         metadata: ObjectMeta {
             name: Some(pod.name.clone()),
             namespace: Some(pod.namespace.clone()),
-            annotations: told.map(|told| [(wishes::SEEN.to_owned(), told)].into()),
+            annotations: told.map(|told| [(overrides::SEEN.to_owned(), told)].into()),
             ..ObjectMeta::default()
         },
         delete_options: Some(DeleteOptions {

@@ -1,6 +1,6 @@
 //! What is to be done.
 
-use curfew_core::{PodId, Wishes};
+use curfew_core::{Overrides, PodId};
 
 use crate::{budget::BudgetId, event::DomainEvent, patch::PodPatch};
 
@@ -17,7 +17,7 @@ pub enum AgentAction {
         /// The request of the interaction that set the deadline.
         id: String,
         /// What people have asked for, where the pod is to stay if that is something else by now.
-        seen: Option<Wishes>,
+        seen: Option<Overrides>,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by
     /// [`NodeState::answered`](crate::NodeState::answered) or [`NodeState::gone`](crate::NodeState::gone).

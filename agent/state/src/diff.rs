@@ -123,7 +123,7 @@ pub(super) fn exemption_ended(
 /// Tells of an extension or a hold that came, changed or went, and of an extension that counts for less since
 /// a stricter interaction. A record that was rebuilt from the pod has nothing to compare them with: they were
 /// told before.
-pub(super) fn wishes(
+pub(super) fn overrides(
     before: Option<&Record>,
     record: &Record,
     entry: &PodEntry,

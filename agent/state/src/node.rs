@@ -102,10 +102,10 @@ impl NodeState {
             match &mut entry.record {
                 Some(record) => {
                     // What stands on the pod was learned from the pod already.
-                    let wishes = (record.extension.take(), record.hold.take());
+                    let overrides = (record.extension.take(), record.hold.take());
                     record.join(stored);
                     if entry.pod.as_ref().is_some_and(PodState::tells) {
-                        (record.extension, record.hold) = wishes;
+                        (record.extension, record.hold) = overrides;
                     }
                 }
                 empty => {
@@ -179,7 +179,7 @@ impl NodeState {
             .or_insert_with(|| Box::new(PodEntry::new(now)));
         let before = entry.record.as_ref();
         diff::noticed(before, &record, &known, entry.ending(), out);
-        diff::wishes(before, &record, entry, out);
+        diff::overrides(before, &record, entry, out);
         entry.record = Some(record.clone());
         self.reconcile(&uid, now, out);
         record
@@ -245,7 +245,7 @@ impl NodeState {
         {
             self.dirty.insert(uid.clone());
             diff::learned(before.as_ref(), record, ending, out);
-            diff::wishes(before.as_ref(), record, entry, out);
+            diff::overrides(before.as_ref(), record, entry, out);
         }
         self.reconcile(&uid, now, out);
     }

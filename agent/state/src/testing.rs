@@ -65,13 +65,13 @@ pub fn marked(record: &Record, version: u32) -> PodView {
 }
 
 /// The same with annotations that people set.
-pub fn marked_with(record: &Record, version: u32, wishes: &[(&str, &str)]) -> PodView {
+pub fn marked_with(record: &Record, version: u32, overrides: &[(&str, &str)]) -> PodView {
     let told = metadata::annotations(record, &[]);
     let told = told.into_iter().map(|(key, value)| (key.to_owned(), value));
-    let wishes = wishes
+    let overrides = overrides
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let view = annotated(&record.pod.uid, version, &told.chain(wishes).collect());
+    let view = annotated(&record.pod.uid, version, &told.chain(overrides).collect());
     seen_as(view, |pod| pod.labelled = true)
 }
 

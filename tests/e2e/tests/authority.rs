@@ -11,10 +11,10 @@ mod forgery;
 mod hiding;
 #[path = "authority/namespaces.rs"]
 mod namespaces;
+#[path = "authority/overrides.rs"]
+mod overrides;
 #[path = "authority/system.rs"]
 mod system;
-#[path = "authority/wishes.rs"]
-mod wishes;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::{metadata, wishes};
+use curfew_core::{metadata, overrides};
 use curfew_e2e::{
     NODES, Namespace, Workload, eventually, life, namespace::uid, tokens, within_namespace,
 };
@@ -45,7 +45,7 @@ async fn evict(client: &Client, pod: (&str, &str), uid: Option<&str>, query: &st
     evict_seeing(client, pod, uid, query, None).await
 }
 
-/// The same, and says what its caller knows of people's wishes.
+/// The same, and says what its caller knows of people's overrides.
 async fn evict_seeing(
     client: &Client,
     pod: (&str, &str),
@@ -60,7 +60,7 @@ async fn evict_seeing(
         "kind": "Eviction",
         "metadata": {
             "name": name, "namespace": namespace,
-            "annotations": seen.map(|seen| json!({wishes::SEEN: seen})),
+            "annotations": seen.map(|seen| json!({overrides::SEEN: seen})),
         },
         "deleteOptions": options,
     });

@@ -45,7 +45,7 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
         let extend = ["extend", "web", "--duration=1h"];
         let hold = ["hold", "web", "--reason=evidence"];
         let release = ["release", "web"];
-        let wishes = async || {
+        let overrides = async || {
             let pod = namespace.pods().get("web").await?;
             let keys = [EXTENSION, HOLD].map(|key| pod.annotations().contains_key(key));
             anyhow::Ok(keys)
@@ -60,7 +60,7 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
             let said = run("view", &hold, way).await?;
             told(&said, &viewer, namespace, "hold", admins)?;
         }
-        ensure!(wishes().await? == [false, false]);
+        ensure!(overrides().await? == [false, false]);
 
         // Who may extend may not hold for that, nor release what others hold.
         let editor = user(namespace, "edit");
@@ -69,15 +69,15 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
             let said = run("edit", &hold, way).await?;
             told(&said, &editor, namespace, "hold", admins)?;
         }
-        ensure!(wishes().await? == [true, false]);
+        ensure!(overrides().await? == [true, false]);
         run("admin", &hold, &[]).await?.success()?;
         for way in WAYS {
             let said = run("edit", &release, way).await?;
             told(&said, &editor, namespace, "hold", admins)?;
         }
-        ensure!(wishes().await? == [true, true]);
+        ensure!(overrides().await? == [true, true]);
         run("admin", &release, &[]).await?.success()?;
-        ensure!(wishes().await? == [true, false]);
+        ensure!(overrides().await? == [true, false]);
         Ok(())
     })
     .await;

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use curfew_core::{Wishes, text::cut, wishes};
+use curfew_core::{Overrides, overrides, text::cut};
 use jiff::Timestamp;
 
 use crate::{
@@ -128,7 +128,7 @@ struct Claim<'a> {
     pod: String,
     uid: &'a str,
     node: &'a str,
-    seen: Option<&'a Wishes>,
+    seen: Option<&'a Overrides>,
 }
 
 impl<'a> Claim<'a> {
@@ -173,7 +173,7 @@ impl<'a> Claim<'a> {
         }
         let moved = self
             .seen
-            .and_then(|seen| wishes::moved(seen, &found.id(), &found.annotations()));
+            .and_then(|seen| overrides::moved(seen, &found.id(), &found.annotations()));
         match moved {
             Some(until) if until > now => Err(Refusal::Moved { pod: pod(), until }),
             _ => Ok(()),

@@ -10,14 +10,14 @@ fn body(request: &http::Request<Vec<u8>>) -> serde_json::Value {
 
 #[test]
 fn the_uid_is_where_the_api_server_looks_for_it() {
-    let wishes = Wishes::default();
-    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&wishes))).unwrap());
+    let overrides = Overrides::default();
+    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&overrides))).unwrap());
     assert_eq!(sent["apiVersion"], "policy/v1");
     assert_eq!(sent["kind"], "Eviction");
     assert_eq!(sent["metadata"]["name"], "cart-1");
     let uid = json!({"uid": "u-1"});
     assert_eq!(sent["deleteOptions"]["preconditions"], uid);
-    assert_eq!(sent["metadata"]["annotations"][wishes::SEEN], "{}");
+    assert_eq!(sent["metadata"]["annotations"][overrides::SEEN], "{}");
     let sent = body(&eviction(&pod_id("u-1"), Seen::Told(None)).unwrap());
     assert_eq!(sent["metadata"].get("annotations"), None);
     let sent = body(&eviction(&pod_id("u-1"), Seen::At(Some("7"))).unwrap());
@@ -44,7 +44,7 @@ fn found(uid: &str, extended: bool) -> ObjectMeta {
 #[test]
 fn a_pod_is_evicted_as_it_was_read() {
     let pod = pod_id("u-1");
-    let nothing = Wishes::default();
+    let nothing = Overrides::default();
     let check = |seen, found, second| check(&pod, seen, found, at(second));
     assert_eq!(
         check(Some(&nothing), found("u-1", false), 600),

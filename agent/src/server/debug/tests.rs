@@ -97,12 +97,12 @@ async fn what_users_typed_is_escaped() {
     touched(&mut node_state, "u", &known);
     let record = node_state.record("u").unwrap().clone();
     let reason = "<b onclick='alert(4)'>&amp;";
-    let wishes = [
+    let overrides = [
         ("curfew.dev/hold", reason),
         ("curfew.dev/hold-requester", "<i>bob"),
     ];
     node_state.seen(
-        marked_with(&record, 2, &wishes),
+        marked_with(&record, 2, &overrides),
         at(1),
         &mut Decisions::default(),
     );
@@ -140,11 +140,11 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
     node_state.evicted("blocked", refused_by_web(), at(600), &mut out);
     touched(&mut node_state, "held", &shell(10));
     let record = node_state.record("held").unwrap().clone();
-    let wishes = [
+    let overrides = [
         ("curfew.dev/hold", "crash of Tuesday"),
         ("curfew.dev/hold-requester", "bob"),
     ];
-    node_state.seen(marked_with(&record, 2, &wishes), at(20), &mut out);
+    node_state.seen(marked_with(&record, 2, &overrides), at(20), &mut out);
     let mut history = RecentEvictions::default();
     let did = shell(0).interaction;
     history.add(

@@ -1,6 +1,6 @@
 //! What is to be done for a pod, and when: the one place where actions begin.
 
-use curfew_core::{Record, RecordedInteraction, Wishes};
+use curfew_core::{Overrides, Record, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeState, UNSEEN_PATIENCE};
@@ -166,7 +166,7 @@ impl NodeState {
                 out.actions.push(AgentAction::Evict {
                     pod: record.pod.clone(),
                     id: record.decisive().interaction.request.clone(),
-                    seen: (entry.early < MAX_EARLY).then(|| Wishes::of(record)),
+                    seen: (entry.early < MAX_EARLY).then(|| Overrides::of(record)),
                 });
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;

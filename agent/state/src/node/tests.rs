@@ -4,12 +4,12 @@ mod budgets;
 mod evictions;
 mod exempt;
 mod marks;
+mod overrides;
 mod stored;
-mod wishes;
 
 use std::collections::BTreeSet;
 
-use curfew_core::{Wishes, metadata};
+use curfew_core::{Overrides, metadata};
 
 use super::*;
 use crate::{
@@ -158,7 +158,7 @@ fn evict(uid: &str) -> AgentAction {
     AgentAction::Evict {
         pod: pod_id(uid),
         id: "request-0".into(),
-        seen: Some(Wishes::default()),
+        seen: Some(Overrides::default()),
     }
 }
 

@@ -173,7 +173,7 @@ proptest! {
     fn either_home_alone_decides_the_same(
         all in prop::collection::vec(any_known(), 1..40),
         nameless: bool,
-        wishes in prop::collection::vec((0u64..90, any::<bool>()), 4),
+        overrides in prop::collection::vec((0u64..90, any::<bool>()), 4),
     ) {
         let mut told = record(&all);
         if nameless {
@@ -187,7 +187,7 @@ proptest! {
         let stored: Record = serde_json::from_value(serde_json::to_value(&told).unwrap()).unwrap();
         prop_assert_eq!(&stored, &told);
         prop_assert_eq!(marks_of(&rebuilt), marks_of(&told));
-        for (extension, hold) in wishes {
+        for (extension, hold) in overrides {
             let (told, rebuilt) = (with(&told, extension, hold), with(&rebuilt, extension, hold));
             prop_assert_eq!(rebuilt.deadline(), told.deadline());
             prop_assert_eq!(rebuilt.eviction_time(), told.eviction_time());

@@ -1,6 +1,6 @@
 //! Reading the AdmissionReviews of evictions.
 
-use curfew_core::{Wishes, text::cut};
+use curfew_core::{Overrides, text::cut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,8 +21,8 @@ pub struct Eviction {
     pub nodes: Vec<String>,
     /// The UID that the pod must have, if the request says it; of bounded length.
     pub uid: Option<String>,
-    /// What the caller knows of people's wishes for the pod, if the request says it.
-    pub seen: Option<Wishes>,
+    /// What the caller knows of people's overrides for the pod, if the request says it.
+    pub seen: Option<Overrides>,
 }
 
 #[derive(Default, Deserialize)]

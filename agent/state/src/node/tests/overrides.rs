@@ -5,11 +5,11 @@ use crate::node::reconcile::MAX_EARLY;
 use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER};
 use serde_json::json;
 
-fn wish(version: u32, wishes: &[(&str, &str)]) -> PodView {
-    marked_with(&record("u", shell(0)), version, wishes)
+fn with_overrides(version: u32, overrides: &[(&str, &str)]) -> PodView {
+    marked_with(&record("u", shell(0)), version, overrides)
 }
 
-/// The eviction of a pod with these wishes.
+/// The eviction of a pod with these overrides.
 fn evict_with(seen: serde_json::Value) -> AgentAction {
     AgentAction::Evict {
         pod: pod_id("u"),
@@ -22,7 +22,7 @@ fn evict_with(seen: serde_json::Value) -> AgentAction {
 fn an_extension_moves_the_timer_and_is_told() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
+    let extended = with_overrides(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(extended, now, out));
     assert!(
         matches!(&told[..], [DomainEvent::Extended { consequence: Consequence::EvictionAt(then), .. }]
@@ -38,7 +38,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
     let mut bench = Bench::new();
     bench.touched("u");
     for (version, length, uses_up) in [(3, "59m", false), (4, "1h", true), (5, "2h", false)] {
-        let extended = wish(version, &[(EXTENSION, length)]);
+        let extended = with_overrides(version, &[(EXTENSION, length)]);
         let told = bench.told(|node, now, out| node.seen(extended, now, out));
         assert!(
             matches!(&told[..], [DomainEvent::Extended { maximum, .. }] if *maximum == uses_up),
@@ -51,7 +51,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
 fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let too_long = wish(3, &[(EXTENSION, "2h")]);
+    let too_long = with_overrides(3, &[(EXTENSION, "2h")]);
     let told = bench.told(|node, now, out| node.seen(too_long, now, out));
     assert!(
         matches!(
@@ -68,7 +68,7 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
         [evict_with(json!({"extension": "2h"}))]
     );
     bench.answer("u", EvictionOutcome::Accepted);
-    let late = wish(4, &[(EXTENSION, "30m")]);
+    let late = with_overrides(4, &[(EXTENSION, "30m")]);
     let told = bench.told(|node, now, out| node.seen(late, now, out));
     assert!(
         matches!(
@@ -86,7 +86,7 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
 fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let extended = wish(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
+    let extended = with_overrides(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
     bench.told(|node, now, out| node.seen(extended, now, out));
     let mut strict = shell(10);
     strict.terms.max_extension = Duration::ZERO;
@@ -115,7 +115,7 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
 #[test]
 fn an_extension_frees_a_blocked_pod_from_its_queue() {
     let mut bench = Bench::blocked(&["u"]);
-    let extended = wish(3, &[(EXTENSION, "30m")]);
+    let extended = with_overrides(3, &[(EXTENSION, "30m")]);
     let actions = bench.actions(|node, now, out| node.seen(extended, now, out));
     assert!(
         actions.contains(&AgentAction::UnwatchBudget(web())),
@@ -132,7 +132,7 @@ fn an_extension_frees_a_blocked_pod_from_its_queue() {
 fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     let mut bench = Bench::new();
     bench.touched("u");
-    let held = wish(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
+    let held = with_overrides(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(held, now, out));
     assert!(
         matches!(&told[..], [DomainEvent::Held { hold: Some(_), .. }]),
@@ -147,7 +147,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     );
     assert_eq!(bench.state("u"), "held");
 
-    let told = bench.told(|node, now, out| node.seen(wish(4, &[]), now, out));
+    let told = bench.told(|node, now, out| node.seen(with_overrides(4, &[]), now, out));
     assert!(
         matches!(&told[..], [DomainEvent::Held { hold: None, .. }]),
         "{told:?}"
@@ -160,7 +160,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 
     let mut bench = Bench::new();
     bench.touched("u");
-    bench.actions(|node, now, out| node.seen(wish(3, &[(HOLD, "evidence")]), now, out));
+    bench.actions(|node, now, out| node.seen(with_overrides(3, &[(HOLD, "evidence")]), now, out));
     assert_eq!(bench.tick_at(600 + 7199).len(), 0);
     assert_eq!(
         bench.tick_at(600 + 7200),
@@ -171,7 +171,7 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 #[test]
 fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
     let mut bench = Bench::new();
-    bench.actions(|node, now, out| node.seen(wish(3, &[]), now, out));
+    bench.actions(|node, now, out| node.seen(with_overrides(3, &[]), now, out));
     let mut stored = record("u", shell(0));
     stored.hold = Some(curfew_core::metadata::Hold {
         reason: "evidence".into(),
@@ -193,7 +193,7 @@ fn what_is_asked_for_too_early_is_looked_at_again() {
     let actions = bench.actions(|node, now, out| node.evicted("u", early(), now, out));
     assert_eq!(actions, [AgentAction::LookUp(pod_id("u"))]);
     assert_eq!(bench.tick_at(610), []);
-    let extended = wish(3, &[(EXTENSION, "30m")]);
+    let extended = with_overrides(3, &[(EXTENSION, "30m")]);
     let told = bench.told(|node, now, out| node.answered(extended, now, out));
     assert!(
         matches!(&told[..], [DomainEvent::Extended { .. }]),
@@ -222,7 +222,7 @@ fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
         }
         bench.answer("u", early());
         // Whatever it was, it is taken back before the look.
-        let pod = wish(second as u32, &[]);
+        let pod = with_overrides(second as u32, &[]);
         bench.actions(|node, now, out| node.answered(pod, now, out));
     }
     assert_eq!(asked, MAX_EARLY + 1);

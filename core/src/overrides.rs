@@ -1,4 +1,4 @@
-//! What people have asked for on a pod, as far as an agent knows it when it evicts the pod.
+//! The extension and the hold that people set on a pod, as far as an agent knows them when it evicts the pod.
 //!
 //! An extension may be accepted in the moment in which the agent asks for the eviction. So the agent says in its
 //! request what it knew, and whoever reads the pod once more can tell whether that still decides.
@@ -18,14 +18,14 @@ pub const SEEN: &str = "curfew.dev/seen-wishes";
 
 /// An extension and a hold, by what tells them from others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wishes {
+pub struct Overrides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extension: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
 }
 
-impl Wishes {
+impl Overrides {
     /// Those of a record.
     pub fn of(record: &Record) -> Self {
         Self {
@@ -38,16 +38,16 @@ impl Wishes {
     }
 }
 
-/// When a pod with these annotations is to be evicted, where they tell of other wishes than were seen. A pod that
+/// When a pod with these annotations is to be evicted, where these have changed since they were seen. A pod that
 /// does not tell its record keeps nobody from evicting it.
 pub fn moved(
-    seen: &Wishes,
+    seen: &Overrides,
     pod: &PodId,
     annotations: &BTreeMap<String, String>,
 ) -> Option<Timestamp> {
     let marks = metadata::read(pod, annotations).ok()?;
     let record = Record::from_marks(pod.clone(), marks)?;
-    match Wishes::of(&record) == *seen {
+    match Overrides::of(&record) == *seen {
         true => None,
         false => record.eviction_time(),
     }
