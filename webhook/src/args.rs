@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use curfew_core::{duration, namespaces, terms::DefaultTerms};
 use curfew_runtime::logging::LogArgs;
 
-use crate::{identity::Lifetimes, registration::configuration::TIMEOUT};
+use crate::{identity::Lifetimes, names::TIMEOUT};
 
 /// Curfew's admission webhook: admits exec, attach, port-forward and debug after they are recorded
 #[derive(Debug, Clone, Parser)]

@@ -15,10 +15,13 @@ pub mod eviction_guard;
 mod health;
 pub mod identity;
 pub mod metrics;
+pub mod names;
 pub mod placement;
 pub mod policy;
 pub mod recording;
 pub mod registration;
+pub mod review;
+pub mod server;
 mod watching;
 
 use std::{sync::Arc, time::Duration};
@@ -39,16 +42,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{Admission, Removal},
     args::Args,
+    eviction_guard::EvictionGuard,
     health::Health,
     identity::{Identities, Identity},
     metrics::Metrics,
+    names::TIMEOUT,
     placement::agents::{self, Agents},
     recording::{Recorder, forward::Forwarder},
-    registration::{Registration, configuration},
+    registration::Registration,
 };
 
 /// How long requests in hand may go on once no new ones are taken.
-const FINISH: Duration = configuration::TIMEOUT;
+const FINISH: Duration = TIMEOUT;
 /// How long a replica that has just started is not ready because it does not know the policies. After that it
 /// serves, and `--unrecorded` decides: no answer at all would refuse everything, and could not say why.
 const POLICIES: Duration = Duration::from_secs(10);
@@ -66,13 +71,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
-    let (rules, keeper) = policy::rules(args.terms(), &metrics.watches);
+    let (rules, updater) = policy::rules(args.terms(), &metrics.watches);
     let forwarder = Forwarder::new(
         agents.clone(),
         identities.clone(),
         budgets.agent,
         metrics.refusals.clone(),
     );
+    let guard = Arc::new(EvictionGuard {
+        client: client.clone(),
+        pod_timeout: budgets.pod,
+        metrics: metrics.clone(),
+    });
     let admission = Arc::new(Admission {
         recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
         client: client.clone(),
@@ -116,16 +126,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             drained.clone(),
         ),
     );
-    tasks.spawn("policies", keeper.run(client.clone(), drained.clone()));
+    tasks.spawn("policies", updater.run(client.clone(), drained.clone()));
     tasks.spawn("identity", {
-        let keeper = identity::keeper::Keeper {
+        let controller = identity::controller::IdentityController {
             client: client.clone(),
             namespace: args.namespace.clone(),
             lifetimes,
             client_ca: args.client_ca,
             metrics: metrics.clone(),
         };
-        keeper.run(new_identities, drained.clone())
+        controller.run(new_identities, drained.clone())
     });
     tasks.spawn(
         "trust",
@@ -162,14 +172,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 return Ok(());
             };
             let limits = Limits {
-                body: admission::MAX_BODY,
-                request: configuration::TIMEOUT,
+                body: server::MAX_BODY,
+                request: TIMEOUT,
                 concurrent: 256,
-                crowd: admission::CROWD,
+                crowd: server::CROWD,
                 drain: FINISH,
             };
-            let gate = admission::gate(gate, metrics_of_gate);
-            let router = admission::router(admission);
+            let gate = server::gate(gate, metrics_of_gate);
+            let router = server::router(admission, guard);
             let tls = Tls {
                 config: identity.serving,
                 refusals,

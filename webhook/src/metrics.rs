@@ -18,8 +18,8 @@ use prometheus::{
     IntGaugeVec, proto::MetricFamily,
 };
 
-pub use self::labels::{Guarded, Home, Noticed, Outcome};
-use crate::policy::RecordedInteraction;
+pub use self::labels::{Guarded, Noticed, Outcome, RecordedIn};
+use crate::policy::PolicySet;
 
 /// The kind of a request that was not understood.
 const UNKNOWN: &str = "unknown";
@@ -83,7 +83,7 @@ pub struct State<'a> {
     /// How many of them could not be told the last time.
     pub unreachable: usize,
     /// The policies, once they are known.
-    pub policies: Option<&'a RecordedInteraction>,
+    pub policies: Option<&'a PolicySet>,
 }
 
 impl Metrics {
@@ -114,7 +114,7 @@ impl Metrics {
             recorded: all.counters(
                 "curfew_webhook_recorded_total",
                 "Interactions, by where they were recorded.",
-                &[("where", &Home::ALL.map(Home::as_str))],
+                &[("where", &RecordedIn::ALL.map(RecordedIn::as_str))],
             )?,
             notices: all.counters(
                 "curfew_webhook_notices_total",
@@ -129,7 +129,7 @@ impl Metrics {
             agents: all.gauge("curfew_webhook_agents", "Nodes whose agent is known and ready.")?,
             unreachable: all.gauge(
                 "curfew_webhook_agents_unreachable",
-                "RecordedInteraction and ready agents to which this replica's last notice failed.",
+                "PolicySet and ready agents to which this replica's last notice failed.",
             )?,
             policies: all.gauges(
                 "curfew_webhook_policies",
@@ -212,9 +212,9 @@ impl Metrics {
     }
 
     /// So many interactions were recorded there.
-    pub fn recorded(&self, home: Home, interactions: usize) {
+    pub fn recorded(&self, recorded_in: RecordedIn, interactions: usize) {
         self.recorded
-            .with_label_values(&[home.as_str()])
+            .with_label_values(&[recorded_in.as_str()])
             .inc_by(interactions as u64);
     }
 
@@ -275,7 +275,7 @@ impl Metrics {
         self.agents.set(state.agents as i64);
         self.unreachable.set(state.unreachable as i64);
         self.policies_known.set(state.policies.is_some().into());
-        let (accepted, rejected) = state.policies.map_or((0, 0), RecordedInteraction::count);
+        let (accepted, rejected) = state.policies.map_or((0, 0), PolicySet::count);
         for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
             self.policies.with_label_values(&[state]).set(count as i64);
         }

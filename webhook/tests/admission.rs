@@ -11,7 +11,7 @@ mod script;
 
 use axum::http::StatusCode;
 use curfew_core::{Kind, terms::Action};
-use curfew_webhook::{admission, args::Unrecorded};
+use curfew_webhook::{args::Unrecorded, server};
 use jiff::Timestamp;
 use script::{Agent, Api, Script, changed, exec, review};
 use serde_json::{Value, json};
@@ -441,7 +441,7 @@ async fn the_review_of_the_largest_pod_is_read_and_a_larger_one_is_refused_in_wo
     assert!(body.len() > 17 * 1024 * 1024, "{}", body.len());
     assert_eq!(script.post(body.clone()).await.0, StatusCode::OK);
     assert_eq!(script.notices().len(), 1);
-    body.push_str(&" ".repeat(admission::MAX_BODY + 1 - body.len()));
+    body.push_str(&" ".repeat(server::MAX_BODY + 1 - body.len()));
     let (status, text) = script.post(body).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(

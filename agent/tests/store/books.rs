@@ -140,7 +140,7 @@ impl Books {
 /// Notes what the record lacks and what it has too much.
 fn compare_record(told: &mut [Told], record: Option<&Record>, wrong: &mut Vec<String>) {
     let mut held: BTreeSet<&RecordedInteraction> =
-        record.into_iter().flat_map(Record::deeds).collect();
+        record.into_iter().flat_map(Record::distinct).collect();
     for told in told {
         let seen = held.remove(&told.known);
         if !seen && (told.acknowledged || told.seen) {

@@ -379,11 +379,11 @@ proptest! {
 
     /// However many there are in a second, and in whatever order they come.
     #[test]
-    fn different_deeds_are_counted_each(
+    fn different_interactions_are_counted_each(
         seconds in prop::collection::vec(0i64..4, 1..80),
         offset in 0usize..80,
     ) {
-        let deeds: Vec<_> = seconds
+        let interactions: Vec<_> = seconds
             .iter()
             .enumerate()
             .map(|(n, second)| {
@@ -391,7 +391,7 @@ proptest! {
                 shell(*second, &name, &n.to_string())
             })
             .collect();
-        prop_assert_eq!(record(&deeds).interactions() as usize, deeds.len());
+        prop_assert_eq!(record(&interactions).interactions() as usize, interactions.len());
     }
 
     /// Whatever comes later, an interaction that was learned stays: kept, or counted when there are

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use curfew_core::wrapper;
-use curfew_webhook::{admission::INTERACTION_PATH, identity::paths::Paths};
+use curfew_webhook::{identity::paths::Paths, names::INTERACTION_PATH};
 
 use crate::same;
 

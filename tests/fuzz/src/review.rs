@@ -12,8 +12,8 @@ use curfew_core::{
     wrapper,
 };
 use curfew_webhook::{
-    admission::review::{self, Ephemeral, Request, Subresource, eviction},
     placement::PodName,
+    review::{self, Ephemeral, Request, Subresource, eviction},
 };
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! What of which pod a request is about, or why it leaves no trace.
+//! What of which pod a request is about, or why it is not recorded.
 
 use curfew_core::{names, namespaces, wrapper};
 use curfew_runtime::api;
@@ -7,13 +7,13 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::Admission;
 use crate::{
-    admission::review::{Request, Subresource},
-    placement::{self, Pod, PodName},
+    placement::{self, Pod, PodName, PodReadError},
+    review::{Request, Subresource},
 };
 
-/// Why a request leaves no trace: the API server will refuse it, or is only asked what it would do.
+/// Why a request is not recorded: the API server will refuse it, or is only asked what it would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nothing {
+pub(super) enum Skipped {
     DryRun,
     Exempt,
     NoPod,
@@ -33,28 +33,28 @@ pub(super) struct Found {
 }
 
 /// Why nothing is to be recorded, or cannot be.
-pub(super) enum Unfound {
-    Nothing(Nothing),
-    Failure(placement::Failure),
+pub(super) enum PodLookupError {
+    Skipped(Skipped),
+    Failed(PodReadError),
 }
 
 impl Admission {
     /// Finds the pod and what of it is concerned.
-    pub(super) async fn find(&self, request: Request) -> Result<Found, Unfound> {
-        let nothing = |why| Err(Unfound::Nothing(why));
+    pub(super) async fn find(&self, request: Request) -> Result<Found, PodLookupError> {
+        let skipped = |why| Err(PodLookupError::Skipped(why));
         if request.dry_run {
-            return nothing(Nothing::DryRun);
+            return skipped(Skipped::DryRun);
         }
         let Some(name) = PodName::new(&request.namespace, &request.name) else {
-            return nothing(Nothing::NoPod);
+            return skipped(Skipped::NoPod);
         };
         if self.is_exempt(&request.namespace).await {
-            return nothing(Nothing::Exempt);
+            return skipped(Skipped::Exempt);
         }
         let pod = placement::find(&self.client, name, self.pod_timeout)
             .await
-            .map_err(Unfound::Failure)?
-            .ok_or(Unfound::Nothing(Nothing::NoPod))?;
+            .map_err(PodLookupError::Failed)?
+            .ok_or(PodLookupError::Skipped(Skipped::NoPod))?;
         let (asked, argv, stdin, tty) = match request.subresource {
             Subresource::Debug { containers } => {
                 // They can only be added, never changed. The pod may be on no node yet: the container will
@@ -64,7 +64,7 @@ impl Admission {
                     .filter(|new| names::is_label(&new.name) && !pod.has_container(&new.name));
                 let commands: Vec<_> = added.map(|new| (Some(new.name), new.argv)).collect();
                 if commands.is_empty() {
-                    return nothing(Nothing::NoContainer);
+                    return skipped(Skipped::NoContainer);
                 }
                 return Ok(Found {
                     pod,
@@ -88,12 +88,12 @@ impl Admission {
             Subresource::Portforward => (None, Vec::new(), false, false),
         };
         if pod.node().is_none() {
-            return nothing(Nothing::NoNode);
+            return skipped(Skipped::NoNode);
         }
         let container = match asked {
             Some(asked) => match pod.container(asked.as_deref()) {
                 Some(container) => Some(container.to_owned()),
-                None => return nothing(Nothing::NoContainer),
+                None => return skipped(Skipped::NoContainer),
             },
             None => None,
         };

@@ -1,23 +1,20 @@
 //! The admission of an interaction, from the request to the answer.
 //!
 //! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere. Reading,
-//! finding the pod (and which requests leave no trace), recording and wording are for the other modules.
+//! finding the pod (and which requests are skipped), recording and wording are for the other modules.
 
-pub mod answer;
+mod answer;
 mod find;
 mod removal;
-pub mod review;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     response::{IntoResponse, Response},
-    routing::post,
 };
 use bytes::Bytes;
 use curfew_core::{
@@ -25,49 +22,22 @@ use curfew_core::{
     text::cut,
 };
 use curfew_crd::Attempt;
-use curfew_runtime::{
-    crowd::{Bounds, Visit},
-    http::Gate,
-};
 use jiff::Timestamp;
 use kube::Client;
 
-use self::find::{Nothing, Unfound};
+use self::find::{PodLookupError, Skipped};
 pub use self::removal::Removal;
 use crate::{
-    admission::{
-        answer::Answer,
-        review::{Request, Subresource},
-    },
     args::Unrecorded,
-    eviction_guard,
-    identity::Identities,
-    metrics::{Home, Metrics, Outcome},
-    placement,
+    metrics::{Metrics, Outcome, RecordedIn},
+    placement::PodReadError,
     policy::{AdmissionDecision, Knowledge, Rules},
-    recording::{self, Recorder},
+    recording::{RecordError, Recorder},
+    review::{
+        self, Request,
+        answer::{self as response, Answer},
+    },
 };
-
-/// The largest object that an API server lets into its store, and so into a review, by default.
-const MAX_OBJECT: usize = 3 * 1024 * 1024 / 2;
-/// The most bytes that one byte of an object becomes in JSON: `<` is written as `\u003c`.
-const ESCAPED: usize = 6;
-/// The largest review that is read. That of an update of a pod holds the pod twice, as it is and as it is to
-/// be; who asks and what else there is has room in the rest.
-pub const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
-/// Who may ask, and how much at a time: of the largest reviews one from each API server.
-pub const CROWD: Bounds = Bounds {
-    bodies: 8 * MAX_BODY,
-    ..Bounds::MANY
-};
-/// How often it is logged that somebody asks under a path that no API server was told.
-const TELL_OF_STRANGERS: Duration = Duration::from_secs(10);
-/// Where interactions are admitted. What API servers are told ends in a token, see [`crate::identity::paths`].
-pub const INTERACTION_PATH: &str = "/admit/interaction";
-/// Where the evictions of the agents are admitted.
-pub const EVICTION_PATH: &str = "/admit/eviction";
-/// Where it is proved that the API server reaches a replica.
-pub const PROBE_PATH: &str = "/admit/probe";
 
 /// What admissions need.
 #[allow(
@@ -93,53 +63,8 @@ pub struct Admission {
     pub metrics: Metrics,
 }
 
-/// Lets in requests under the paths that API servers were told, or will be, and nobody else's.
-pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
-    let told = Mutex::new(None::<Instant>);
-    Arc::new(move |request| {
-        let path = request.uri().path();
-        let bases = [INTERACTION_PATH, EVICTION_PATH, PROBE_PATH];
-        let known = identities.borrow().as_ref().is_some_and(|identity| {
-            let paths = &identity.authorities.paths;
-            bases
-                .iter()
-                .fold(false, |known, base| known | paths.accept(base, path))
-        });
-        if !known {
-            metrics.strange();
-            let client = request.extensions().get().map(Visit::address);
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever tries many would else fill the log.
-            if told.is_none_or(|told| told.elapsed() >= TELL_OF_STRANGERS) {
-                *told = Some(Instant::now());
-                tracing::warn!(
-                    event = "unknown-path",
-                    client = client.map(|client| client.to_string()),
-                    "a request used a path that no API server was given"
-                );
-            }
-        }
-        known
-    })
-}
-
-/// The routes. Which paths are let in is for the [`gate`], and the bound on bodies for the server, see
-/// [`MAX_BODY`].
-pub fn router(admission: Arc<Admission>) -> Router {
-    let token = |base: &str| format!("{base}/{{token}}");
-    Router::new()
-        .route(INTERACTION_PATH, post(interaction))
-        .route(&token(INTERACTION_PATH), post(interaction))
-        .route(EVICTION_PATH, post(eviction_guard::eviction))
-        .route(&token(EVICTION_PATH), post(eviction_guard::eviction))
-        .route(PROBE_PATH, post(probe))
-        .route(&token(PROBE_PATH), post(probe))
-        // Axum's own limit is below ours.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(admission)
-}
-
-async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+/// Answers the review of an interaction.
+pub(crate) async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     let began = Instant::now();
     // Stamped once, before anything takes time. Whole seconds are all that is ever shown.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
@@ -152,7 +77,7 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
             let took = began.elapsed();
             admission.metrics.admitted(None, Outcome::Invalid, took);
             tracing::warn!(event = "unreadable", %error, "the body is not a review");
-            return answer::unreadable(&error);
+            return response::unreadable(&error);
         }
     };
     let (kind, outcome, answer) = match review.request {
@@ -163,18 +88,11 @@ async fn interaction(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
         }
         Err(error) => {
             tracing::warn!(event = "invalid", id = review.uid, %error, "a review of another request");
-            (None, Outcome::Invalid, answer::invalid(&error))
+            (None, Outcome::Invalid, response::invalid(&error))
         }
     };
     admission.metrics.admitted(kind, outcome, began.elapsed());
     answer.to(review.uid).into_response()
-}
-
-async fn probe(body: Bytes) -> Response {
-    match review::read_probe(&body) {
-        Ok((uid, nonce)) => answer::probe(&nonce).to(uid),
-        Err(error) => answer::unreadable(&error),
-    }
 }
 
 impl Admission {
@@ -194,14 +112,14 @@ impl Admission {
                 self.removal.accepted();
                 found
             }
-            Err(Unfound::Nothing(why)) => {
-                return nothing(uid, &named, kind, why);
+            Err(PodLookupError::Skipped(why)) => {
+                return skipped(uid, &named, kind, why);
             }
-            Err(Unfound::Failure(failure)) => {
-                self.metrics.recorded(Home::Nowhere, 1);
+            Err(PodLookupError::Failed(failure)) => {
+                self.metrics.recorded(RecordedIn::Nowhere, 1);
                 let (removed, why) = match failure {
-                    placement::Failure::Unauthorised(why) => (self.removal.refused(), why),
-                    placement::Failure::Failed(why) => (false, why),
+                    PodReadError::Unauthorised(why) => (self.removal.refused(), why),
+                    PodReadError::Failed(why) => (false, why),
                 };
                 let subject = Subject {
                     id: uid,
@@ -272,7 +190,7 @@ impl Admission {
         let node = found.pod.node().map(str::to_owned);
         let ending = found.pod.ending();
         match self.recorder.record(found.pod, &known).await {
-            Ok(trace) => {
+            Ok(outcome) => {
                 if let Some(exemption) = terms.exemption {
                     self.metrics.exempted(exemption);
                 }
@@ -280,27 +198,27 @@ impl Admission {
                     tracing::info!(
                         event = "interaction",
                         id = known.interaction.request,
-                        pod = %trace.pod,
-                        uid = trace.pod.uid,
+                        pod = %outcome.pod,
+                        uid = outcome.pod.uid,
                         node,
                         user,
                         kind = kind.as_str(),
                         container = known.interaction.container,
-                        recorded = trace.home.as_str(),
-                        without_agent = trace.without_agent,
+                        recorded = outcome.recorded_in.as_str(),
+                        without_agent = outcome.without_agent,
                         policy,
                         exemption = terms.exemption.map(Exemption::as_str),
                         spo_request = found.spo_request,
-                        deadline = trace.deadline.map(|deadline| deadline.to_string()),
+                        deadline = outcome.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
-                let answer = answer::recorded(&trace.pod, trace.deadline, ending);
+                let answer = answer::recorded(&outcome.pod, outcome.deadline, ending);
                 (Outcome::Recorded, answer)
             }
-            Err(recording::Failure::Gone) => nothing(uid, &named, kind, Nothing::NoPod),
+            Err(RecordError::Gone) => skipped(uid, &named, kind, Skipped::NoPod),
             Err(failure) => {
-                let removed = matches!(failure, recording::Failure::Unauthorised(_))
-                    && self.removal.refused();
+                let removed =
+                    matches!(failure, RecordError::Unauthorised(_)) && self.removal.refused();
                 let subject = Subject {
                     id: uid,
                     kind,
@@ -393,8 +311,8 @@ fn known(
         .collect()
 }
 
-/// A request leaves no trace.
-fn nothing(id: &str, pod: &str, kind: Kind, why: Nothing) -> (Outcome, Answer) {
+/// A request leaves no outcome.
+fn skipped(id: &str, pod: &str, kind: Kind, why: Skipped) -> (Outcome, Answer) {
     tracing::debug!(event = "nothing", id, pod, kind = kind.as_str(), ?why);
     (Outcome::Nothing, Answer::Allow(None))
 }
@@ -422,16 +340,4 @@ impl Subject<'_> {
 /// A command, where there is one.
 fn told(command: &Command) -> Option<&str> {
     (!command.is_empty()).then(|| command.as_str())
-}
-
-impl Subresource {
-    /// Its kind.
-    fn kind(&self) -> Kind {
-        match self {
-            Subresource::Exec { .. } => Kind::Exec,
-            Subresource::Attach { .. } => Kind::Attach,
-            Subresource::Portforward => Kind::Portforward,
-            Subresource::Debug { .. } => Kind::Debug,
-        }
-    }
 }

@@ -11,7 +11,7 @@ fn eviction(uid: Option<&str>, nodes: &[&str]) -> Eviction {
     }
 }
 
-fn pod(uid: &str, node: Option<&str>) -> Result<Option<Pod>, Failure> {
+fn pod(uid: &str, node: Option<&str>) -> Result<Option<Pod>, PodReadError> {
     let pod = json!({"metadata": {"name": "cart-0", "uid": uid}, "spec": {"nodeName": node}});
     Ok(Some(serde_json::from_value(pod).unwrap()))
 }
@@ -20,11 +20,11 @@ fn now() -> Timestamp {
     "2027-01-15T08:10:00Z".parse().unwrap()
 }
 
-fn late() -> Result<Option<Pod>, Failure> {
-    Err(Failure::Failed("no answer".into()))
+fn late() -> Result<Option<Pod>, PodReadError> {
+    Err(PodReadError::Failed("no answer".into()))
 }
 
-fn judged(eviction: &Eviction, found: Result<Option<Pod>, Failure>) -> Result<(), Refusal> {
+fn judged(eviction: &Eviction, found: Result<Option<Pod>, PodReadError>) -> Result<(), Refusal> {
     Claim::of(eviction)?.check(found, now())
 }
 
@@ -32,7 +32,7 @@ fn judged(eviction: &Eviction, found: Result<Option<Pod>, Failure>) -> Result<()
 fn only_the_pod_that_is_meant_on_the_callers_node_is_let_through() {
     let right = || eviction(Some("u-1"), &["node-1"]);
     let there = || pod("u-1", Some("node-1"));
-    let taken_away = || Err(Failure::Unauthorised("pods is forbidden".into()));
+    let taken_away = || Err(PodReadError::Unauthorised("pods is forbidden".into()));
     for (case, eviction, found, outcome, code) in [
         ("right", right(), there(), "admitted", 200),
         (

@@ -4,10 +4,10 @@
 //! the pod's disruption budget, and then no sibling can be evicted for two minutes. And RBAC cannot say
 //! 'of its own node'. So each eviction that an agent asks for is looked at here before.
 //!
-//! Owns what is let through, and what is said otherwise. Which requests come here is for
+//! Owns what is let through, and what is said otherwise. Which requests come here is decided by
 //! [`crate::registration::configuration`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -16,16 +16,30 @@ use axum::{
 use bytes::Bytes;
 use curfew_core::{Overrides, overrides, text::cut};
 use jiff::Timestamp;
+use kube::Client;
 
 use crate::{
-    admission::{
-        Admission,
+    metrics::{Guarded, Metrics},
+    placement::{self, Pod, PodName, PodReadError},
+    review::{
         answer::{self, Answer},
-        review::eviction::{self, Eviction},
+        eviction::{self, Eviction},
     },
-    metrics::Guarded,
-    placement::{self, Failure, Pod, PodName},
 };
+
+/// What the guard needs.
+#[allow(
+    missing_debug_implementations,
+    reason = "a client of the API server has none"
+)]
+pub struct EvictionGuard {
+    /// To read pods.
+    pub client: Client,
+    /// How long reading a pod may take.
+    pub pod_timeout: Duration,
+    /// To count.
+    pub metrics: Metrics,
+}
 
 /// Why an eviction is not let through, in words that the agent logs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,12 +161,16 @@ impl<'a> Claim<'a> {
 
     /// Whether that pod is to be evicted by that caller. The UID counts before the node: an agent may
     /// still have to learn that its pod's name went to another node.
-    fn check(&self, found: Result<Option<Pod>, Failure>, now: Timestamp) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        found: Result<Option<Pod>, PodReadError>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let pod = || self.pod.clone();
         let found = match found {
             Ok(Some(found)) => found,
             Ok(None) => return Err(Refusal::Gone(pod())),
-            Err(Failure::Unauthorised(why) | Failure::Failed(why)) => {
+            Err(PodReadError::Unauthorised(why) | PodReadError::Failed(why)) => {
                 return Err(Refusal::Unread { pod: pod(), why });
             }
         };
@@ -182,19 +200,19 @@ impl<'a> Claim<'a> {
 }
 
 /// Answers the review of an eviction. A dry run is answered as what it stands for.
-pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+pub(crate) async fn eviction(State(guard): State<Arc<EvictionGuard>>, body: Bytes) -> Response {
     let review = match eviction::read(&body) {
         Ok(review) => review,
         Err(error) => {
-            admission.metrics.guarded(Guarded::Invalid);
+            guard.metrics.guarded(Guarded::Invalid);
             tracing::warn!(event = "unreadable", %error, "the body is not a review");
             return answer::unreadable(&error);
         }
     };
     let answer = match review.request {
-        Ok(eviction) => decide(&admission, &eviction, &review.uid).await,
+        Ok(eviction) => decide(&guard, &eviction, &review.uid).await,
         Err(error) => {
-            admission.metrics.guarded(Guarded::Invalid);
+            guard.metrics.guarded(Guarded::Invalid);
             tracing::warn!(event = "invalid", id = review.uid, %error, "a review of another request");
             answer::invalid(&error)
         }
@@ -202,16 +220,16 @@ pub(crate) async fn eviction(State(admission): State<Arc<Admission>>, body: Byte
     answer.to(review.uid).into_response()
 }
 
-async fn decide(admission: &Admission, eviction: &Eviction, id: &str) -> Answer {
+async fn decide(guard: &EvictionGuard, eviction: &Eviction, id: &str) -> Answer {
     let decided = match Claim::of(eviction) {
-        Ok(claim) => claim.check(find(admission, eviction).await, Timestamp::now()),
+        Ok(claim) => claim.check(find(guard, eviction).await, Timestamp::now()),
         Err(refusal) => Err(refusal),
     };
     let outcome = match &decided {
         Ok(()) => Guarded::Admitted,
         Err(refusal) => refusal.outcome(),
     };
-    admission.metrics.guarded(outcome);
+    guard.metrics.guarded(outcome);
     let (pod, uid, node) = (named(eviction), &eviction.uid, eviction.nodes.first());
     let outcome = outcome.as_str();
     match decided {
@@ -222,19 +240,29 @@ async fn decide(admission: &Admission, eviction: &Eviction, id: &str) -> Answer 
         }
         Err(refusal) if refusal.is_usual() => {
             tracing::info!(event = "eviction-refused", id, pod, uid, node, outcome, error = %refusal);
-            answer::refused(&refusal)
+            refused(&refusal)
         }
         Err(refusal) => {
             tracing::warn!(event = "eviction-refused", id, pod, uid, node, outcome, error = %refusal);
-            answer::refused(&refusal)
+            refused(&refusal)
         }
     }
 }
 
-async fn find(admission: &Admission, eviction: &Eviction) -> Result<Option<Pod>, Failure> {
+/// An agent's eviction is not let through.
+fn refused(refusal: &Refusal) -> Answer {
+    let (code, reason) = refusal.status();
+    Answer::Deny {
+        code,
+        reason,
+        message: refusal.to_string(),
+    }
+}
+
+async fn find(guard: &EvictionGuard, eviction: &Eviction) -> Result<Option<Pod>, PodReadError> {
     let (namespace, name) = (&eviction.namespace, &eviction.name);
     match PodName::new(namespace, name) {
-        Some(pod) => placement::find(&admission.client, pod, admission.pod_timeout).await,
+        Some(pod) => placement::find(&guard.client, pod, guard.pod_timeout).await,
         None => Ok(None),
     }
 }

@@ -10,8 +10,8 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::Failure;
-use crate::registration::configuration::NAME;
+use super::IdentityError;
+use crate::names::NAME;
 
 /// The clocks of those who verify may be behind by so much.
 const SKEW: Duration = Duration::from_secs(3600);
@@ -40,7 +40,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(life: Duration) -> Result<Self, Failure> {
+    pub fn new(life: Duration) -> Result<Self, IdentityError> {
         let key = KeyPair::generate()?;
         let now = SystemTime::now();
         let mut params = CertificateParams::default();
@@ -93,7 +93,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn serving(&self, namespace: &str, life: Duration) -> Result<Leaf, Failure> {
+    pub fn serving(&self, namespace: &str, life: Duration) -> Result<Leaf, IdentityError> {
         let names =
             ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{NAME}.{namespace}{suffix}"));
         self.leaf(names.to_vec(), ExtendedKeyUsagePurpose::ServerAuth, life)
@@ -103,7 +103,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn calling(&self, name: &str, life: Duration) -> Result<Leaf, Failure> {
+    pub fn calling(&self, name: &str, life: Duration) -> Result<Leaf, IdentityError> {
         let names = vec![name.to_owned()];
         self.leaf(names, ExtendedKeyUsagePurpose::ClientAuth, life)
     }
@@ -117,7 +117,7 @@ impl Authority {
         node: &str,
         key: &impl PublicKeyData,
         life: Duration,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, IdentityError> {
         let names = vec![identity::agent(node)];
         let params = self.params(names, ExtendedKeyUsagePurpose::ServerAuth, life)?;
         Ok(params.signed_by(key, &self.issuer)?.pem())
@@ -128,7 +128,7 @@ impl Authority {
         names: Vec<String>,
         purpose: ExtendedKeyUsagePurpose,
         life: Duration,
-    ) -> Result<Leaf, Failure> {
+    ) -> Result<Leaf, IdentityError> {
         let key = KeyPair::generate()?;
         let certificate = self
             .params(names, purpose, life)?
@@ -141,7 +141,7 @@ impl Authority {
         names: Vec<String>,
         purpose: ExtendedKeyUsagePurpose,
         life: Duration,
-    ) -> Result<CertificateParams, Failure> {
+    ) -> Result<CertificateParams, IdentityError> {
         // X.509 allows 64 characters here. Nobody verifies by it, so it need not be unique.
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = name("curfew");

@@ -3,7 +3,7 @@
 //! All replicas share a CA, which stands in a Secret. With it each replica issues its own certificates: one
 //! to serve the API server, one to call the agents; keys of both never leave the process. It signs those
 //! of the agents, too. [`authority`] issues, [`secret`] says what stands in the Secret and when it has to
-//! change, [`paths`] does so of the paths under which API servers ask, [`keeper`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
+//! change, [`paths`] does so of the paths under which API servers ask, [`controller`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
 //! answers their requests. Telling the API server whom to trust is for [`crate::registration`].
 //!
 //! The CA is exchanged in three steps, so that nobody is ever shown a certificate that he does not trust
@@ -11,7 +11,7 @@
 //! when the last certificate of the former has ended, it is not trusted any more.
 
 pub mod authority;
-pub mod keeper;
+pub mod controller;
 pub mod paths;
 pub mod publication;
 pub mod secret;
@@ -76,7 +76,7 @@ pub fn bundle(identities: &Identities) -> Option<String> {
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum IdentityError {
     /// The Secret has something else in it than a CA. Trying again does not help.
     #[error(
         "Secret {} in namespace {namespace} contains no usable CA: {problem}. Delete it, and the webhook \
@@ -116,7 +116,7 @@ impl Identity {
         before: Option<&Self>,
         namespace: &str,
         life: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, IdentityError> {
         Self::for_clients(None, authorities, before, namespace, life)
     }
 
@@ -130,7 +130,7 @@ impl Identity {
         before: Option<&Self>,
         namespace: &str,
         life: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, IdentityError> {
         let leaf = authorities.current.serving(namespace, life)?;
         let config = Arc::new(match clients {
             Some(clients) => leaf.serve_verified(clients)?,

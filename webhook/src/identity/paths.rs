@@ -14,7 +14,7 @@ use k8s_openapi::ByteString;
 use rustls::crypto::ring;
 use subtle::ConstantTimeEq;
 
-use super::Failure;
+use super::IdentityError;
 
 const CURRENT: &str = "path.token";
 const NEXT: &str = "path.next";
@@ -43,7 +43,7 @@ pub struct Paths {
 
 /// What is to be done about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum PathStep {
     /// Nothing until then.
     Wait(SystemTime),
     /// Another one is to be accepted.
@@ -55,10 +55,10 @@ pub enum Step {
 }
 
 impl Token {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, IdentityError> {
         let mut bytes = [0; BYTES];
         let random = ring::default_provider().secure_random;
-        random.fill(&mut bytes).map_err(|_| Failure::Random)?;
+        random.fill(&mut bytes).map_err(|_| IdentityError::Random)?;
         Ok(Self(
             bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         ))
@@ -81,7 +81,7 @@ impl Paths {
     ///
     /// # Errors
     /// When no random bytes can be had.
-    pub fn new(now: SystemTime) -> Result<Self, Failure> {
+    pub fn new(now: SystemTime) -> Result<Self, IdentityError> {
         Ok(Self {
             current: Token::new()?,
             next: None,
@@ -94,7 +94,7 @@ impl Paths {
     ///
     /// # Errors
     /// When no random bytes can be had.
-    pub fn after_none(now: SystemTime) -> Result<Self, Failure> {
+    pub fn after_none(now: SystemTime) -> Result<Self, IdentityError> {
         Ok(Self {
             current: Token(String::new()),
             next: Some(Token::new()?),
@@ -133,6 +133,17 @@ impl Paths {
         .filter_map(|(key, text)| Some((key, text?)))
     }
 
+    /// Whether API servers are told these paths by this configuration, and no others.
+    pub fn are_told_by(&self, configuration: &ValidatingWebhookConfiguration) -> bool {
+        configuration.webhooks.iter().flatten().all(|webhook| {
+            let known = WEBHOOKS.iter().find(|(name, _)| webhook.name == *name);
+            let service = webhook.client_config.service.as_ref();
+            known.is_none_or(|(_, base)| {
+                service.and_then(|service| service.path.as_ref()) == Some(&self.told(base))
+            })
+        })
+    }
+
     /// The path that API servers are told.
     pub fn told(&self, base: &str) -> String {
         match self.current.0.as_str() {
@@ -168,23 +179,29 @@ impl Paths {
     }
 
     /// What is to be done now. `asked` tells whether somebody wants the token to be exchanged.
-    pub fn step(&self, life: Duration, overlap: Duration, asked: bool, now: SystemTime) -> Step {
+    pub fn step(
+        &self,
+        life: Duration,
+        overlap: Duration,
+        asked: bool,
+        now: SystemTime,
+    ) -> PathStep {
         // What stands in the Secret may be any time.
         let after = |pause| self.changed.checked_add(pause).unwrap_or(now);
         let (due, step) = if self.next.is_some() {
-            (after(overlap), Step::Switch)
+            (after(overlap), PathStep::Switch)
         } else if self.previous.is_some() {
-            (after(overlap), Step::Retire)
+            (after(overlap), PathStep::Retire)
         } else if asked {
-            (now, Step::Prepare)
+            (now, PathStep::Prepare)
         } else {
-            (after(life), Step::Prepare)
+            (after(life), PathStep::Prepare)
         };
         // A clock that was far ahead when the last step was taken does not put off the next one for ever.
         let longest = now + life.max(overlap);
         match due <= now || self.changed > longest {
             true => step,
-            false => Step::Wait(due),
+            false => PathStep::Wait(due),
         }
     }
 
@@ -192,14 +209,14 @@ impl Paths {
     ///
     /// # Errors
     /// When no random bytes can be had.
-    pub fn after(&self, step: Step, now: SystemTime) -> Result<Self, Failure> {
+    pub fn after(&self, step: PathStep, now: SystemTime) -> Result<Self, IdentityError> {
         let mut after = self.clone();
         match (step, after.next.take()) {
-            (Step::Prepare, None) => after.next = Some(Token::new()?),
-            (Step::Switch, Some(next)) => {
+            (PathStep::Prepare, None) => after.next = Some(Token::new()?),
+            (PathStep::Switch, Some(next)) => {
                 after.previous = Some(std::mem::replace(&mut after.current, next));
             }
-            (Step::Retire, next) => (after.previous, after.next) = (None, next),
+            (PathStep::Retire, next) => (after.previous, after.next) = (None, next),
             // Somebody else was faster.
             (_, _) => return Ok(self.clone()),
         }
@@ -246,9 +263,9 @@ mod tests {
     #[test]
     fn every_path_that_was_or_will_be_told_is_accepted_and_no_other() {
         let first = Paths::new(at(0)).unwrap();
-        let prepared = first.after(Step::Prepare, at(1)).unwrap();
-        let switched = prepared.after(Step::Switch, at(2)).unwrap();
-        let retired = switched.after(Step::Retire, at(3)).unwrap();
+        let prepared = first.after(PathStep::Prepare, at(1)).unwrap();
+        let switched = prepared.after(PathStep::Switch, at(2)).unwrap();
+        let retired = switched.after(PathStep::Retire, at(3)).unwrap();
         let (old, new) = (first.told(BASE), switched.told(BASE));
         assert_eq!(prepared.told(BASE), old);
         assert_eq!(retired.told(BASE), new);
@@ -284,11 +301,14 @@ mod tests {
         let upgraded = stored(&Paths::after_none(at(0)).unwrap());
         assert_eq!(upgraded.told(BASE), BASE);
         assert!(upgraded.accept(BASE, BASE));
-        assert_eq!(upgraded.step(DAY, OVERLAP, false, at(300)), Step::Switch);
-        let switched = upgraded.after(Step::Switch, at(300)).unwrap();
+        assert_eq!(
+            upgraded.step(DAY, OVERLAP, false, at(300)),
+            PathStep::Switch
+        );
+        let switched = upgraded.after(PathStep::Switch, at(300)).unwrap();
         assert_ne!(switched.told(BASE), BASE);
         assert!(stored(&switched).accept(BASE, BASE));
-        let retired = switched.after(Step::Retire, at(600)).unwrap();
+        let retired = switched.after(PathStep::Retire, at(600)).unwrap();
         assert!(!stored(&retired).accept(BASE, BASE));
         assert!(Paths::read(&BTreeMap::new()).is_none());
     }
@@ -297,19 +317,19 @@ mod tests {
     fn steps_follow_each_other_in_time() {
         let first = Paths::new(at(0)).unwrap();
         let step = |paths: &Paths, asked, seconds| paths.step(DAY, OVERLAP, asked, at(seconds));
-        assert_eq!(step(&first, false, 0), Step::Wait(at(86_400)));
-        assert_eq!(step(&first, true, 0), Step::Prepare);
-        assert_eq!(step(&first, false, 86_400), Step::Prepare);
-        let prepared = first.after(Step::Prepare, at(86_400)).unwrap();
-        assert_eq!(step(&prepared, true, 86_401), Step::Wait(at(86_700)));
-        assert_eq!(step(&prepared, false, 86_700), Step::Switch);
-        let switched = prepared.after(Step::Switch, at(86_700)).unwrap();
-        assert_eq!(step(&switched, false, 86_701), Step::Wait(at(87_000)));
-        assert_eq!(step(&switched, false, 87_000), Step::Retire);
-        let retired = switched.after(Step::Retire, at(87_000)).unwrap();
-        assert_eq!(step(&retired, false, 87_001), Step::Wait(at(173_400)));
+        assert_eq!(step(&first, false, 0), PathStep::Wait(at(86_400)));
+        assert_eq!(step(&first, true, 0), PathStep::Prepare);
+        assert_eq!(step(&first, false, 86_400), PathStep::Prepare);
+        let prepared = first.after(PathStep::Prepare, at(86_400)).unwrap();
+        assert_eq!(step(&prepared, true, 86_401), PathStep::Wait(at(86_700)));
+        assert_eq!(step(&prepared, false, 86_700), PathStep::Switch);
+        let switched = prepared.after(PathStep::Switch, at(86_700)).unwrap();
+        assert_eq!(step(&switched, false, 86_701), PathStep::Wait(at(87_000)));
+        assert_eq!(step(&switched, false, 87_000), PathStep::Retire);
+        let retired = switched.after(PathStep::Retire, at(87_000)).unwrap();
+        assert_eq!(step(&retired, false, 87_001), PathStep::Wait(at(173_400)));
         // Of two replicas that take the same step, the second changes nothing.
-        assert!(prepared.after(Step::Prepare, at(5)).unwrap() == prepared);
-        assert!(switched.after(Step::Switch, at(5)).unwrap() == switched);
+        assert!(prepared.after(PathStep::Prepare, at(5)).unwrap() == prepared);
+        assert!(switched.after(PathStep::Switch, at(5)).unwrap() == switched);
     }
 }

@@ -15,7 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Identities, bundle};
-use crate::{recording::fallback::MANAGER, registration::configuration, watching::watched};
+use crate::{
+    names::{MANAGER, labels},
+    watching::watched,
+};
 
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a change has to last before it is mended: another replica may know better.
@@ -43,7 +46,7 @@ pub async fn run(
         loop {
             tokio::select! {
                 changed = identities.changed() => {
-                    // The keeper is gone only when the process stops.
+                    // The controller is gone only when the process stops.
                     if changed.is_err() {
                         return;
                     }
@@ -77,7 +80,7 @@ async fn publish(maps: &Api<ConfigMap>, bundle: Option<String>) -> Result<(), ()
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(TRUST.to_owned()),
-            labels: Some(configuration::labels()),
+            labels: Some(labels()),
             ..ObjectMeta::default()
         },
         data: Some([(TRUST_KEY.to_owned(), bundle)].into()),

@@ -13,11 +13,11 @@ use k8s_openapi::{
 };
 
 use super::{
-    Failure, Lifetimes,
+    IdentityError, Lifetimes,
     authority::Authority,
     paths::{self, Paths},
 };
-use crate::registration::configuration;
+use crate::names::labels;
 
 /// The Secret of the CA.
 pub const NAME: &str = "curfew-webhook-ca";
@@ -49,7 +49,7 @@ pub struct Authorities {
 
 /// What is to be done about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum AuthorityStep {
     /// Nothing until then.
     Wait(SystemTime),
     /// Another one is to be trusted.
@@ -65,7 +65,7 @@ impl Authorities {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(life: Duration) -> Result<Self, Failure> {
+    pub fn new(life: Duration) -> Result<Self, IdentityError> {
         Ok(Self {
             current: Arc::new(Authority::new(life)?),
             next: None,
@@ -79,8 +79,8 @@ impl Authorities {
     ///
     /// # Errors
     /// When something else stands there.
-    pub fn read(secret: &Secret, namespace: &str) -> Result<Self, Failure> {
-        let invalid = |problem: String| Failure::Invalid {
+    pub fn read(secret: &Secret, namespace: &str) -> Result<Self, IdentityError> {
+        let invalid = |problem: String| IdentityError::Invalid {
             namespace: namespace.to_owned(),
             problem,
         };
@@ -162,31 +162,36 @@ impl Authorities {
     }
 
     /// What is to be done now. `asked` tells whether somebody wants the CA to be exchanged.
-    pub fn step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> Step {
+    pub fn step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> AuthorityStep {
         let (due, step) = if let Some(next) = &self.next {
-            (next.made + lifetimes.overlap, Step::Switch)
+            (next.made + lifetimes.overlap, AuthorityStep::Switch)
         } else if self.previous.is_some() {
             // The last certificate of the former was issued right before this one took over.
             let switched = self.current.made + lifetimes.overlap;
             (
                 switched + lifetimes.overlap + lifetimes.certificate,
-                Step::Retire,
+                AuthorityStep::Retire,
             )
         } else if asked {
-            (now, Step::Prepare)
+            (now, AuthorityStep::Prepare)
         } else {
             let made = self.current.made;
             let life = self.current.expiry.duration_since(made).unwrap_or_default();
-            (made + life * 2 / 3, Step::Prepare)
+            (made + life * 2 / 3, AuthorityStep::Prepare)
         };
         match due <= now {
             true => step,
-            false => Step::Wait(due),
+            false => AuthorityStep::Wait(due),
         }
     }
 
     /// What is to be done about the paths now. `asked` tells whether somebody wants them to be exchanged.
-    pub fn path_step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> paths::Step {
+    pub fn path_step(
+        &self,
+        lifetimes: &Lifetimes,
+        asked: bool,
+        now: SystemTime,
+    ) -> paths::AuthorityStep {
         self.paths
             .step(lifetimes.path, lifetimes.overlap, asked, now)
     }
@@ -200,20 +205,22 @@ impl Authorities {
     ///
     /// # Errors
     /// When a CA cannot be made.
-    pub fn after(&self, step: Step, lifetimes: &Lifetimes) -> Result<Self, Failure> {
+    pub fn after(&self, step: AuthorityStep, lifetimes: &Lifetimes) -> Result<Self, IdentityError> {
         let mut after = self.clone();
         match (step, after.next.take()) {
-            (Step::Prepare, _) => {
+            (AuthorityStep::Prepare, _) => {
                 after.next = Some(Arc::new(Authority::new(lifetimes.authority)?));
                 // Whoever has the key of the former may know the path, too.
-                after.paths = self.paths.after(paths::Step::Prepare, SystemTime::now())?;
+                after.paths = self
+                    .paths
+                    .after(paths::AuthorityStep::Prepare, SystemTime::now())?;
             }
-            (Step::Switch, Some(next)) => {
+            (AuthorityStep::Switch, Some(next)) => {
                 after.previous = Some(self.current.certificate.clone());
                 after.current = next;
             }
-            (Step::Retire, next) => (after.previous, after.next) = (None, next),
-            (Step::Switch | Step::Wait(_), next) => after.next = next,
+            (AuthorityStep::Retire, next) => (after.previous, after.next) = (None, next),
+            (AuthorityStep::Switch | AuthorityStep::Wait(_), next) => after.next = next,
         }
         Ok(after)
     }
@@ -234,7 +241,7 @@ fn empty() -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
-            labels: Some(configuration::labels()),
+            labels: Some(labels()),
             ..ObjectMeta::default()
         },
         type_: Some("kubernetes.io/tls".to_owned()),

@@ -1,7 +1,5 @@
 //! What is told apart: the values of labels.
 
-use crate::recording::forward::Failure;
-
 /// What became of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -96,7 +94,7 @@ impl Guarded {
 
 /// Where an interaction was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
+pub enum RecordedIn {
     /// In the store of the node's agent.
     Agent,
     /// In the pod's metadata.
@@ -105,15 +103,16 @@ pub enum Home {
     Nowhere,
 }
 
-impl Home {
-    pub(super) const ALL: [Home; 3] = [Home::Agent, Home::Metadata, Home::Nowhere];
+impl RecordedIn {
+    pub(super) const ALL: [RecordedIn; 3] =
+        [RecordedIn::Agent, RecordedIn::Metadata, RecordedIn::Nowhere];
 
     /// Its name in labels and logs.
     pub fn as_str(self) -> &'static str {
         match self {
-            Home::Agent => "agent",
-            Home::Metadata => "metadata",
-            Home::Nowhere => "nowhere",
+            RecordedIn::Agent => "agent",
+            RecordedIn::Metadata => "metadata",
+            RecordedIn::Nowhere => "nowhere",
         }
     }
 }
@@ -158,19 +157,6 @@ impl Noticed {
             Noticed::Refused => "refused",
             Noticed::NoIdentity => "no_identity",
             Noticed::Other => "other",
-        }
-    }
-}
-
-impl From<&Failure> for Noticed {
-    fn from(failure: &Failure) -> Self {
-        match failure {
-            Failure::None(_) => Noticed::NoAgent,
-            Failure::NoIdentity => Noticed::NoIdentity,
-            Failure::Late(..) => Noticed::Late,
-            Failure::Connection(..) => Noticed::Broken,
-            Failure::Refused { .. } => Noticed::Refused,
-            Failure::Name(_) | Failure::Answer(..) => Noticed::Other,
         }
     }
 }

@@ -29,8 +29,8 @@ fn the_number_of_series_is_bounded() {
     for guarded in Guarded::ALL {
         metrics.guarded(guarded);
     }
-    for home in Home::ALL {
-        metrics.recorded(home, 2);
+    for recorded_in in RecordedIn::ALL {
+        metrics.recorded(recorded_in, 2);
     }
     for exemption in EXEMPTIONS {
         metrics.exempted(exemption);

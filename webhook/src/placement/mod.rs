@@ -55,7 +55,7 @@ struct Named {
 
 /// Why a pod could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum PodReadError {
     /// The API server does not let this webhook read pods any more, which means that Curfew is being
     /// removed.
     #[error("{0}")]
@@ -150,7 +150,7 @@ pub async fn find(
     client: &Client,
     pod: PodName<'_>,
     within: Duration,
-) -> Result<Option<Pod>, Failure> {
+) -> Result<Option<Pod>, PodReadError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), pod.namespace);
     match api::within(within, pods.get(pod.name)).await {
         Ok(found) => {
@@ -158,16 +158,16 @@ pub async fn find(
             // Its names become paths, too.
             match id.namespace == pod.namespace && id.name == pod.name && !id.uid.is_empty() {
                 true => Ok(Some(found)),
-                false => Err(Failure::Failed(
+                false => Err(PodReadError::Failed(
                     "the API server answered with another object".to_owned(),
                 )),
             }
         }
         Err(error) if explain::code(&error) == Some(404) => Ok(None),
         Err(error) if explain::unauthorised(&error) => {
-            Err(Failure::Unauthorised(explain::short(&error)))
+            Err(PodReadError::Unauthorised(explain::short(&error)))
         }
-        Err(error) => Err(Failure::Failed(explain::short(&error))),
+        Err(error) => Err(PodReadError::Failed(explain::short(&error))),
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Rules {
 
 /// Who keeps [`Rules`] up to date.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RulesUpdater {
     policies: watch::Sender<Option<Arc<PolicySet>>>,
     namespaces: watch::Sender<Option<Namespaces>>,
     watches: [Watch; 2],
@@ -90,7 +90,7 @@ pub enum AdmissionDecision {
 }
 
 /// Rules that know nothing yet, and who is to keep them.
-pub fn rules(defaults: DefaultTerms, watches: &Watches) -> (Rules, Keeper) {
+pub fn rules(defaults: DefaultTerms, watches: &Watches) -> (Rules, RulesUpdater) {
     let watches = ["policies", "namespaces"].map(|name| watches.open(name));
     let (keeper_of_policies, policies) = watch::channel(None);
     let (keeper_of_namespaces, namespaces) = watch::channel(None);
@@ -100,12 +100,12 @@ pub fn rules(defaults: DefaultTerms, watches: &Watches) -> (Rules, Keeper) {
         namespaces,
         watches: watches.clone(),
     };
-    let keeper = Keeper {
+    let updater = RulesUpdater {
         policies: keeper_of_policies,
         namespaces: keeper_of_namespaces,
         watches,
     };
-    (rules, keeper)
+    (rules, updater)
 }
 
 impl Rules {
@@ -179,7 +179,7 @@ impl Rules {
     }
 }
 
-impl Keeper {
+impl RulesUpdater {
     /// Keeps the rules up to date until `stop`, and tells in the policies' status what became of them.
     ///
     /// # Errors

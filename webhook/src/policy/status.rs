@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::sleep};
 use curfew_runtime::{api, explain};
 
 use super::book::{PolicySet, Report};
-use crate::recording::fallback::MANAGER;
+use crate::names::MANAGER;
 
 /// Until what could not be told is tried again.
 const PAUSE: Duration = Duration::from_secs(10);

@@ -200,7 +200,7 @@ async fn nobody_waits_for_rules_longer_than_is_said() {
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
     };
-    let (rules, keeper) = rules(defaults, &Metrics::new().unwrap().watches);
+    let (rules, updater) = rules(defaults, &Metrics::new().unwrap().watches);
     let began = tokio::time::Instant::now();
     let known = rules.known(Duration::from_secs(1)).await;
     assert_eq!(known, Knowledge::None);
@@ -214,7 +214,7 @@ async fn nobody_waits_for_rules_longer_than_is_said() {
         },
         async {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            keeper.set(Vec::new(), HashMap::new());
+            updater.set(Vec::new(), HashMap::new());
         }
     );
     assert_eq!(waiting, Duration::from_millis(1200));
@@ -399,8 +399,8 @@ async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
         away: watch::Sender::new(false),
     });
     let watches = Metrics::new().unwrap().watches;
-    let (rules, keeper) = rules(defaults, &watches);
-    tokio::spawn(keeper.run(cluster.client(&watches), CancellationToken::new()));
+    let (rules, updater) = rules(defaults, &watches);
+    tokio::spawn(updater.run(cluster.client(&watches), CancellationToken::new()));
     let patience = Duration::from_millis(1500);
     assert_eq!(rules.known(patience).await, Knowledge::Current);
 

@@ -16,20 +16,20 @@ use kube::{
 
 use curfew_runtime::explain;
 
-use crate::placement::{self, Pod, PodName};
-
-/// The field manager of everything that the webhook writes.
-pub const MANAGER: &str = "curfew-webhook";
+use crate::{
+    names::MANAGER,
+    placement::{self, Pod, PodName, PodReadError},
+};
 
 /// Why an interaction could not be recorded on the pod.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum FallbackError {
     /// There is no such pod any more.
     #[error("the pod is gone")]
     Gone,
     /// The pod could not be read or patched.
     #[error(transparent)]
-    Pod(#[from] placement::Failure),
+    Pod(#[from] PodReadError),
 }
 
 /// Records interactions on the pod, and returns all that it tells then.
@@ -45,7 +45,7 @@ pub async fn record(
     pod: Pod,
     known: &[RecordedInteraction],
     within: Duration,
-) -> Result<Record, Failure> {
+) -> Result<Record, FallbackError> {
     match tokio::time::timeout(within, attempt(client, pod, known, within)).await {
         Ok(recorded) => recorded,
         Err(_) => Err(failed(format!("no answer within {within:?}"))),
@@ -57,14 +57,14 @@ async fn attempt(
     mut pod: Pod,
     known: &[RecordedInteraction],
     within: Duration,
-) -> Result<Record, Failure> {
+) -> Result<Record, FallbackError> {
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
     loop {
         let id = pod.id();
-        let name = PodName::new(&id.namespace, &id.name).ok_or(Failure::Gone)?;
+        let name = PodName::new(&id.namespace, &id.name).ok_or(FallbackError::Gone)?;
         let api: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
         let annotations = pod.annotations();
         let Some(joined) = join(&id, &annotations, known) else {
@@ -87,7 +87,7 @@ async fn attempt(
             Err(error) => error,
         };
         match explain::code(&error) {
-            Some(404) => return Err(Failure::Gone),
+            Some(404) => return Err(FallbackError::Gone),
             Some(409) => {}
             // Either the webhook may do nothing any more, which the next read tells, or somebody's
             // admission policy forbids this patch.
@@ -99,7 +99,7 @@ async fn attempt(
         }
         pod = placement::find(client, name, within)
             .await?
-            .ok_or(Failure::Gone)?;
+            .ok_or(FallbackError::Gone)?;
     }
 }
 
@@ -219,8 +219,8 @@ fn may_be(cut: &Interaction, did: &Interaction) -> bool {
         && (cut.command.is_empty() || cut.command == did.command)
 }
 
-fn failed(text: String) -> Failure {
-    Failure::Pod(placement::Failure::Failed(text))
+fn failed(text: String) -> FallbackError {
+    FallbackError::Pod(PodReadError::Failed(text))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use curfew_runtime::{
 };
 
 use self::unreachable::Unreachable;
-use crate::{identity::Identities, placement::agents::Agents};
+use crate::{identity::Identities, metrics::Noticed, placement::agents::Agents};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Why an agent could not be told.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ForwardError {
     /// No agent is known there that takes notices.
     #[error("none is ready on {0}")]
     None(String),
@@ -72,6 +72,19 @@ pub enum Failure {
     /// It answered something that is no receipt.
     #[error("{0}: the answer is not a receipt: {1}")]
     Answer(SocketAddr, serde_json::Error),
+}
+
+impl From<&ForwardError> for Noticed {
+    fn from(failure: &ForwardError) -> Self {
+        match failure {
+            ForwardError::None(_) => Noticed::NoAgent,
+            ForwardError::NoIdentity => Noticed::NoIdentity,
+            ForwardError::Late(..) => Noticed::Late,
+            ForwardError::Connection(..) => Noticed::Broken,
+            ForwardError::Refused { .. } => Noticed::Refused,
+            ForwardError::Name(_) | ForwardError::Answer(..) => Noticed::Other,
+        }
+    }
 }
 
 type AgentClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -122,7 +135,11 @@ impl Forwarder {
     /// # Errors
     /// When the agent does not say of each that it was stored. Some may have been; recording them
     /// again elsewhere does no harm.
-    pub async fn tell(&self, node: &str, notices: Vec<Notice>) -> Result<Option<Receipt>, Failure> {
+    pub async fn tell(
+        &self,
+        node: &str,
+        notices: Vec<Notice>,
+    ) -> Result<Option<Receipt>, ForwardError> {
         let (agent, client) = self.client(node)?;
         let telling = async {
             let mut last = None;
@@ -134,7 +151,7 @@ impl Forwarder {
         };
         let told = match tokio::time::timeout(self.within, telling).await {
             Ok(told) => told,
-            Err(_) => Err(Failure::Late(agent, self.within)),
+            Err(_) => Err(ForwardError::Late(agent, self.within)),
         };
         match &told {
             Ok(_) => self.unreachable.told(node),
@@ -151,16 +168,16 @@ impl Forwarder {
     }
 
     /// Where the agent of this node is, and how it is called.
-    fn client(&self, node: &str) -> Result<(SocketAddr, AgentClient), Failure> {
+    fn client(&self, node: &str) -> Result<(SocketAddr, AgentClient), ForwardError> {
         let config = self
             .identities
             .borrow()
             .as_ref()
             .map(|identity| identity.calling.clone());
-        let config = config.ok_or(Failure::NoIdentity)?;
+        let config = config.ok_or(ForwardError::NoIdentity)?;
         let agents = self.agents.borrow().clone();
         let agent = agents.get(node).copied();
-        let agent = agent.ok_or_else(|| Failure::None(node.to_owned()))?;
+        let agent = agent.ok_or_else(|| ForwardError::None(node.to_owned()))?;
         // Held by nobody that can panic; and what is in it could be thrown away at any time.
         let mut connections = self
             .connections
@@ -191,9 +208,9 @@ impl Forwarder {
         Ok((agent, client))
     }
 
-    fn connect(&self, node: &str, config: &Arc<ClientConfig>) -> Result<AgentClient, Failure> {
+    fn connect(&self, node: &str, config: &Arc<ClientConfig>) -> Result<AgentClient, ForwardError> {
         let name = identity::agent(node);
-        let name = ServerName::try_from(name.clone()).map_err(|_| Failure::Name(name))?;
+        let name = ServerName::try_from(name.clone()).map_err(|_| ForwardError::Name(name))?;
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -215,14 +232,15 @@ impl Forwarder {
         agent: SocketAddr,
         client: &AgentClient,
         notice: &Notice,
-    ) -> Result<Receipt, Failure> {
+    ) -> Result<Receipt, ForwardError> {
         let broken = |error: &(dyn std::error::Error + 'static)| {
             if let Some(refusal) = refusal(error) {
                 self.refusals.count(refusal);
             }
-            Failure::Connection(agent, explain::causes(error))
+            ForwardError::Connection(agent, explain::causes(error))
         };
-        let body = serde_json::to_vec(notice).map_err(|error| Failure::Answer(agent, error))?;
+        let body =
+            serde_json::to_vec(notice).map_err(|error| ForwardError::Answer(agent, error))?;
         let request = axum::http::Request::post(format!("https://{agent}{}", notice::PATH))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
@@ -238,12 +256,12 @@ impl Forwarder {
             .map_err(|error| broken(error.as_ref()))?
             .to_bytes();
         if !status.is_success() {
-            return Err(Failure::Refused {
+            return Err(ForwardError::Refused {
                 agent,
                 status: status.as_u16(),
                 text: cut(String::from_utf8_lossy(&answer).trim(), 200).into_owned(),
             });
         }
-        serde_json::from_slice(&answer).map_err(|error| Failure::Answer(agent, error))
+        serde_json::from_slice(&answer).map_err(|error| ForwardError::Answer(agent, error))
     }
 }

@@ -1,6 +1,6 @@
 //! Recording an interaction: with the agent of the pod's node, else on the pod itself.
 //!
-//! Owns the order of the two homes. What is to follow when neither works is for
+//! Owns the order of the two. What is to follow when neither works is for
 //! [`crate::admission`].
 
 pub mod fallback;
@@ -12,9 +12,9 @@ use kube::Client;
 
 use crate::{
     args::Budgets,
-    metrics::{Home, Metrics, Noticed},
-    placement::{self, Pod},
-    recording::forward::Forwarder,
+    metrics::{Metrics, Noticed, RecordedIn},
+    placement::{Pod, PodReadError},
+    recording::{fallback::FallbackError, forward::Forwarder},
 };
 
 /// Records interactions.
@@ -32,11 +32,11 @@ pub struct Recorder {
 
 /// Where an interaction was recorded and what comes of it.
 #[derive(Debug)]
-pub struct Trace {
+pub struct RecordOutcome {
     /// The pod that it was recorded of.
     pub pod: PodId,
-    /// In which of its homes.
-    pub home: Home,
+    /// Where.
+    pub recorded_in: RecordedIn,
     /// Why not with the agent, where it was not.
     pub without_agent: Option<String>,
     /// When the pod will be evicted; none when nothing started a timer.
@@ -45,14 +45,14 @@ pub struct Trace {
 
 /// Why an interaction was not recorded.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum RecordError {
     /// There is no such pod any more, so nothing can come of it.
     #[error("the pod is gone")]
     Gone,
     /// The API server lets the webhook do nothing any more.
     #[error("{0}")]
     Unauthorised(String),
-    /// Neither home took it.
+    /// Neither took it.
     #[error("agent: {agent}; metadata: {metadata}")]
     Nowhere {
         /// Why the agent did not.
@@ -73,19 +73,23 @@ impl Recorder {
         }
     }
 
-    /// Records these interactions with a pod. They are on disk when this returns a trace.
+    /// Records these interactions with a pod. They are on disk when this succeeds.
     ///
     /// # Errors
     /// When they could be recorded nowhere. Some or all may have been all the same: an answer may be
     /// lost on its way.
-    pub async fn record(&self, pod: Pod, known: &[RecordedInteraction]) -> Result<Trace, Failure> {
+    pub async fn record(
+        &self,
+        pod: Pod,
+        known: &[RecordedInteraction],
+    ) -> Result<RecordOutcome, RecordError> {
         let id = pod.id();
         let agent = match self.tell(&pod, &id, known).await {
             Ok(deadline) => {
-                self.metrics.recorded(Home::Agent, known.len());
-                return Ok(Trace {
+                self.metrics.recorded(RecordedIn::Agent, known.len());
+                return Ok(RecordOutcome {
                     pod: id,
-                    home: Home::Agent,
+                    recorded_in: RecordedIn::Agent,
                     without_agent: None,
                     deadline,
                 });
@@ -94,20 +98,20 @@ impl Recorder {
         };
         match fallback::record(&self.client, pod, known, self.budgets.fallback).await {
             Ok(record) => {
-                self.metrics.recorded(Home::Metadata, known.len());
-                Ok(Trace {
+                self.metrics.recorded(RecordedIn::Metadata, known.len());
+                Ok(RecordOutcome {
                     deadline: record.eviction_time(),
                     pod: record.pod,
-                    home: Home::Metadata,
+                    recorded_in: RecordedIn::Metadata,
                     without_agent: Some(agent),
                 })
             }
-            Err(fallback::Failure::Gone) => Err(Failure::Gone),
-            Err(fallback::Failure::Pod(failure)) => {
-                self.metrics.recorded(Home::Nowhere, known.len());
+            Err(FallbackError::Gone) => Err(RecordError::Gone),
+            Err(FallbackError::Pod(failure)) => {
+                self.metrics.recorded(RecordedIn::Nowhere, known.len());
                 Err(match failure {
-                    placement::Failure::Unauthorised(why) => Failure::Unauthorised(why),
-                    placement::Failure::Failed(metadata) => Failure::Nowhere { agent, metadata },
+                    PodReadError::Unauthorised(why) => RecordError::Unauthorised(why),
+                    PodReadError::Failed(metadata) => RecordError::Nowhere { agent, metadata },
                 })
             }
         }

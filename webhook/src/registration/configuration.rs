@@ -5,11 +5,12 @@
 
 mod fit;
 
-use std::{collections::BTreeMap, time::Duration};
-
 use crate::{
-    admission::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH},
     identity::paths::Paths,
+    names::{
+        EVICTION, EVICTION_PATH, INTERACTION, INTERACTION_PATH, NAME, PROBE, PROBE_PATH, TIMEOUT,
+        labels,
+    },
 };
 use curfew_core::{identity::AGENT_ACCOUNT, namespaces};
 use k8s_openapi::{
@@ -25,30 +26,11 @@ use k8s_openapi::{
 
 pub use fit::{Fit, fit};
 
-/// The name of the configuration, and of the Service and the account of this webhook.
-pub const NAME: &str = "curfew-webhook";
-/// How long the API server waits for an answer.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// The label of the objects by which it is proved that the API server reaches a replica.
 pub const PROBE_LABEL: &str = "curfew.dev/probe";
 /// The label that tells which release wrote the configuration.
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const INTERACTION: &str = "interaction.curfew.dev";
-const EVICTION: &str = "eviction.curfew.dev";
-const PROBE: &str = "probe.curfew.dev";
-
-/// The labels of all that the webhook makes.
-pub fn labels() -> BTreeMap<String, String> {
-    let labels = [
-        ("app.kubernetes.io/name", "curfew"),
-        ("app.kubernetes.io/component", "webhook"),
-        ("app.kubernetes.io/managed-by", NAME),
-    ];
-    labels
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
-}
 
 /// What the configuration depends on.
 #[derive(Clone)]
@@ -255,21 +237,6 @@ fn webhook<'a>(
         .iter()
         .flatten()
         .find(|webhook| webhook.name == name)
-}
-
-/// Whether API servers are told these paths by this configuration, and no others.
-pub fn tells(configuration: &ValidatingWebhookConfiguration, paths: &Paths) -> bool {
-    [
-        (INTERACTION, INTERACTION_PATH),
-        (EVICTION, EVICTION_PATH),
-        (PROBE, PROBE_PATH),
-    ]
-    .iter()
-    .filter_map(|(name, base)| Some((webhook(configuration, name)?, base)))
-    .all(|(webhook, base)| {
-        let service = webhook.client_config.service.as_ref();
-        service.and_then(|service| service.path.as_ref()) == Some(&paths.told(base))
-    })
 }
 
 /// Whom the API server trusts by this configuration (PEM).

@@ -27,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use curfew_runtime::{api, explain, time::until};
 
 use crate::{
-    admission::answer,
     identity::{Identities, bundle, paths},
     metrics::Metrics,
-    recording::fallback::MANAGER,
-    registration::configuration::{Fit, Installation, NAME, PROBE_LABEL},
+    names::{MANAGER, NAME},
+    registration::configuration::{Fit, Installation, PROBE_LABEL},
+    review::answer,
     watching::watched,
 };
 
@@ -214,8 +214,7 @@ impl Registration {
     /// Whether a configuration tells the CA and the paths of the moment.
     fn is_told(&self, configuration: &ValidatingWebhookConfiguration) -> bool {
         configuration::trusted(configuration) == bundle(&self.identities)
-            && paths(&self.identities)
-                .is_none_or(|paths| configuration::tells(configuration, &paths))
+            && paths(&self.identities).is_none_or(|paths| paths.are_told_by(configuration))
     }
 
     async fn apply(&self, wanted: &ValidatingWebhookConfiguration) -> Result<(), Obstacle> {

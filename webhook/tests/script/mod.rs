@@ -28,12 +28,15 @@ use curfew_runtime::{
     tls::{Leaf, Trust},
 };
 use curfew_webhook::{
-    admission::{self, Admission, Removal},
+    admission::{Admission, Removal},
     args::{Budgets, Unrecorded},
+    eviction_guard::EvictionGuard,
     identity::{Identity, paths::Paths, secret::Authorities},
     metrics::Metrics,
-    policy::{self, Keeper},
+    names::INTERACTION_PATH,
+    policy::{self, RulesUpdater},
     recording::{Recorder, forward::Forwarder},
+    server,
 };
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
@@ -120,12 +123,13 @@ type Notices = Arc<Mutex<Vec<Notice>>>;
 /// The router, with what agent and API server were told.
 pub(crate) struct Script {
     admission: Arc<Admission>,
+    guard: Arc<EvictionGuard>,
     pub(crate) forwarder: Forwarder,
     metrics: Metrics,
     notices: Notices,
     patches: Arc<Mutex<Vec<Value>>>,
     paths: Arc<Mutex<Vec<String>>>,
-    keeper: Keeper,
+    updater: RulesUpdater,
     told: Paths,
     gate: Gate,
     _identities: watch::Sender<Option<Identity>>,
@@ -172,14 +176,19 @@ impl Script {
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
         };
-        let (rules, mut keeper) = policy::rules(defaults, &metrics.watches);
+        let (rules, mut updater) = policy::rules(defaults, &metrics.watches);
         match reads {
-            Reads::Policies => keeper.set(Vec::new(), HashMap::new()),
-            // Without their keeper the rules need not be waited for: they know nothing, and never will.
-            Reads::Nothing => keeper = policy::rules(defaults, &metrics.watches).1,
+            Reads::Policies => updater.set(Vec::new(), HashMap::new()),
+            // Without their updater the rules need not be waited for: they know nothing, and never will.
+            Reads::Nothing => updater = policy::rules(defaults, &metrics.watches).1,
         }
-        let gate = admission::gate(identities.clone(), metrics.clone());
+        let gate = server::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
+        let guard = Arc::new(EvictionGuard {
+            client: client.clone(),
+            pod_timeout: budgets.pod,
+            metrics: metrics.clone(),
+        });
         let admission = Arc::new(Admission {
             recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
             client,
@@ -192,12 +201,13 @@ impl Script {
         });
         Self {
             admission,
+            guard,
             forwarder,
             metrics,
             notices,
             patches,
             paths,
-            keeper,
+            updater,
             told,
             gate,
             _identities: keep,
@@ -211,12 +221,12 @@ impl Script {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let namespaces = [("wh-test".to_owned(), Arc::new(labels.collect()))];
-        self.keeper.set(stored(policies), namespaces.into());
+        self.updater.set(stored(policies), namespaces.into());
     }
 
     /// The same, and of the pod's namespace nothing is known.
     pub(crate) fn policies_elsewhere(&self, policies: &[(&str, Value)]) {
-        self.keeper.set(stored(policies), HashMap::new());
+        self.updater.set(stored(policies), HashMap::new());
     }
 
     /// What becomes of an interaction that could be recorded nowhere.
@@ -232,7 +242,7 @@ impl Script {
     }
 
     pub(crate) async fn post(&self, body: String) -> (StatusCode, String) {
-        self.post_to(admission::INTERACTION_PATH, body).await
+        self.post_to(INTERACTION_PATH, body).await
     }
 
     /// Posts under the path that the API server is told.
@@ -243,17 +253,20 @@ impl Script {
     /// Posts under this path.
     pub(crate) async fn post_under(&self, path: &str, body: String) -> (StatusCode, String) {
         let limits = Limits {
-            body: admission::MAX_BODY,
+            body: server::MAX_BODY,
             request: 3 * PATIENCE,
             concurrent: 16,
-            crowd: admission::CROWD,
+            crowd: server::CROWD,
             drain: Duration::ZERO,
         };
         let request = Request::post(path)
             .header("content-type", "application/json")
             .body(axum::body::Body::from(body))
             .unwrap();
-        let router = bounded(admission::router(self.admission.clone()), limits);
+        let router = bounded(
+            server::router(self.admission.clone(), self.guard.clone()),
+            limits,
+        );
         let router = gated(router, self.gate.clone());
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();

@@ -1,12 +1,13 @@
-//! Reading AdmissionReviews.
+//! The AdmissionReviews that the API server sends, and the responses to them.
 //!
-//! Owns what the API server sends and says which field of it is wrong when it is not what it should
-//! be. What is to follow from a request is for others. Nothing here does any I/O.
+//! Owns their form, and says which field is wrong when a review is not what it should be. What follows from a
+//! request is left to others. Nothing here does any I/O.
 
-use curfew_core::{interaction::MAX_USER, text::cut};
+use curfew_core::{Kind, interaction::MAX_USER, text::cut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub mod answer;
 pub mod eviction;
 
 /// The longest problem that is told, in bytes.
@@ -400,6 +401,17 @@ fn part<'a, T: Deserialize<'a>>(part: &'static str, raw: &'a RawValue) -> Result
     serde_json::from_str(raw.get()).map_err(|error| Unfit::Type { part, error })
 }
 
+impl Subresource {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Subresource::Exec { .. } => Kind::Exec,
+            Subresource::Attach { .. } => Kind::Attach,
+            Subresource::Portforward => Kind::Portforward,
+            Subresource::Debug { .. } => Kind::Debug,
+        }
+    }
+}
+
 #[cfg(test)]
-#[path = "review_tests.rs"]
 mod tests;

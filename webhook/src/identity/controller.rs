@@ -23,22 +23,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Identity, Lifetimes, paths,
-    secret::{self, Authorities, NAME, ROTATE, ROTATE_PATH, Step},
+    Identity, IdentityError, Lifetimes,
+    paths::PathStep,
+    secret::{self, Authorities, AuthorityStep, NAME, ROTATE, ROTATE_PATH},
 };
-use crate::{metrics::Metrics, registration::configuration, watching::watched};
+use crate::{metrics::Metrics, names::NAME as CONFIGURATION, watching::watched};
 
 /// Between two attempts at what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// A timer that sleeps longer than this looks at the clock in between: clocks are set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// What the keeper needs.
+/// What the controller needs.
 #[allow(
     missing_debug_implementations,
     reason = "a client of the API server has none"
 )]
-pub struct Keeper {
+pub struct IdentityController {
     /// To read and write.
     pub client: Client,
     /// The namespace of Curfew.
@@ -58,7 +59,7 @@ struct SecretState {
     asked_path: bool,
 }
 
-impl Keeper {
+impl IdentityController {
     /// Keeps the identity until `stop`.
     ///
     /// # Errors
@@ -74,11 +75,11 @@ impl Keeper {
         }
     }
 
-    async fn keep(&self, identities: &watch::Sender<Option<Identity>>) -> Failure {
+    async fn keep(&self, identities: &watch::Sender<Option<Identity>>) -> IdentityError {
         let mut known = loop {
             match self.agreed().await {
                 Ok(known) => break known,
-                Err(error @ Failure::Api(..)) => {
+                Err(error @ IdentityError::Api(..)) => {
                     tracing::warn!(event = "no-certificate", %error, "trying again");
                     sleep(RETRY).await;
                 }
@@ -118,7 +119,7 @@ impl Keeper {
     }
 
     /// What the Secret holds; it is made if it does not exist.
-    async fn agreed(&self) -> Result<SecretState, Failure> {
+    async fn agreed(&self) -> Result<SecretState, IdentityError> {
         if let Some(known) = self.stored().await? {
             return Ok(known);
         }
@@ -126,12 +127,12 @@ impl Keeper {
         self.create(&made).await
     }
 
-    async fn stored(&self) -> Result<Option<SecretState>, Failure> {
+    async fn stored(&self) -> Result<Option<SecretState>, IdentityError> {
         let secret = call("read the CA's Secret", self.secrets().get_opt(NAME)).await?;
         secret.map(|secret| self.read(&secret)).transpose()
     }
 
-    fn read(&self, secret: &Secret) -> Result<SecretState, Failure> {
+    fn read(&self, secret: &Secret) -> Result<SecretState, IdentityError> {
         Ok(SecretState {
             authorities: Arc::new(Authorities::read(secret, &self.namespace)?),
             asked: secret::is_asked_for(secret, ROTATE),
@@ -140,7 +141,7 @@ impl Keeper {
     }
 
     /// Stores these, unless there are some by now: then it is those.
-    async fn create(&self, made: &Authorities) -> Result<SecretState, Failure> {
+    async fn create(&self, made: &Authorities) -> Result<SecretState, IdentityError> {
         let secret = made.write(None);
         let (secrets, params) = (self.secrets(), PostParams::default());
         match api::call(secrets.create(&params, &secret)).await {
@@ -188,14 +189,14 @@ impl Keeper {
         let now = SystemTime::now();
         let step = authorities.step(&self.lifetimes, known.asked, now);
         let path_step = authorities.path_step(&self.lifetimes, known.asked_path, now);
-        if let (Step::Wait(one), paths::Step::Wait(other)) = (step, path_step)
+        if let (AuthorityStep::Wait(one), PathStep::Wait(other)) = (step, path_step)
             && authorities.has_stored_paths
         {
             let left = one.min(other).duration_since(now);
             return left.unwrap_or_default().min(LONGEST_SLEEP);
         }
         // The watch tells what comes of it.
-        if !matches!(step, Step::Wait(_)) {
+        if !matches!(step, AuthorityStep::Wait(_)) {
             match self.carry_out(authorities, step).await {
                 Ok(()) => tracing::info!(event = "ca-exchange", step = ?step),
                 Err(error) => {
@@ -203,7 +204,7 @@ impl Keeper {
                 }
             }
         }
-        if !matches!(path_step, paths::Step::Wait(_)) || !authorities.has_stored_paths {
+        if !matches!(path_step, PathStep::Wait(_)) || !authorities.has_stored_paths {
             match self.carry_out_of_paths(authorities, path_step).await {
                 Ok(()) => tracing::info!(event = "path-exchange", step = ?path_step),
                 Err(error) => {
@@ -218,9 +219,9 @@ impl Keeper {
     async fn carry_out_of_paths(
         &self,
         authorities: &Authorities,
-        step: paths::Step,
-    ) -> Result<(), Failure> {
-        if step == paths::Step::Retire {
+        step: PathStep,
+    ) -> Result<(), IdentityError> {
+        if step == PathStep::Retire {
             self.check_told(authorities).await?;
         }
         let task = "write the CA's Secret";
@@ -233,7 +234,7 @@ impl Keeper {
         let mut wanted = authorities.clone();
         wanted.paths = authorities.paths.after(step, SystemTime::now())?;
         let mut wanted = wanted.write(Some(secret));
-        if step == paths::Step::Prepare
+        if step == PathStep::Prepare
             && let Some(annotations) = &mut wanted.metadata.annotations
         {
             annotations.remove(ROTATE_PATH);
@@ -245,11 +246,11 @@ impl Keeper {
     }
 
     /// Checks that API servers are told the present path: before that the former must be accepted.
-    async fn check_told(&self, authorities: &Authorities) -> Result<(), Failure> {
+    async fn check_told(&self, authorities: &Authorities) -> Result<(), IdentityError> {
         let task = "check whether API servers have the path";
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        let configuration = call(task, all.get_opt(configuration::NAME)).await?;
-        match configuration.is_none_or(|found| configuration::tells(&found, &authorities.paths)) {
+        let configuration = call(task, all.get_opt(CONFIGURATION)).await?;
+        match configuration.is_none_or(|found| authorities.paths.are_told_by(&found)) {
             true => Ok(()),
             false => Err(problem(
                 task,
@@ -258,8 +259,12 @@ impl Keeper {
         }
     }
 
-    async fn carry_out(&self, authorities: &Authorities, step: Step) -> Result<(), Failure> {
-        if step == Step::Switch {
+    async fn carry_out(
+        &self,
+        authorities: &Authorities,
+        step: AuthorityStep,
+    ) -> Result<(), IdentityError> {
+        if step == AuthorityStep::Switch {
             self.check_trusted(authorities).await?;
         }
         let task = "write the CA's Secret";
@@ -272,7 +277,7 @@ impl Keeper {
         let mut wanted = authorities
             .after(step, &self.lifetimes)?
             .write(Some(secret));
-        if step == Step::Prepare
+        if step == AuthorityStep::Prepare
             && let Some(annotations) = &mut wanted.metadata.annotations
         {
             annotations.remove(ROTATE);
@@ -285,7 +290,7 @@ impl Keeper {
     }
 
     /// Checks that API servers and agents are told to trust the next CA: before that it must not issue.
-    async fn check_trusted(&self, authorities: &Authorities) -> Result<(), Failure> {
+    async fn check_trusted(&self, authorities: &Authorities) -> Result<(), IdentityError> {
         let next = authorities.next().unwrap_or_default();
         let task = "check whether the next CA is trusted";
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -296,7 +301,7 @@ impl Keeper {
             return Err(problem(task, &why));
         }
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        let configuration = call(task, all.get_opt(configuration::NAME)).await?;
+        let configuration = call(task, all.get_opt(CONFIGURATION)).await?;
         let webhooks = configuration.and_then(|found| found.webhooks);
         let told = webhooks.into_iter().flatten().all(|webhook| {
             let bundle = webhook.client_config.ca_bundle.unwrap_or_default();
@@ -316,7 +321,7 @@ impl Keeper {
         &self,
         identities: &watch::Sender<Option<Identity>>,
         known: &SecretState,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), IdentityError> {
         let identity = Identity::for_clients(
             self.clients()?,
             known.authorities.clone(),
@@ -335,11 +340,11 @@ impl Keeper {
     }
 
     /// Who may ask, where that is known. The file is read each time: what issues changes, too.
-    fn clients(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, Failure> {
+    fn clients(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, IdentityError> {
         let Some(path) = &self.client_ca else {
             return Ok(None);
         };
-        let unfit = |problem: String| Failure::ClientCa(path.clone(), problem);
+        let unfit = |problem: String| IdentityError::ClientCa(path.clone(), problem);
         let pem = std::fs::read_to_string(path).map_err(|error| unfit(error.to_string()))?;
         let trust = Trust::from_pem(&pem).map_err(|error| unfit(error.to_string()))?;
         let verifier = trust.any_client();
@@ -371,19 +376,22 @@ fn renewal(identities: &watch::Sender<Option<Identity>>) -> Instant {
     Instant::now() + left.unwrap_or_default()
 }
 
-async fn call<T>(task: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+async fn call<T>(
+    task: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, IdentityError> {
     api::call(call).await.map_err(of(task))
 }
 
 /// What came in the way of a task.
-fn of(task: &str) -> impl Fn(kube::Error) -> Failure {
+fn of(task: &str) -> impl Fn(kube::Error) -> IdentityError {
     |error| problem(task, &explain::short(&error))
 }
 
-fn problem(task: &str, problem: &str) -> Failure {
-    Failure::Api(task.to_owned(), problem.to_owned())
+fn problem(task: &str, problem: &str) -> IdentityError {
+    IdentityError::Api(task.to_owned(), problem.to_owned())
 }
 
 #[cfg(test)]
-#[path = "keeper_tests.rs"]
+#[path = "controller_tests.rs"]
 mod tests;

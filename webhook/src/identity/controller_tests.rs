@@ -62,7 +62,7 @@ impl Stored {
 }
 
 /// A replica with that API server.
-fn replica(stored: &Arc<Mutex<Stored>>) -> Keeper {
+fn replica(stored: &Arc<Mutex<Stored>>) -> IdentityController {
     let stored = stored.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let stored = stored.clone();
@@ -75,15 +75,17 @@ fn replica(stored: &Arc<Mutex<Stored>>) -> Keeper {
             let (code, answer) = stored.lock().unwrap().answer(&method, &path, &body);
             let answer = match code {
                 200 => answer,
-                _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": answer,
-                    "message": answer}),
+                _ => {
+                    json!({"kind": "Status", "status": "IdentityError", "code": code, "reason": answer,
+                    "message": answer})
+                }
             };
             let body = Body::from(answer.to_string().into_bytes());
             let response = Response::builder().status(code).body(body).unwrap();
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    Keeper {
+    IdentityController {
         client: Client::new(service, "curfew"),
         namespace: "curfew".to_owned(),
         lifetimes: LIFETIMES,
@@ -115,19 +117,22 @@ async fn replicas_that_start_at_once_agree() {
 #[tokio::test]
 async fn a_secret_that_is_lost_comes_back_and_one_that_is_unfit_is_passed_over() {
     let stored: Arc<Mutex<Stored>> = Arc::default();
-    let keeper = replica(&stored);
-    let mut known = keeper.agreed().await.unwrap();
+    let controller = replica(&stored);
+    let mut known = controller.agreed().await.unwrap();
     let before = known.authorities.bundle();
     stored.lock().unwrap().secret = None;
-    assert!(!keeper.adopt(&mut known, None).await, "it is the same CA");
-    let again = keeper.stored().await.unwrap().unwrap();
+    assert!(
+        !controller.adopt(&mut known, None).await,
+        "it is the same CA"
+    );
+    let again = controller.stored().await.unwrap().unwrap();
     assert_eq!(again.authorities.bundle(), before);
 
-    assert!(!keeper.adopt(&mut known, Some(Secret::default())).await);
+    assert!(!controller.adopt(&mut known, Some(Secret::default())).await);
     assert_eq!(known.authorities.bundle(), before);
 
     let other = Authorities::new(LIFETIMES.authority).unwrap();
-    assert!(keeper.adopt(&mut known, Some(other.write(None))).await);
+    assert!(controller.adopt(&mut known, Some(other.write(None))).await);
     assert_eq!(known.authorities.bundle(), other.bundle());
 }
 
@@ -136,8 +141,11 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
     let stored: Arc<Mutex<Stored>> = Arc::default();
     let (one, two) = (replica(&stored), replica(&stored));
     let first = one.agreed().await.unwrap().authorities;
-    one.carry_out(&first, Step::Prepare).await.unwrap();
-    let late = two.carry_out(&first, Step::Prepare).await.unwrap_err();
+    one.carry_out(&first, AuthorityStep::Prepare).await.unwrap();
+    let late = two
+        .carry_out(&first, AuthorityStep::Prepare)
+        .await
+        .unwrap_err();
     assert!(
         late.to_string().contains("another replica did it first"),
         "{late}"
@@ -145,13 +153,18 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
     let prepared = one.stored().await.unwrap().unwrap().authorities;
     assert!(prepared.next().is_some());
 
-    let untold = one.carry_out(&prepared, Step::Switch).await.unwrap_err();
+    let untold = one
+        .carry_out(&prepared, AuthorityStep::Switch)
+        .await
+        .unwrap_err();
     assert!(
         untold.to_string().contains("does not contain it yet"),
         "{untold}"
     );
     stored.lock().unwrap().trusted = prepared.bundle();
-    one.carry_out(&prepared, Step::Switch).await.unwrap();
+    one.carry_out(&prepared, AuthorityStep::Switch)
+        .await
+        .unwrap();
     let switched = two.stored().await.unwrap().unwrap().authorities;
     assert_eq!(
         Some(switched.current.certificate.trim_end()),
@@ -167,14 +180,14 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
 #[tokio::test]
 async fn an_exchange_that_was_asked_for_is_asked_for_once() {
     let stored: Arc<Mutex<Stored>> = Arc::default();
-    let keeper = replica(&stored);
-    keeper.agreed().await.unwrap();
+    let controller = replica(&stored);
+    controller.agreed().await.unwrap();
     stored.lock().unwrap().secret.as_mut().unwrap()["metadata"]["annotations"] =
         json!({ROTATE: "now", "example.org/kept": "yes"});
-    let known = keeper.stored().await.unwrap().unwrap();
+    let known = controller.stored().await.unwrap().unwrap();
     assert!(known.asked);
-    keeper.advance(&known).await;
-    let known = keeper.stored().await.unwrap().unwrap();
+    controller.advance(&known).await;
+    let known = controller.stored().await.unwrap().unwrap();
     assert!(!known.asked && known.authorities.next().is_some());
     let secret = stored.lock().unwrap().secret.clone().unwrap();
     assert_eq!(
@@ -185,7 +198,7 @@ async fn an_exchange_that_was_asked_for_is_asked_for_once() {
 
 #[tokio::test]
 async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
-    const BASE: &str = crate::admission::INTERACTION_PATH;
+    const BASE: &str = crate::names::INTERACTION_PATH;
     let stored: Arc<Mutex<Stored>> = Arc::default();
     let (one, two) = (replica(&stored), replica(&stored));
     let first = one.agreed().await.unwrap().authorities;
@@ -200,21 +213,21 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
     assert!(prepared.is_same(&first), "the CA stays");
     assert_eq!(prepared.paths.told(BASE), first.paths.told(BASE));
 
-    let late = two.carry_out_of_paths(&first, paths::Step::Prepare).await;
+    let late = two.carry_out_of_paths(&first, PathStep::Prepare).await;
     let late = late.unwrap_err().to_string();
     assert!(late.contains("another replica did it first"), "{late}");
-    let step = paths::Step::Switch;
+    let step = PathStep::Switch;
     two.carry_out_of_paths(&prepared, step).await.unwrap();
     let switched = one.stored().await.unwrap().unwrap().authorities;
     let (old, new) = (first.paths.told(BASE), switched.paths.told(BASE));
     assert_ne!(old, new);
 
     stored.lock().unwrap().told = old.clone();
-    let untold = one.carry_out_of_paths(&switched, paths::Step::Retire).await;
+    let untold = one.carry_out_of_paths(&switched, PathStep::Retire).await;
     let untold = untold.unwrap_err().to_string();
     assert!(untold.contains("does not contain it yet"), "{untold}");
     stored.lock().unwrap().told = new.clone();
-    let step = paths::Step::Retire;
+    let step = PathStep::Retire;
     one.carry_out_of_paths(&switched, step).await.unwrap();
     let retired = two.stored().await.unwrap().unwrap().authorities;
     assert!(!retired.paths.accept(BASE, &old) && retired.paths.accept(BASE, &new));
@@ -223,33 +236,33 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
 #[tokio::test]
 async fn a_secret_of_an_earlier_release_gets_paths_and_keeps_those_that_are_known() {
     let stored: Arc<Mutex<Stored>> = Arc::default();
-    let keeper = replica(&stored);
-    keeper.agreed().await.unwrap();
+    let controller = replica(&stored);
+    controller.agreed().await.unwrap();
     let forget = || {
         let mut stored = stored.lock().unwrap();
         let data = stored.secret.as_mut().unwrap()["data"].as_object_mut();
         data.unwrap().retain(|key, _| !key.starts_with("path."));
     };
     forget();
-    let mut known = keeper.agreed().await.unwrap();
+    let mut known = controller.agreed().await.unwrap();
     assert!(!known.authorities.has_stored_paths);
-    keeper.advance(&known).await;
-    assert!(keeper.look(&mut known).await || known.authorities.has_stored_paths);
+    controller.advance(&known).await;
+    assert!(controller.look(&mut known).await || known.authorities.has_stored_paths);
     let paths = known.authorities.paths.clone();
     // The earlier release writes it once more.
     forget();
-    keeper.look(&mut known).await;
+    controller.look(&mut known).await;
     assert!(!known.authorities.has_stored_paths && known.authorities.paths == paths);
-    keeper.advance(&known).await;
-    let again = keeper.stored().await.unwrap().unwrap().authorities;
+    controller.advance(&known).await;
+    let again = controller.stored().await.unwrap().unwrap().authorities;
     assert!(again.has_stored_paths && again.paths == paths);
 }
 
 #[tokio::test]
 async fn a_client_ca_that_cannot_be_read_is_said() {
-    let mut keeper = replica(&Arc::default());
-    assert!(keeper.clients().unwrap().is_none());
-    keeper.client_ca = Some("/nowhere/ca.crt".into());
-    let error = keeper.clients().err().unwrap().to_string();
+    let mut controller = replica(&Arc::default());
+    assert!(controller.clients().unwrap().is_none());
+    controller.client_ca = Some("/nowhere/ca.crt".into());
+    let error = controller.clients().err().unwrap().to_string();
     assert!(error.contains("--client-ca: /nowhere/ca.crt"), "{error}");
 }

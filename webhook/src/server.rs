@@ -1,0 +1,97 @@
+//! The port that API servers ask on.
+//!
+//! Owns who may ask, how much, and which path leads where. What a request is answered is left to the rooms that the
+//! paths lead to.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{Router, body::Bytes, extract::DefaultBodyLimit, response::Response, routing::post};
+use curfew_runtime::{
+    crowd::{Bounds, Visit},
+    http::Gate,
+};
+use tokio::time::Instant;
+
+use crate::{
+    admission::{self, Admission},
+    eviction_guard::{self, EvictionGuard},
+    identity::Identities,
+    metrics::Metrics,
+    names::{EVICTION_PATH, INTERACTION_PATH, PROBE_PATH, WEBHOOKS},
+    review::{self, answer},
+};
+
+/// The largest object that an API server lets into its store, and so into a review, by default.
+const MAX_OBJECT: usize = 3 * 1024 * 1024 / 2;
+/// The most bytes that one byte of an object becomes in JSON: `<` is written as `\u003c`.
+const ESCAPED: usize = 6;
+/// The largest review that is read. That of an update of a pod holds the pod twice, as it is and as it is to
+/// be; who asks and what else there is has room in the rest.
+pub const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
+/// Who may ask, and how much at a time: of the largest reviews one from each API server.
+pub const CROWD: Bounds = Bounds {
+    bodies: 8 * MAX_BODY,
+    ..Bounds::MANY
+};
+/// How often it is logged that somebody asks under a path that no API server was told.
+const TELL_OF_STRANGERS: Duration = Duration::from_secs(10);
+/// Lets in requests under the paths that API servers were told, or will be, and nobody else's.
+pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
+    let told = Mutex::new(None::<Instant>);
+    Arc::new(move |request| {
+        let path = request.uri().path();
+        let bases = WEBHOOKS.map(|(_, base)| base);
+        let known = identities.borrow().as_ref().is_some_and(|identity| {
+            let paths = &identity.authorities.paths;
+            bases
+                .iter()
+                .fold(false, |known, base| known | paths.accept(base, path))
+        });
+        if !known {
+            metrics.strange();
+            let client = request.extensions().get().map(Visit::address);
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever tries many would else fill the log.
+            if told.is_none_or(|told| told.elapsed() >= TELL_OF_STRANGERS) {
+                *told = Some(Instant::now());
+                tracing::warn!(
+                    event = "unknown-path",
+                    client = client.map(|client| client.to_string()),
+                    "a request used a path that no API server was given"
+                );
+            }
+        }
+        known
+    })
+}
+
+/// The routes. Which paths are let in is for the [`gate`], and the bound on bodies for the server, see
+/// [`MAX_BODY`].
+pub fn router(admission: Arc<Admission>, guard: Arc<EvictionGuard>) -> Router {
+    let token = |base: &str| format!("{base}/{{token}}");
+    let interactions = Router::new()
+        .route(INTERACTION_PATH, post(admission::interaction))
+        .route(&token(INTERACTION_PATH), post(admission::interaction))
+        .with_state(admission);
+    let evictions = Router::new()
+        .route(EVICTION_PATH, post(eviction_guard::eviction))
+        .route(&token(EVICTION_PATH), post(eviction_guard::eviction))
+        .with_state(guard);
+    Router::new()
+        .route(PROBE_PATH, post(probe))
+        .route(&token(PROBE_PATH), post(probe))
+        .merge(interactions)
+        .merge(evictions)
+        // Axum's own limit is below ours.
+        .layer(DefaultBodyLimit::disable())
+}
+
+async fn probe(body: Bytes) -> Response {
+    match review::read_probe(&body) {
+        Ok((uid, nonce)) => answer::probe(&nonce).to(uid),
+        Err(error) => answer::unreadable(&error),
+    }
+}
