@@ -31,7 +31,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Router;
 use curfew_agent_state::{NodeSettings, NodeState};
-use curfew_runtime::{client, crowd::Bounds, http, ops as ops_port, tasks::Tasks, tls};
+use curfew_runtime::{client, connection_limit::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ const NOTICE_LIMITS: http::Limits = http::Limits {
     request: Duration::from_secs(5),
     concurrent: 256,
     // What a handshake takes of the memory, an agent has less of than a webhook.
-    crowd: Bounds {
+    connection_limit: Bounds {
         connections: 512,
         requests: 512,
         bodies: 8 * 1024 * 1024,
@@ -75,7 +75,7 @@ const DEBUG_LIMITS: http::Limits = http::Limits {
     concurrent: 4,
     // It is reached through tunnels only, and who looks at the page or the schedule again and again keeps
     // a connection.
-    crowd: Bounds {
+    connection_limit: Bounds {
         idle: Bounds::MANY.idle,
         ..Bounds::FEW
     },

@@ -36,12 +36,12 @@ pub async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain;
+    use crate::error_chain;
 
     #[tokio::test(start_paused = true)]
     async fn a_call_without_an_answer_ends() {
         let never = std::future::pending::<kube::Result<()>>();
         let error = call(never).await.unwrap_err();
-        assert_eq!(explain::short(&error), "no answer within 10s");
+        assert_eq!(error_chain::short(&error), "no answer within 10s");
     }
 }

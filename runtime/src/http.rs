@@ -20,7 +20,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    crowd::{Bounds, Crowd, Visit},
+    connection_limit::{Bounds, ConnectionLimit, Visit},
     tls::{Acceptor, Refusals},
 };
 
@@ -34,7 +34,7 @@ pub struct Limits {
     /// How many requests are worked on at once; others wait.
     pub concurrent: usize,
     /// How many may be connected, and how much they may send.
-    pub crowd: Bounds,
+    pub connection_limit: Bounds,
     /// How long requests in hand may go on when the process stops.
     pub drain: Duration,
 }
@@ -195,9 +195,9 @@ async fn serve_with(
             std::future::pending::<std::io::Result<()>>().await
         }
     };
-    let Bounds { greeting, idle, .. } = limits.crowd;
-    let crowd = Crowd::new(limits.crowd, closed);
-    let turns = crowd.clone();
+    let Bounds { greeting, idle, .. } = limits.connection_limit;
+    let connection_limit = ConnectionLimit::new(limits.connection_limit, closed);
+    let turns = connection_limit.clone();
     let router = bounded(router, limits);
     let router = match gate {
         Some(gate) => gated(router, gate),
@@ -210,7 +210,7 @@ async fn serve_with(
             Some(tls) => {
                 let mut server = axum_server::bind_rustls(address, tls.config)
                     .map(|inner| {
-                        let inner = inner.handshake_timeout(greeting).acceptor(crowd);
+                        let inner = inner.handshake_timeout(greeting).acceptor(connection_limit);
                         Acceptor::new(inner, tls.refusals)
                     })
                     .first_request_timeout(greeting)
@@ -221,7 +221,7 @@ async fn serve_with(
             None => {
                 // One request at a time: a client that does not read answers holds up few of them.
                 let mut server = axum_server::bind(address)
-                    .acceptor(crowd)
+                    .acceptor(connection_limit)
                     .first_request_timeout(greeting)
                     .http1_only()
                     .handle(handle);

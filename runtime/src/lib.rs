@@ -5,8 +5,8 @@
 
 pub mod api;
 pub mod client;
-pub mod crowd;
-pub mod explain;
+pub mod connection_limit;
+pub mod error_chain;
 pub mod http;
 pub mod logging;
 pub mod metrics;

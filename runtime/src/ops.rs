@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
-    crowd::Bounds,
+    connection_limit::Bounds,
     http::{Limits, serve},
 };
 
@@ -35,7 +35,7 @@ const LIMITS: Limits = Limits {
     body: 0,
     request: Duration::from_secs(5),
     concurrent: Bounds::FEW.connections,
-    crowd: Bounds::FEW,
+    connection_limit: Bounds::FEW,
     drain: Duration::from_millis(500),
 };
 

@@ -12,10 +12,10 @@ use tower::util::MapResultLayer;
 
 /// What the calls of a process have told. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Reachability(Arc<Shared>);
+pub struct Reachability(Arc<Reach>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Reach {
     /// Whether a call failed and none was answered since.
     away: AtomicBool,
     /// How often the API server came back.

@@ -39,10 +39,10 @@ pub const SILENCE: Duration = Duration::from_secs(180);
 
 /// All watches of a process, and what is told of them. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct Watches(Arc<Shared>);
+pub struct Watches(Arc<OpenWatches>);
 
 #[derive(Debug)]
-struct Shared {
+struct OpenWatches {
     reach: Reachability,
     names: Vec<&'static str>,
     open: Mutex<Vec<(&'static str, Weak<Life>)>>,
@@ -62,7 +62,7 @@ impl Watches {
         catalog: &mut Catalog,
     ) -> prometheus::Result<Self> {
         let labels = [("watch", names)];
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(OpenWatches {
             reach: Reachability::default(),
             names: names.to_vec(),
             open: Mutex::default(),

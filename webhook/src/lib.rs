@@ -175,7 +175,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 body: server::MAX_BODY,
                 request: TIMEOUT,
                 concurrent: 256,
-                crowd: server::CROWD,
+                connection_limit: server::CLIENTS,
                 drain: FINISH,
             };
             let gate = server::gate(gate, metrics_of_gate);

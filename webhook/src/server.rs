@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, response::Response, routing::post};
 use curfew_runtime::{
-    crowd::{Bounds, Visit},
+    connection_limit::{Bounds, Visit},
     http::Gate,
 };
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ const ESCAPED: usize = 6;
 /// be; who asks and what else there is has room in the rest.
 pub const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
 /// Who may ask, and how much at a time: of the largest reviews one from each API server.
-pub const CROWD: Bounds = Bounds {
+pub const CLIENTS: Bounds = Bounds {
     bodies: 8 * MAX_BODY,
     ..Bounds::MANY
 };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, error_chain};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -76,7 +76,7 @@ impl NodeUser {
                     RETRY_REFUSED
                 }
                 Err(error) => {
-                    tracing::debug!(node, error = explain::short(&error), "it is not known yet");
+                    tracing::debug!(node, error = error_chain::short(&error), "it is not known yet");
                     RETRY
                 }
             };

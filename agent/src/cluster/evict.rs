@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use curfew_agent_state::EvictionOutcome;
 use curfew_core::{Overrides, PodId, overrides};
-use curfew_runtime::explain;
+use curfew_runtime::error_chain;
 use http::HeaderValue;
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
@@ -73,7 +73,7 @@ async fn evict_as(
     now: Timestamp,
 ) -> Result<Option<EvictionOutcome>, String> {
     let request =
-        read_pod(node, &pod.namespace, &pod.name).map_err(|error| explain::causes(&error))?;
+        read_pod(node, &pod.namespace, &pod.name).map_err(|error| error_chain::causes(&error))?;
     let found = ask(client, request).await?;
     match found.code {
         200 => {}
@@ -81,7 +81,7 @@ async fn evict_as(
         _ => return Ok(Some(answer::read(&found))),
     }
     let found: PartialObjectMeta<Pod> =
-        serde_json::from_slice(&found.body).map_err(|error| explain::causes(&error))?;
+        serde_json::from_slice(&found.body).map_err(|error| error_chain::causes(&error))?;
     let version = match check(pod, seen, found.metadata, now) {
         Ok(version) => version,
         Err(outcome) => return Ok(Some(outcome)),
@@ -118,12 +118,12 @@ async fn ask(client: &Client, request: http::Request<Vec<u8>>) -> Result<Answer,
     let response = client
         .send(request.map(Body::from))
         .await
-        .map_err(|error| explain::short(&error))?;
+        .map_err(|error| error_chain::short(&error))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER)
         .collect()
         .await
-        .map_err(|error| explain::causes(error.as_ref()))?
+        .map_err(|error| error_chain::causes(error.as_ref()))?
         .to_bytes();
     Ok(Answer {
         code: head.status.as_u16(),
@@ -169,10 +169,10 @@ fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, Strin
             ..DeleteOptions::default()
         }),
     };
-    let body = serde_json::to_vec(&eviction).map_err(|error| explain::causes(&error))?;
+    let body = serde_json::to_vec(&eviction).map_err(|error| error_chain::causes(&error))?;
     Request::new(Pod::url_path(&(), Some(&pod.namespace)))
         .create_subresource("eviction", &pod.name, &PostParams::default(), body)
-        .map_err(|error| explain::causes(&error))
+        .map_err(|error| error_chain::causes(&error))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::pod_watch::WatchedPod;
 use curfew_agent_state::{PatchOutcome, PodPatch, PodView};
 use curfew_core::text::cut;
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, error_chain};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -34,7 +34,7 @@ pub(crate) async fn apply(client: Client, change: &PodPatch) -> (PatchOutcome, O
                 }
                 Ok(None) => (PatchOutcome::Gone, None),
                 Ok(Some(_)) => (PatchOutcome::Failed(status.message), None),
-                Err(error) => (PatchOutcome::Failed(explain::short(&error)), None),
+                Err(error) => (PatchOutcome::Failed(error_chain::short(&error)), None),
             }
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 413 | 422) => {
@@ -44,6 +44,6 @@ pub(crate) async fn apply(client: Client, change: &PodPatch) -> (PatchOutcome, O
             };
             (refused, None)
         }
-        Err(error) => (PatchOutcome::Failed(explain::short(&error)), None),
+        Err(error) => (PatchOutcome::Failed(error_chain::short(&error)), None),
     }
 }

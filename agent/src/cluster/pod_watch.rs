@@ -8,7 +8,7 @@ use curfew_core::{
     PodId,
     metadata::{self, Marks},
 };
-use curfew_runtime::{explain, watch::Watch};
+use curfew_runtime::{error_chain, watch::Watch};
 use futures::TryStreamExt;
 use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -147,7 +147,7 @@ pub(crate) async fn watch(
                 Observation::PodGone(PodView::from(pod).id.uid)
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
-            Err(error) => Observation::WatchFailed(explain::watch(&error)),
+            Err(error) => Observation::WatchFailed(error_chain::watch(&error)),
         };
         if observations.send(seen).await.is_err() {
             anyhow::bail!("the controller has ended");

@@ -6,7 +6,7 @@ mod away;
 mod circuit_breaker;
 mod clock;
 mod course;
-mod crowd;
+mod many;
 mod panics;
 mod stop;
 mod told;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use curfew_agent_state::DomainEvent;
 use curfew_core::text::cut;
-use curfew_runtime::{api, explain, time::until};
+use curfew_runtime::{api, error_chain, time::until};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::events::v1::{Event, EventSeries},
@@ -173,8 +173,8 @@ async fn prolong(client: &Client, event: &Event, times: u32) -> Result<bool, Str
     let params = PatchParams::default();
     match api::within(TIMEOUT, events.patch_metadata(name, &params, &patch)).await {
         Ok(_) => Ok(true),
-        Err(error) if explain::code(&error) == Some(404) => Ok(false),
-        Err(error) => Err(explain::short(&error)),
+        Err(error) if error_chain::code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(error_chain::short(&error)),
     }
 }
 
@@ -191,11 +191,11 @@ enum Created {
 async fn create(client: &Client, event: &Event) -> Created {
     let namespace = event.metadata.namespace.as_deref();
     let request = serde_json::to_vec(event)
-        .map_err(|error| explain::causes(&error))
+        .map_err(|error| error_chain::causes(&error))
         .and_then(|body| {
             Request::new(Event::url_path(&(), namespace))
                 .create(&PostParams::default(), body)
-                .map_err(|error| explain::causes(&error))
+                .map_err(|error| error_chain::causes(&error))
         });
     let request = match request {
         Ok(request) => request.map(Body::from),
@@ -203,7 +203,7 @@ async fn create(client: &Client, event: &Event) -> Created {
     };
     let response = match api::within(TIMEOUT, client.send(request)).await {
         Ok(response) => response,
-        Err(error) => return Created::Later(None, explain::short(&error)),
+        Err(error) => return Created::Later(None, error_chain::short(&error)),
     };
     let status = response.status();
     let wait = response.headers().get(http::header::RETRY_AFTER);

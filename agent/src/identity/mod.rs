@@ -16,7 +16,7 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::identity::{SIGNER, TRUST, TRUST_KEY, WEBHOOK, agent};
 use curfew_runtime::{
-    api, explain,
+    api, error_chain,
     time::until,
     tls::{self, Leaf, Trust, Unusable},
 };
@@ -199,7 +199,7 @@ impl Keeper {
         let params = PostParams::default();
         let made = api::call(all.create(&params, &request))
             .await
-            .map_err(|error| Failure::Api("ask for a certificate", explain::short(&error)))?;
+            .map_err(|error| Failure::Api("ask for a certificate", error_chain::short(&error)))?;
         let limit = Duration::from_secs(ANSWER_SECONDS.into());
         let certificate = timeout(limit, answer(&all, &made))
             .await
@@ -219,7 +219,7 @@ async fn answer(
     let params = WatchParams::default()
         .fields(&format!("metadata.name={}", made.name_any()))
         .timeout(ANSWER_SECONDS);
-    let unseen = |error: &kube::Error| Failure::Api("watch the request", explain::short(error));
+    let unseen = |error: &kube::Error| Failure::Api("watch the request", error_chain::short(error));
     let version = made.resource_version().unwrap_or_default();
     let events = all.watch(&params, &version).await;
     let mut events = pin!(events.map_err(|error| unseen(&error))?);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-struct Door {
+struct Receiver {
     node: String,
     clock: Clock,
     controller: ControllerHandle,
@@ -30,7 +30,7 @@ pub(crate) fn router(
     controller: ControllerHandle,
     metrics: Metrics,
 ) -> Router {
-    let door = Door {
+    let receiver = Receiver {
         node,
         clock,
         controller,
@@ -38,26 +38,26 @@ pub(crate) fn router(
     };
     Router::new()
         .route(notice::PATH, post(take))
-        .with_state(door)
+        .with_state(receiver)
 }
 
 /// Answers 200 with a receipt once the interaction is on disk, 400 to what is no notice for this agent,
 /// and 503 when it could not be recorded; the webhook then records it elsewhere.
-async fn take(State(door): State<Door>, body: Bytes) -> Response {
+async fn take(State(receiver): State<Receiver>, body: Bytes) -> Response {
     let notice: Notice = match serde_json::from_slice(&body) {
         Ok(notice) => notice,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("not a notice: {error}")),
     };
-    if let Err(refusal) = notice.check(&door.node) {
+    if let Err(refusal) = notice.check(&receiver.node) {
         return refuse(StatusCode::BAD_REQUEST, &refusal.to_string());
     }
-    let (sent, taken) = (notice.sent, (door.clock)());
-    match door.controller.record(notice).await {
+    let (sent, taken) = (notice.sent, (receiver.clock)());
+    match receiver.controller.record(notice).await {
         Ok(receipt) => {
             // Only now: a webhook that has given up hangs up, and nobody gets here. Its notice may have been on
             // the way for long, which says nothing of the clocks.
             if let Some(sent) = sent {
-                door.metrics.clocks(sent, taken);
+                receiver.metrics.clocks(sent, taken);
             }
             Json(receipt).into_response()
         }

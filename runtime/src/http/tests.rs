@@ -24,7 +24,7 @@ fn limits() -> Limits {
         body: 64 * 1024,
         request: Duration::from_secs(5),
         concurrent: 16,
-        crowd: Bounds {
+        connection_limit: Bounds {
             greeting: GREETING,
             ..Bounds::MANY
         },
@@ -137,9 +137,9 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn a_thousand_that_drip_their_heads_stop_nobody() {
     let mut limits = limits();
-    limits.crowd.connections = 256;
+    limits.connection_limit.connections = 256;
     // None is closed for being slow, however slow the machine is: only to make room.
-    limits.crowd.greeting = Duration::from_secs(3600);
+    limits.connection_limit.greeting = Duration::from_secs(3600);
     let server = Server::start(limits, None).await;
     let mut dripping = JoinSet::new();
     for _ in 0..1000 {
@@ -181,7 +181,7 @@ async fn a_head_that_drips_is_not_waited_for_for_ever() {
 #[tokio::test]
 async fn many_from_one_address_give_their_places_to_others() {
     let mut limits = limits();
-    limits.crowd.connections = 8;
+    limits.connection_limit.connections = 8;
     let server = Server::start(limits, None).await;
     let mut many = Vec::new();
     for _ in 0..7 {
@@ -212,7 +212,7 @@ async fn many_from_one_address_give_their_places_to_others() {
 #[tokio::test]
 async fn a_request_in_hand_is_given_up_for_others_only_when_all_are_in_hand() {
     let mut limits = limits();
-    limits.crowd.connections = 3;
+    limits.connection_limit.connections = 3;
     limits.request = PATIENCE;
     let server = Server::start(limits, None).await;
     let never = b"GET /never HTTP/1.1\r\nhost: curfew\r\n\r\n";
@@ -309,7 +309,7 @@ async fn bodies_that_are_promised_take_no_more_than_their_client_s_share() {
     let mut limits = limits();
     limits.request = PATIENCE;
     // Eight bodies in all, one from an address.
-    limits.crowd.bodies = 8 * limits.body;
+    limits.connection_limit.bodies = 8 * limits.body;
     let server = Server::start(limits, None).await;
     let mut first = server.connect(ONE).await;
     assert!(says(&mut first, &promise(limits.body), GO_ON).await);
@@ -327,7 +327,7 @@ async fn bodies_that_are_promised_take_no_more_than_their_client_s_share() {
 async fn bodies_that_drip_give_their_room_to_others() {
     let mut limits = limits();
     limits.request = PATIENCE;
-    limits.crowd.bodies = 8 * limits.body;
+    limits.connection_limit.bodies = 8 * limits.body;
     let server = Server::start(limits, None).await;
     let mut dripping = Vec::new();
     for last in 11..19 {

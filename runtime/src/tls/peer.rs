@@ -76,25 +76,25 @@ pub fn only(
     clients: impl Fn() -> Option<Arc<dyn ClientCertVerifier>> + Send + Sync + 'static,
     refusals: Refusals,
 ) -> Router {
-    let door = Door {
+    let peers = PeerCheck {
         clients: Arc::new(clients),
         refusals,
     };
-    router.layer(middleware::from_fn_with_state(door, check))
+    router.layer(middleware::from_fn_with_state(peers, check))
 }
 
 #[derive(Clone)]
-struct Door {
+struct PeerCheck {
     clients: Arc<dyn Fn() -> Option<Arc<dyn ClientCertVerifier>> + Send + Sync>,
     refusals: Refusals,
 }
 
-async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
+async fn check(State(peers): State<PeerCheck>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let refusal = match peer.map(|peer| peer.0.split_first()) {
         None | Some(None) => Some(Refusal::Missing),
         Some(Some((certificate, others))) => {
-            let verified = (door.clients)()
+            let verified = (peers.clients)()
                 .map(|clients| clients.verify_client_cert(certificate, others, UnixTime::now()));
             match verified {
                 Some(Ok(_)) => None,
@@ -106,7 +106,7 @@ async fn check(State(door): State<Door>, request: Request, next: Next) -> Respon
     match refusal {
         None => next.run(request).await,
         Some(refusal) => {
-            door.refusals.count(refusal);
+            peers.refusals.count(refusal);
             let why = format!(
                 "the client certificate is not valid: {}\n",
                 refusal.as_str()

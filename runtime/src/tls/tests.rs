@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    crowd::Bounds,
+    connection_limit::Bounds,
     http::{self, Limits},
 };
 
@@ -97,7 +97,7 @@ impl Server {
             body: 0,
             request: Duration::from_secs(5),
             concurrent: 4,
-            crowd: Bounds::FEW,
+            connection_limit: Bounds::FEW,
             drain: Duration::ZERO,
         };
         let tls = http::Tls {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{SILENCE, Watch, seen::Seen};
-use crate::{api, explain};
+use crate::{api, error_chain};
 
 /// How long a connection is kept until the objects are listed anew: between these, so that the watches of many
 /// processes do not list at the same time.
@@ -420,7 +420,7 @@ where
     /// Counts a failure, and logs it where it is news.
     fn tell(&mut self, error: Error) -> Error {
         self.watch.errors.inc();
-        let (now, text) = (Instant::now(), explain::watch(&error));
+        let (now, text) = (Instant::now(), error_chain::watch(&error));
         let news = match &self.failing {
             None => true,
             Some(failing) => {
@@ -471,7 +471,7 @@ fn code(error: &Error) -> Option<u16> {
         Error::WatchError(status) => Some(status.code),
         Error::InitialListFailed(error)
         | Error::WatchStartFailed(error)
-        | Error::WatchFailed(error) => explain::code(error),
+        | Error::WatchFailed(error) => error_chain::code(error),
         Error::NoResourceVersion => None,
     }
 }

@@ -46,7 +46,7 @@ impl Reader {
             Ok(Event::InitDone) => "complete".to_owned(),
             Ok(Event::Apply(map)) => format!("now {}", shown(map)),
             Ok(Event::Delete(map)) => format!("gone {}", shown(map)),
-            Err(error) => format!("error {}", crate::explain::watch(&error)),
+            Err(error) => format!("error {}", crate::error_chain::watch(&error)),
         }
     }
 

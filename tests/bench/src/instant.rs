@@ -15,7 +15,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use curfew_cluster::layout::HOST_ADDRESS;
 use curfew_e2e::TestCluster;
 use curfew_runtime::{
-    crowd::Bounds,
+    connection_limit::Bounds,
     http::{self, Limits},
     tls::Refusals,
 };
@@ -34,7 +34,7 @@ const LIMITS: Limits = Limits {
     body: 3 * 1024 * 1024,
     request: Duration::from_secs(5),
     concurrent: 256,
-    crowd: Bounds::MANY,
+    connection_limit: Bounds::MANY,
     drain: Duration::from_millis(100),
 };
 

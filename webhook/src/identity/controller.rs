@@ -8,7 +8,7 @@ use std::{
 };
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::{api, explain, tls::Trust};
+use curfew_runtime::{api, error_chain, tls::Trust};
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration,
@@ -146,7 +146,7 @@ impl IdentityController {
         let (secrets, params) = (self.secrets(), PostParams::default());
         match api::call(secrets.create(&params, &secret)).await {
             // Another replica was first.
-            Err(error) if explain::code(&error) == Some(409) => {}
+            Err(error) if error_chain::code(&error) == Some(409) => {}
             created => drop(created.map_err(of("create the CA's Secret"))?),
         }
         let gone = || problem("read the CA's Secret", "it is gone again");
@@ -385,7 +385,7 @@ async fn call<T>(
 
 /// What came in the way of a task.
 fn of(task: &str) -> impl Fn(kube::Error) -> IdentityError {
-    |error| problem(task, &explain::short(&error))
+    |error| problem(task, &error_chain::short(&error))
 }
 
 fn problem(task: &str, problem: &str) -> IdentityError {

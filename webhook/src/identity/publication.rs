@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use curfew_core::identity::{TRUST, TRUST_KEY};
-use curfew_runtime::{api, explain, time::until, watch::Watch};
+use curfew_runtime::{api, error_chain, time::until, watch::Watch};
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -91,7 +91,7 @@ async fn publish(maps: &Api<ConfigMap>, bundle: Option<String>) -> Result<(), ()
     published.map(drop).map_err(|error| {
         tracing::warn!(
             event = "trust-unpublished",
-            error = explain::short(&error),
+            error = error_chain::short(&error),
             "cannot publish the CA that agents must trust; retrying"
         );
     })

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use curfew_core::identity::{self, AGENT_ACCOUNT, NODE_CLAIM, SIGNER};
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, error_chain};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -175,8 +175,8 @@ async fn patch(
     match api::call(patched).await {
         Ok(_) => Ok(true),
         // It is answered already, and its answer cannot be changed; or it is gone.
-        Err(error) if matches!(explain::code(&error), Some(404 | 409 | 422)) => Ok(false),
-        Err(error) => Err(explain::short(&error)),
+        Err(error) if matches!(error_chain::code(&error), Some(404 | 409 | 422)) => Ok(false),
+        Err(error) => Err(error_chain::short(&error)),
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::{api::core::v1::Pod as FullPod, apimachinery::pkg::apis::meta::
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
 
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, error_chain};
 
 /// As much of a pod as matters here.
 #[derive(Debug, Clone, Default, Resource, Serialize, Deserialize)]
@@ -163,11 +163,11 @@ pub async fn find(
                 )),
             }
         }
-        Err(error) if explain::code(&error) == Some(404) => Ok(None),
-        Err(error) if explain::unauthorised(&error) => {
-            Err(PodReadError::Unauthorised(explain::short(&error)))
+        Err(error) if error_chain::code(&error) == Some(404) => Ok(None),
+        Err(error) if error_chain::unauthorised(&error) => {
+            Err(PodReadError::Unauthorised(error_chain::short(&error)))
         }
-        Err(error) => Err(PodReadError::Failed(explain::short(&error))),
+        Err(error) => Err(PodReadError::Failed(error_chain::short(&error))),
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use curfew_runtime::{
-    explain,
+    error_chain,
     watch::{Watch, Watches},
 };
 
@@ -232,7 +232,7 @@ async fn follow(
             // Where policies are not defined there are none. One that was known is not gone for that:
             // when the definition is deleted, the watch tells of each policy before.
             Err(watcher::Error::InitialListFailed(error))
-                if explain::code(&error) == Some(404) && policies.borrow().is_none() =>
+                if error_chain::code(&error) == Some(404) && policies.borrow().is_none() =>
             {
                 tracing::warn!(
                     event = "policies-undefined",

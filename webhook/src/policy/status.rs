@@ -14,7 +14,7 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use curfew_runtime::{api, explain};
+use curfew_runtime::{api, error_chain};
 
 use super::book::{PolicySet, Report};
 use crate::names::MANAGER;
@@ -94,12 +94,12 @@ async fn tell(policies: &Api<Stored>, report: &Report) -> bool {
     match api::call(patched).await {
         Ok(_) => true,
         // It is gone, or another has its name: the watch tells.
-        Err(error) if matches!(explain::code(&error), Some(404 | 409)) => true,
+        Err(error) if matches!(error_chain::code(&error), Some(404 | 409)) => true,
         Err(error) => {
             tracing::warn!(
                 event = "policy-status",
                 policy = report.name,
-                error = explain::short(&error),
+                error = error_chain::short(&error),
                 "cannot write the status of the policy; retrying"
             );
             false

@@ -14,7 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 
-use curfew_runtime::explain;
+use curfew_runtime::error_chain;
 
 use crate::{
     names::MANAGER,
@@ -86,16 +86,16 @@ async fn attempt(
             Ok(_) => return Ok(record),
             Err(error) => error,
         };
-        match explain::code(&error) {
+        match error_chain::code(&error) {
             Some(404) => return Err(FallbackError::Gone),
             Some(409) => {}
             // Either the webhook may do nothing any more, which the next read tells, or somebody's
             // admission policy forbids this patch.
             Some(401 | 403) => {
                 placement::find(client, name, within).await?;
-                return Err(failed(explain::short(&error)));
+                return Err(failed(error_chain::short(&error)));
             }
-            _ => return Err(failed(explain::short(&error))),
+            _ => return Err(failed(error_chain::short(&error))),
         }
         pod = placement::find(client, name, within)
             .await?

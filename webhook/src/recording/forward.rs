@@ -28,7 +28,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::sync::watch;
 
 use curfew_runtime::{
-    explain,
+    error_chain,
     tls::{Refusals, refusal},
 };
 
@@ -237,7 +237,7 @@ impl Forwarder {
             if let Some(refusal) = refusal(error) {
                 self.refusals.count(refusal);
             }
-            ForwardError::Connection(agent, explain::causes(error))
+            ForwardError::Connection(agent, error_chain::causes(error))
         };
         let body =
             serde_json::to_vec(notice).map_err(|error| ForwardError::Answer(agent, error))?;

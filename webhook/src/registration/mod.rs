@@ -24,7 +24,7 @@ use kube::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use curfew_runtime::{api, explain, time::until};
+use curfew_runtime::{api, error_chain, time::until};
 
 use crate::{
     identity::{Identities, bundle, paths},
@@ -251,10 +251,10 @@ impl Registration {
             Ok(_) => Err(Obstacle::Passing(
                 "the API server does not know the probe of the webhook yet".to_owned(),
             )),
-            Err(error) if explain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
+            Err(error) if error_chain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
             Err(error) => Err(Obstacle::Passing(format!(
                 "the API server does not reach the webhook: {}",
-                explain::short(&error)
+                error_chain::short(&error)
             ))),
         }
     }
@@ -269,12 +269,12 @@ impl Registration {
                 "Curfew is being removed; the API server no longer calls the webhook"
             ),
             // Another replica was faster.
-            Err(error) if explain::code(&error) == Some(404) => {}
+            Err(error) if error_chain::code(&error) == Some(404) => {}
             // Without permissions the configuration has no effect any more, and it goes with the
             // namespace, which owns it.
             Err(error) => tracing::info!(
                 event = "not-withdrawn",
-                error = explain::short(&error),
+                error = error_chain::short(&error),
                 "Curfew is being removed; the configuration is deleted with the namespace"
             ),
         }
@@ -321,7 +321,7 @@ fn is_going(namespace: &Namespace) -> bool {
 
 async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Obstacle> {
     let called = api::call(call).await;
-    called.map_err(|error| Obstacle::Passing(explain::short(&error)))
+    called.map_err(|error| Obstacle::Passing(error_chain::short(&error)))
 }
 
 #[cfg(test)]

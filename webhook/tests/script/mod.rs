@@ -256,7 +256,7 @@ impl Script {
             body: server::MAX_BODY,
             request: 3 * PATIENCE,
             concurrent: 16,
-            crowd: server::CROWD,
+            connection_limit: server::CLIENTS,
             drain: Duration::ZERO,
         };
         let request = Request::post(path)

@@ -36,7 +36,7 @@ use tower_http::add_extension::AddExtension;
 use book::{Book, Id, Turn};
 use turns::Turns;
 
-/// The bounds of a crowd.
+/// The bounds of a connection_limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// How many connections may be open. An eighth of the places is for addresses that have none.
@@ -92,7 +92,7 @@ const LEAST_BODY: usize = 4 * 1024;
 
 /// All clients of one server.
 #[derive(Clone)]
-pub struct Crowd(Arc<Inner>);
+pub struct ConnectionLimit(Arc<Inner>);
 
 struct Inner {
     bounds: Bounds,
@@ -105,15 +105,15 @@ struct Inner {
     closed: IntCounter,
 }
 
-impl fmt::Debug for Crowd {
+impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crowd")
+        f.debug_struct("ConnectionLimit")
             .field("bounds", &self.0.bounds)
             .finish_non_exhaustive()
     }
 }
 
-impl Crowd {
+impl ConnectionLimit {
     /// Nobody yet. Each connection that is closed to make room is counted.
     pub fn new(bounds: Bounds, closed: IntCounter) -> Self {
         Self(Arc::new(Inner {
@@ -164,7 +164,7 @@ impl Crowd {
             stream,
             exit,
             place: Place(Visit {
-                crowd: self.clone(),
+                connection_limit: self.clone(),
                 address,
                 id,
                 greeted: Arc::default(),
@@ -225,7 +225,7 @@ impl Exit {
 /// Whose connection it is. Each request has it in its extensions.
 #[derive(Debug, Clone)]
 pub struct Visit {
-    crowd: Crowd,
+    connection_limit: ConnectionLimit,
     address: IpAddr,
     id: Id,
     /// Whether a request of it has begun.
@@ -240,9 +240,9 @@ impl Visit {
 
     /// A request in hand, if there may be one more.
     pub(crate) fn begin(&self) -> Option<InHand<'_>> {
-        let (begun, closed) = self.crowd.book().begin(self.address, self.id);
+        let (begun, closed) = self.connection_limit.book().begin(self.address, self.id);
         if let Some(closed) = closed {
-            self.crowd.close(closed);
+            self.connection_limit.close(closed);
         }
         self.greeted.store(true, Ordering::Relaxed);
         begun.then_some(InHand(self))
@@ -257,20 +257,20 @@ impl InHand<'_> {
     /// Room for its body of so many bytes at most, as soon as there is some.
     pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
         let Visit {
-            crowd, address, id, ..
+            connection_limit, address, id, ..
         } = self.0;
-        let most = crowd.0.bounds.bodies_of_one();
+        let most = connection_limit.0.bounds.bodies_of_one();
         let bytes = bytes.max(LEAST_BODY).min(most);
         loop {
-            let mut roomier = std::pin::pin!(crowd.0.roomier.notified());
+            let mut roomier = std::pin::pin!(connection_limit.0.roomier.notified());
             // From here on nothing is missed.
             roomier.as_mut().enable();
-            let turn = crowd.book().room(*address, *id, bytes);
+            let turn = connection_limit.book().room(*address, *id, bytes);
             match turn {
                 Turn::Granted => break,
                 Turn::Wait => roomier.await,
                 Turn::Close(connection) => {
-                    crowd.close(connection);
+                    connection_limit.close(connection);
                     roomier.await;
                 }
             }
@@ -285,7 +285,7 @@ impl InHand<'_> {
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.crowd.book().end(self.0.address, self.0.id);
+        self.0.connection_limit.book().end(self.0.address, self.0.id);
     }
 }
 
@@ -302,9 +302,9 @@ impl Room<'_> {
     pub(crate) fn read(&mut self) {
         if std::mem::take(&mut self.is_reading) {
             let Visit {
-                crowd, address, id, ..
+                connection_limit, address, id, ..
             } = self.visit;
-            crowd.book().read(*address, *id, self.bytes);
+            connection_limit.book().read(*address, *id, self.bytes);
         }
     }
 }
@@ -312,23 +312,23 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.read();
-        let Visit { crowd, address, .. } = self.visit;
-        crowd.book().release(*address, self.bytes);
-        crowd.0.roomier.notify_waiters();
+        let Visit { connection_limit, address, .. } = self.visit;
+        connection_limit.book().release(*address, self.bytes);
+        connection_limit.0.roomier.notify_waiters();
     }
 }
 
-/// The place of a connection in the crowd; it is free again when this is dropped.
+/// The place of a connection in the connection_limit; it is free again when this is dropped.
 #[derive(Debug)]
 struct Place(Visit);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.crowd.book().leave(self.0.address, self.0.id);
+        self.0.connection_limit.book().leave(self.0.address, self.0.id);
     }
 }
 
-impl<S: Send + 'static> Accept<TcpStream, S> for Crowd {
+impl<S: Send + 'static> Accept<TcpStream, S> for ConnectionLimit {
     type Stream = Placed;
     type Service = AddExtension<S, Visit>;
     type Future = BoxFuture<'static, Result<(Placed, Self::Service)>>;
@@ -347,7 +347,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Crowd {
     }
 }
 
-/// A connection that has a place in the crowd.
+/// A connection that has a place in the connection_limit.
 #[derive(Debug)]
 pub struct Placed {
     stream: TcpStream,
@@ -363,7 +363,7 @@ impl Placed {
     /// Ready when what was sent may be read: at once after the first request, until then when it is its turn.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Visit {
-            crowd,
+            connection_limit,
             address,
             id,
             greeted,
@@ -378,8 +378,8 @@ impl Placed {
             return Poll::Ready(Ok(()));
         }
         if !std::mem::replace(&mut self.waits, true) {
-            crowd.turns().ask(*address, *id, self.exit.clone());
-            crowd.0.asked.notify_one();
+            connection_limit.turns().ask(*address, *id, self.exit.clone());
+            connection_limit.0.asked.notify_one();
         }
         Poll::Pending
     }
@@ -389,9 +389,9 @@ impl Drop for Placed {
     fn drop(&mut self) {
         if self.waits {
             let Visit {
-                crowd, address, id, ..
+                connection_limit, address, id, ..
             } = &self.place.0;
-            crowd.turns().withdraw(*address, *id);
+            connection_limit.turns().withdraw(*address, *id);
         }
     }
 }
