@@ -13,12 +13,16 @@ use serde::{Deserialize, Serialize};
 use crate::{
     duration,
     interaction::{Command, Interaction, Kind},
-    record::{Counted, MAX_BOUNDS, MAX_KNOWN, PodId, Record, RecordedInteraction},
+    pod_id::PodId,
+    record::{
+        Counted, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
+        RecordedInteraction,
+    },
     terms::{Action, Exemption, Terms},
     text::{cut, is_blank},
 };
 
-pub use room::{MAX_ANNOTATIONS, Short, fitting, is_short, room, tells};
+pub use room::{MAX_ANNOTATIONS, fitting, is_short, room, tells};
 
 /// The prefix of every key that is Curfew's.
 pub const PREFIX: &str = "curfew.dev/";
@@ -59,9 +63,6 @@ pub const HOLD_REQUESTER: &str = "curfew.dev/hold-requester";
 /// The kubelet's annotation of a mirror pod: the object stands for a file on the node (a static pod).
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// The most bytes of a hold's reason that are read.
-pub const MAX_REASON: usize = 256;
-
 /// How many interactions a pod tells that the agent may not know, the latest aside: as many as a record
 /// keeps. Those before them are only counted.
 const MAX_UNSYNCED: usize = MAX_KNOWN - 2;
@@ -79,61 +80,6 @@ pub const WRITTEN: [&str; 10] = [
     MAX_EXTENSION,
     EVICTION_TIME,
 ];
-
-/// An extension of a pod's time to live, as somebody set it on the pod.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Extension {
-    /// The length, in whole seconds.
-    #[serde(with = "crate::duration")]
-    pub by: Duration,
-    /// As it was typed.
-    pub text: String,
-    /// Who set it; empty when the pod does not say.
-    #[serde(default)]
-    pub requester: String,
-}
-
-/// A wish that a pod be kept beyond its deadline, as somebody set it on the pod.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Hold {
-    /// Why, cut to [`MAX_REASON`].
-    pub reason: String,
-    /// Who set it; empty when the pod does not say.
-    #[serde(default)]
-    pub requester: String,
-}
-
-/// What a pod's metadata tells of its interactions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// The interaction that set the deadline, others that decide how far it can be moved, and the latest.
-    pub known: Vec<RecordedInteraction>,
-    /// Those before the latest that the agent may not know: they were recorded here while it was away.
-    pub unsynced: Vec<RecordedInteraction>,
-    /// How many there were.
-    pub count_in_metadata: Option<Counted>,
-    /// What the pod tells instead of all that where it has no room for it.
-    pub short: Option<Short>,
-    /// The extension, where there is one that can be read.
-    pub extension: Option<Extension>,
-    /// The hold, where there is one.
-    pub hold: Option<Hold>,
-}
-
-impl Marks {
-    /// The latest interaction that the pod tells of.
-    pub fn latest(&self) -> Option<&RecordedInteraction> {
-        let short = self.short.as_ref().map(|short| &short.known);
-        self.known.last().or(short)
-    }
-
-    /// How many interactions the pod tells of.
-    pub fn interactions(&self) -> u32 {
-        let short = self.short.as_ref().map(|short| short.interactions);
-        let counted = self.count_in_metadata.map(|counted| counted.interactions);
-        counted.or(short).unwrap_or_default()
-    }
-}
 
 /// An annotation that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,10 +2,6 @@
 //! escape them: a name with a slash in it would reach another resource. So each name that comes from
 //! outside is checked here before.
 
-use serde::Deserialize;
-
-use crate::{record::PodId, text::cut};
-
 /// The longest name of a namespace or of a container, in bytes.
 const MAX_LABEL: usize = 63;
 /// The longest name of a pod, a node or a PodDisruptionBudget, in bytes.
@@ -27,50 +23,6 @@ fn has_form_of_label(name: &str) -> bool {
     bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
         && bytes.first().is_some_and(alphanumeric)
         && bytes.last().is_some_and(alphanumeric)
-}
-
-/// What a [`PodId`] is read from.
-#[derive(Deserialize)]
-pub(crate) struct UncheckedPodId {
-    namespace: String,
-    name: String,
-    uid: String,
-}
-
-/// No pod can have this namespace or name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {value:?} is not a name that the API server accepts")]
-pub struct UnfitName {
-    field: &'static str,
-    value: String,
-}
-
-impl TryFrom<UncheckedPodId> for PodId {
-    type Error = UnfitName;
-
-    fn try_from(pod: UncheckedPodId) -> Result<Self, UnfitName> {
-        let UncheckedPodId {
-            namespace,
-            name,
-            uid,
-        } = pod;
-        for (field, value, fits) in [
-            ("pod.namespace", &namespace, is_label(&namespace)),
-            ("pod.name", &name, is_subdomain(&name)),
-        ] {
-            if !fits {
-                return Err(UnfitName {
-                    field,
-                    value: cut(value, 80).into_owned(),
-                });
-            }
-        }
-        Ok(Self {
-            namespace,
-            name,
-            uid,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -108,32 +60,6 @@ mod tests {
         ] {
             assert!(!is_label(name) && !is_subdomain(name), "{name:?}");
         }
-    }
-
-    #[test]
-    fn a_pod_whose_name_is_a_path_is_not_read() {
-        let read = |namespace: &str, name: &str| {
-            let pod = serde_json::json!({"namespace": namespace, "name": name, "uid": "u-1"});
-            serde_json::from_value::<PodId>(pod)
-        };
-        assert_eq!(read("shop", "cart.v1").unwrap().to_string(), "shop/cart.v1");
-        for (namespace, name, field) in [
-            ("shop", "cart/status", "pod.name"),
-            ("shop", "../..", "pod.name"),
-            ("shop/pods/x", "cart", "pod.namespace"),
-            ("..", "cart", "pod.namespace"),
-            ("", "cart", "pod.namespace"),
-        ] {
-            let error = read(namespace, name).unwrap_err().to_string();
-            assert!(error.starts_with(field), "{error}");
-        }
-        assert!(
-            read("shop", &"/".repeat(10_000))
-                .unwrap_err()
-                .to_string()
-                .len()
-                < 400
-        );
     }
 
     proptest! {

@@ -4,10 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    record::{PodId, RecordedInteraction},
-    text::cut,
-};
+use crate::{pod_id::PodId, record::RecordedInteraction, text::cut};
 
 /// The version of the wire format that this build writes.
 ///

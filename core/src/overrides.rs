@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    metadata,
-    record::{PodId, Record},
-};
+use crate::{metadata, pod_id::PodId, record::Record};
 
 /// The annotation of an Eviction that has them.
 pub const SEEN: &str = "curfew.dev/seen-wishes";

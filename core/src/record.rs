@@ -6,6 +6,7 @@
 //! and number of interactions) is derived from the facts.
 
 mod deadline;
+mod marks;
 
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     interaction::Interaction,
-    metadata::{Extension, Hold, Marks, Short},
+    pod_id::PodId,
     terms::{Exemption, Terms},
 };
 
 pub use deadline::MAX_BOUNDS;
+pub use marks::{Extension, Hold, MAX_REASON, Marks, Short};
 
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
@@ -26,25 +28,6 @@ pub const MAX_KNOWN: usize = 16;
 /// Within this time what the same person repeats on the same terms is one interaction: kubectl tries again over
 /// SPDY when a proxy refuses its WebSocket.
 pub const REPEATED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
-
-/// A pod, told apart from all others that ever had its name. What is read from a notice or from the store
-/// has names that the API server accepts, because they become parts of paths.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "crate::names::UncheckedPodId")]
-pub struct PodId {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-    /// The UID that the API server gave it.
-    pub uid: String,
-}
-
-impl std::fmt::Display for PodId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// An interaction with the terms on which it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! `kubectl pi hold` and `kubectl pi release`.
 
 use anyhow::bail;
-use curfew_core::{metadata, metadata::MAX_REASON, text};
+use curfew_core::{metadata, record::MAX_REASON, text};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 

@@ -257,7 +257,10 @@ impl InHand<'_> {
     /// Room for its body of so many bytes at most, as soon as there is some.
     pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
         let Visit {
-            connection_limit, address, id, ..
+            connection_limit,
+            address,
+            id,
+            ..
         } = self.0;
         let most = connection_limit.0.bounds.bodies_of_one();
         let bytes = bytes.max(LEAST_BODY).min(most);
@@ -285,7 +288,10 @@ impl InHand<'_> {
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.connection_limit.book().end(self.0.address, self.0.id);
+        self.0
+            .connection_limit
+            .book()
+            .end(self.0.address, self.0.id);
     }
 }
 
@@ -302,7 +308,10 @@ impl Room<'_> {
     pub(crate) fn read(&mut self) {
         if std::mem::take(&mut self.is_reading) {
             let Visit {
-                connection_limit, address, id, ..
+                connection_limit,
+                address,
+                id,
+                ..
             } = self.visit;
             connection_limit.book().read(*address, *id, self.bytes);
         }
@@ -312,7 +321,11 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.read();
-        let Visit { connection_limit, address, .. } = self.visit;
+        let Visit {
+            connection_limit,
+            address,
+            ..
+        } = self.visit;
         connection_limit.book().release(*address, self.bytes);
         connection_limit.0.roomier.notify_waiters();
     }
@@ -324,7 +337,10 @@ struct Place(Visit);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connection_limit.book().leave(self.0.address, self.0.id);
+        self.0
+            .connection_limit
+            .book()
+            .leave(self.0.address, self.0.id);
     }
 }
 
@@ -378,7 +394,9 @@ impl Placed {
             return Poll::Ready(Ok(()));
         }
         if !std::mem::replace(&mut self.waits, true) {
-            connection_limit.turns().ask(*address, *id, self.exit.clone());
+            connection_limit
+                .turns()
+                .ask(*address, *id, self.exit.clone());
             connection_limit.0.asked.notify_one();
         }
         Poll::Pending
@@ -389,7 +407,10 @@ impl Drop for Placed {
     fn drop(&mut self) {
         if self.waits {
             let Visit {
-                connection_limit, address, id, ..
+                connection_limit,
+                address,
+                id,
+                ..
             } = &self.place.0;
             connection_limit.turns().withdraw(*address, *id);
         }

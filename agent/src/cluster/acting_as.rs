@@ -76,7 +76,11 @@ impl NodeUser {
                     RETRY_REFUSED
                 }
                 Err(error) => {
-                    tracing::debug!(node, error = error_chain::short(&error), "it is not known yet");
+                    tracing::debug!(
+                        node,
+                        error = error_chain::short(&error),
+                        "it is not known yet"
+                    );
                     RETRY
                 }
             };

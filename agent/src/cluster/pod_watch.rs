@@ -4,10 +4,7 @@
 use std::{collections::BTreeSet, fmt::Debug, pin::pin};
 
 use curfew_agent_state::{PodState, PodView, Termination, digest};
-use curfew_core::{
-    PodId,
-    metadata::{self, Marks},
-};
+use curfew_core::{PodId, metadata, record::Marks};
 use curfew_runtime::{error_chain, watch::Watch};
 use futures::TryStreamExt;
 use jiff::SignedDuration;

@@ -3,7 +3,7 @@
 use curfew_agent_state::{NodeState, PodRow};
 use curfew_core::{
     Interaction, State,
-    metadata::{Extension, Hold},
+    record::{Extension, Hold},
 };
 use jiff::Timestamp;
 use serde::Serialize;

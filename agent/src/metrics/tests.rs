@@ -180,7 +180,7 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
 
 #[test]
 fn what_people_set_is_counted_where_it_holds() {
-    use curfew_core::metadata::{Extension, Hold};
+    use curfew_core::record::{Extension, Hold};
     let metrics = Metrics::new().unwrap();
     let told = |consequence, maximum| DomainEvent::Extended {
         pod: record("a", shell(0)).pod,

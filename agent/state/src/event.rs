@@ -5,7 +5,7 @@ use std::time::Duration;
 use curfew_core::{
     Ending, Interaction, PodId, RecordedInteraction,
     budget::NeverRoom,
-    metadata::{Extension, Hold},
+    record::{Extension, Hold},
 };
 use jiff::{SignedDuration, Timestamp};
 

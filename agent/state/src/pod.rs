@@ -1,7 +1,8 @@
 //! One pod of the node: what is known of it, and where it stands.
 
 use curfew_core::{
-    Ending, Exemption, Record, RecordedInteraction, State, metadata::Extension, record::later,
+    Ending, Exemption, Record, RecordedInteraction, State,
+    record::{Extension, later},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;

@@ -2,10 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use curfew_core::{
-    PodId,
-    metadata::{self, Marks},
-};
+use curfew_core::{PodId, metadata, record::Marks};
 use jiff::Timestamp;
 
 /// A pod as the API server showed it.

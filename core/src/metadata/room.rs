@@ -11,7 +11,7 @@ use super::{
 use crate::{
     duration,
     interaction::{Command, Interaction},
-    record::{Record, RecordedInteraction},
+    record::{Record, RecordedInteraction, Short},
     terms::{Action, Terms},
 };
 
@@ -33,16 +33,6 @@ const SHORT: [&str; 7] = [
 /// Without these of [`SHORT`] nothing is read. Where they fit, so does the eviction time, which comes first and
 /// is shorter.
 const ENOUGH: [&str; 3] = [INTERACTOR, INTERACTION, INTERACTION_TIME];
-
-/// What little a pod tells that has no room for a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Short {
-    /// The interaction that sets the deadline, as far as there was room for it. Its terms allow no more than
-    /// the eviction time, which has all in it that people asked for.
-    pub known: RecordedInteraction,
-    /// How many there were, where there was room for it.
-    pub interactions: u32,
-}
 
 /// How many bytes others leave for the annotations that Curfew writes.
 pub fn room(annotations: &BTreeMap<String, String>) -> usize {

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
-use super::spec::{self, Length, Protect, RecordCommand, Spec, UnmanagedPods};
+use super::spec::{Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods};
 use crate::{
     interaction::Kind,
     terms::{Action, DefaultTerms, Exemption, Terms},
@@ -184,7 +184,7 @@ impl Policies {
             .iter()
             .find(|policy| policy.spec.mismatch(subject).is_none());
         match applies {
-            Some(policy) if policy.spec.action == Some(spec::Action::Deny) => {
+            Some(policy) if policy.spec.action == Some(PolicyAction::Deny) => {
                 PolicyDecision::Deny {
                     policy: &policy.name,
                     record_command: policy.spec.record_command,
@@ -258,9 +258,9 @@ impl Spec {
     ) -> Admitted<'a> {
         let usual = defaults.of(subject.kind);
         let action = match self.action {
-            Some(spec::Action::Record) => Action::Record,
-            Some(spec::Action::Evict) => Action::Evict,
-            Some(spec::Action::Deny) | None => usual.action,
+            Some(PolicyAction::Record) => Action::Record,
+            Some(PolicyAction::Evict) => Action::Evict,
+            Some(PolicyAction::Deny) | None => usual.action,
         };
         let exemption = match action {
             Action::Evict => self.exemption(subject),

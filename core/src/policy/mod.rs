@@ -17,7 +17,7 @@ pub use evaluate::{
     Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
 };
 pub use selector::{Operator, Requirement, Selector};
-pub use spec::{Action, Invalid, Length, Protect, RecordCommand, Spec, UnmanagedPods};
+pub use spec::{Invalid, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods};
 
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,7 @@ pub struct Spec {
 
     /// What happens after the interaction. If not set, the default action of the kind is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<Action>,
+    pub action: Option<PolicyAction>,
 
     /// Commands of exec that change nothing: they are recorded and shown, but start no timer. Each entry is a complete
     /// argv, compared word for word; the word * matches exactly one word. Entries match only without -i and -t, because
@@ -122,7 +122,7 @@ pub struct Spec {
 /// interaction is recorded and shown, and no timer starts. Deny: the interaction is denied, and the message names
 /// this policy. If not set: Record for port-forward, Evict for all other kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Action {
+pub enum PolicyAction {
     /// The pod is evicted when its time to live ends.
     Evict,
     /// It is recorded, and no timer starts.

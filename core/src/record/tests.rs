@@ -204,7 +204,7 @@ fn what_stands_on_the_pod_wins_over_what_was_remembered() {
     // All metadata lost: nobody released anything.
     let mut remembered = bare.clone();
     remembered.hold = held("evidence");
-    remembered.absorb(metadata::Marks::default());
+    remembered.absorb(Marks::default());
     assert_eq!(remembered.hold, held("evidence"));
 }
 
@@ -270,10 +270,7 @@ fn marks_of_another_pod_tell_nothing() {
         uid: "u-2".into(),
         ..pod()
     };
-    assert_eq!(
-        metadata::read(&copy, &marks),
-        Ok(metadata::Marks::default())
-    );
+    assert_eq!(metadata::read(&copy, &marks), Ok(Marks::default()));
 }
 
 #[test]

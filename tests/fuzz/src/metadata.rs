@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use curfew_core::{
-    PodId, Record,
-    metadata::{self, MAX_REASON},
+    PodId, Record, metadata,
+    record::MAX_REASON,
     text::{is_blank, is_unsafe, visible},
 };
 use serde::Deserialize;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
     Interaction, Kind, PodId, Record, RecordedInteraction, metadata,
-    record::{Counted, REPEATED_WITHIN},
+    record::{self, Counted, REPEATED_WITHIN},
 };
 use kube::{
     Api, Client,
@@ -148,7 +148,7 @@ fn join(
             %error,
             "rewriting the pod's annotations"
         );
-        metadata::Marks::default()
+        record::Marks::default()
     });
     let mut unsynced = marks.unsynced.clone();
     unsynced.extend(marks.latest().cloned());
@@ -175,12 +175,12 @@ fn join(
         // The pod tells until which second its interactions are counted, so that another one in that
         // same second would seem to be among them.
         if !repeated && record.interactions() == counted {
-            record.absorb(metadata::Marks {
+            record.absorb(record::Marks {
                 counted: Some(Counted {
                     until: record.last().interaction.time,
                     interactions: counted.saturating_add(1),
                 }),
-                ..metadata::Marks::default()
+                ..record::Marks::default()
             });
         }
         moves |= record.deadline() != deadline;

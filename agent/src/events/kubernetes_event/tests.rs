@@ -3,7 +3,7 @@ use crate::testing::{at, record, shell};
 use curfew_agent_state::Source;
 use curfew_core::{
     Command, interaction,
-    metadata::{Extension, Hold},
+    record::{Extension, Hold},
 };
 use std::time::Duration;
 

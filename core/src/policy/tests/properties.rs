@@ -13,7 +13,7 @@ prop_compose! {
         interactions in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 0..3),
         deny in any::<bool>(),
     ) -> Policy {
-        let action = deny.then_some(Action::Deny);
+        let action = deny.then_some(PolicyAction::Deny);
         Policy { name, spec: Spec { priority, users, groups, interactions, action, ..Spec::default() } }
     }
 }

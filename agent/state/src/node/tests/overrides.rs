@@ -173,7 +173,7 @@ fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
     let mut bench = Bench::new();
     bench.actions(|node, now, out| node.seen(with_overrides(3, &[]), now, out));
     let mut stored = record("u", shell(0));
-    stored.hold = Some(curfew_core::metadata::Hold {
+    stored.hold = Some(curfew_core::record::Hold {
         reason: "evidence".into(),
         requester: "bob".into(),
     });

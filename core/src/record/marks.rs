@@ -1,0 +1,75 @@
+//! What a pod's own metadata say of its interactions, and what people set there.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Counted, RecordedInteraction};
+
+/// The most bytes of a hold's reason that are read.
+pub const MAX_REASON: usize = 256;
+
+/// An extension of a pod's time to live, as somebody set it on the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Extension {
+    /// The length, in whole seconds.
+    #[serde(with = "crate::duration")]
+    pub by: Duration,
+    /// As it was typed.
+    pub text: String,
+    /// Who set it; empty when the pod does not say.
+    #[serde(default)]
+    pub requester: String,
+}
+
+/// A hold, which keeps a pod beyond its deadline, as somebody set it on the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why, cut to [`MAX_REASON`].
+    pub reason: String,
+    /// Who set it; empty when the pod does not say.
+    #[serde(default)]
+    pub requester: String,
+}
+
+/// What a pod's metadata tells of its interactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The interaction that set the deadline, others that decide how far it can be moved, and the latest.
+    pub known: Vec<RecordedInteraction>,
+    /// Those before the latest that the agent may not know: they were recorded here while it was away.
+    pub unsynced: Vec<RecordedInteraction>,
+    /// How many there were.
+    pub count_in_metadata: Option<Counted>,
+    /// What the pod tells instead of all that where it has no room for it.
+    pub short: Option<Short>,
+    /// The extension, where there is one that can be read.
+    pub extension: Option<Extension>,
+    /// The hold, where there is one.
+    pub hold: Option<Hold>,
+}
+
+impl Marks {
+    /// The latest interaction that the pod tells of.
+    pub fn latest(&self) -> Option<&RecordedInteraction> {
+        let short = self.short.as_ref().map(|short| &short.known);
+        self.known.last().or(short)
+    }
+
+    /// How many interactions the pod tells of.
+    pub fn interactions(&self) -> u32 {
+        let short = self.short.as_ref().map(|short| short.interactions);
+        let counted = self.count_in_metadata.map(|counted| counted.interactions);
+        counted.or(short).unwrap_or_default()
+    }
+}
+
+/// What little a pod tells that has no room for a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Short {
+    /// The interaction that sets the deadline, as far as there was room for it. Its terms allow no more than
+    /// the eviction time, which has all in it that people asked for.
+    pub known: RecordedInteraction,
+    /// How many there were, where there was room for it.
+    pub interactions: u32,
+}
