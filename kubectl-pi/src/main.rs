@@ -1,39 +1,20 @@
 //! `kubectl pi`: which pods somebody interacted with, and when they will be evicted.
 //!
-//! It reads what stands on the pods, and writes there what people wish, with the user's own rights: it
-//! talks to the API server only.
+//! It reads what stands on the pods, and writes there what people want, with the user's own rights: it talks to the
+//! API server only. This file says which verb is run.
 
-mod access;
-mod blocks;
-mod change;
 mod cli;
-mod columns;
-mod complete;
-mod confirm;
-mod connection;
-mod describe;
-mod detach;
-mod explain;
-mod extend;
-mod find;
-mod format;
-mod get;
-mod hold;
-mod jsonpath;
-mod node;
+mod cluster;
 mod output;
-mod page;
-mod row;
-mod shortened;
-mod style;
-mod table;
-mod target;
-mod version;
-mod watch;
-mod words;
-mod yaml;
+mod print;
+mod verbs;
 
 use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Verb},
+    verbs::{complete, describe, explain, extend, get, hold, node, version},
+};
 
 fn main() -> ExitCode {
     let done = match complete::asked(std::env::args_os()) {
@@ -41,9 +22,9 @@ fn main() -> ExitCode {
             complete::run(&words).await?;
             Ok(ExitCode::SUCCESS)
         }),
-        None => match cli::Cli::read(std::env::args_os()) {
-            Ok(cli) => run(cli.run()),
-            Err(error) => return output::usage(error),
+        None => match Cli::read(std::env::args_os()) {
+            Ok(cli) => run(dispatch(cli)),
+            Err(error) => return cli::usage(error),
         },
     };
     done.unwrap_or_else(|error| output::failed(&error))
@@ -54,4 +35,21 @@ fn run(what: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<E
         .enable_all()
         .build()?
         .block_on(what)
+}
+
+async fn dispatch(Cli { target, verb }: Cli) -> anyhow::Result<ExitCode> {
+    let done = match verb {
+        Verb::Get(args) => get::run(&target, args).await,
+        Verb::Describe(args) => describe::run(&target, args).await,
+        Verb::Node(args) => node::run(&target, args).await,
+        Verb::Explain(args) => explain::run(&target, args).await,
+        Verb::Extend(args) => extend::run(&target, args).await,
+        Verb::Hold(args) => hold::hold(&target, args).await,
+        Verb::Release(args) => hold::release(&target, args).await,
+        Verb::Version(args) => version::run(&target, &args).await,
+    }?;
+    Ok(match done {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

@@ -9,14 +9,8 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{
-    CommandFactory,
-    error::{ContextKind, ErrorKind as Usage},
-};
 pub(crate) use curfew_core::text::{is_unsafe, visible};
 use serde_json::Value;
-
-use crate::cli::Cli;
 
 /// Writes to standard output. That nobody reads on, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -47,25 +41,6 @@ pub(crate) fn error(error: &anyhow::Error) {
 pub(crate) fn failed(cause: &anyhow::Error) -> ExitCode {
     error(cause);
     ExitCode::FAILURE
-}
-
-/// Tells what is wrong with the command line, or prints the help that was asked for.
-pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
-    match error.kind() {
-        // As kubectl does where no verb is named.
-        Usage::DisplayHelpOnMissingArgumentOrSubcommand | Usage::MissingSubcommand => {
-            drop(Cli::command().print_help());
-            return ExitCode::SUCCESS;
-        }
-        // Behind `--` it would be taken for the name of a pod, which nobody means.
-        Usage::UnknownArgument => drop(error.remove(ContextKind::Suggested)),
-        _ => {}
-    }
-    drop(error.print());
-    match error.use_stderr() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    }
 }
 
 /// An error in the form that users know from kubectl.
@@ -153,7 +128,7 @@ mod tests {
 
     fn check_both_formats(text: &str) {
         let shown = json!({"metadata": {"annotations": {"key": text}}, "items": [text, 1, null]});
-        let (json, yaml) = (json(&shown).unwrap(), crate::yaml::render(&shown));
+        let (json, yaml) = (json(&shown).unwrap(), crate::print::yaml::render(&shown));
         for printed in [&json, &yaml] {
             assert!(
                 !printed.chars().any(|c| c != '\n' && is_unsafe(c)),

@@ -5,18 +5,18 @@ use curfew_layout::{circle, crates, imports, repeated_types, sources, workspace}
 /// No file is longer.
 const MOST_LINES: usize = 500;
 
-/// Crates whose rooms form no circle, and stay so. The plugin is not yet among them.
-const IN_ORDER: [&str; 5] = ["agent", "agent/state", "core", "runtime", "webhook"];
+/// Crates whose rooms form no circle, and stay so.
+const IN_ORDER: [&str; 6] = ["agent", "agent/state", "core", "kubectl-pi", "runtime", "webhook"];
 
 /// Crates of which no two types have the same name, and stay so.
-const NAMED: [&str; 6] = ["agent", "agent/state", "core", "crd", "runtime", "webhook"];
+const NAMED: [&str; 7] = ["agent", "agent/state", "core", "crd", "kubectl-pi", "runtime", "webhook"];
 
 #[test]
 fn imports_between_rooms_go_one_way() {
     for name in IN_ORDER {
         let sources = sources(&workspace().unwrap().join(name).join("src")).unwrap();
         let imports = imports(&sources);
-        assert!(imports.len() > 5, "{name}: {imports:?}");
+        assert!(imports.len() > 4, "{name}: {imports:?}");
         let circle = circle(&imports);
         assert_eq!(circle, None, "{name}: each of these imports the next");
     }

@@ -1,0 +1,54 @@
+//! What the agent of a node answers on the debug port of its pod, by a [`Tunnel`].
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use kube::Client;
+use serde_json::Value;
+
+use super::tunnel::Tunnel;
+
+/// Where the agent tells its records in full.
+pub(crate) const STORE: &str = "/v1/store";
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// The schedule of a full node is far smaller.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// What the agent of the node answers under this path.
+pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Result<Value> {
+    let Tunnel { stream, fault } = Tunnel::open(client, node).await?;
+    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path)
+        .header(HOST, "localhost")
+        .body(Empty::<Bytes>::new())?;
+    let asked = async move {
+        let answer = requests.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the answer is incomplete: {error}"))?;
+        if !status.is_success() {
+            bail!("the agent of {node} answered with status {status}");
+        }
+        anyhow::Ok(serde_json::from_slice(&body.to_bytes())?)
+    };
+    // It ends with its last request; what goes wrong on it, the request tells.
+    let asked = async { futures::join!(asked, connection).0 };
+    let answered = async {
+        tokio::select! {
+            biased;
+            Some(fault) = fault => Err(unreachable(node, &fault)),
+            answer = asked => answer,
+        }
+    };
+    tokio::time::timeout(TIMEOUT, answered)
+        .await
+        .with_context(|| format!("the agent of {node} did not answer within {TIMEOUT:?}"))?
+}
+
+/// The error of a tunnel, with the node.
+pub(crate) fn unreachable(node: &str, fault: &str) -> anyhow::Error {
+    anyhow!("cannot reach the agent of {node}: {}", fault.trim())
+}

@@ -1,0 +1,281 @@
+use super::*;
+use crate::print::row::tests::at;
+use serde_json::{Value, json};
+
+fn stored(name: &str, spec: Value) -> Stored {
+    with_status(name, spec, Value::Null)
+}
+
+fn with_status(name: &str, spec: Value, status: Value) -> Stored {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "generation": 3}, "spec": spec, "status": status,
+    }))
+    .unwrap()
+}
+
+fn pod() -> Value {
+    json!({
+        "metadata": {
+            "name": "web-1",
+            "namespace": "shop",
+            "labels": {"app": "web"},
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true,
+            }],
+        },
+        "spec": {"containers": [], "nodeName": "node-1"},
+    })
+}
+
+fn asked(words: &[&str]) -> Explain {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Explain,
+    }
+    let words = [&["explain", "web-1"], words].concat();
+    <Line as clap::Parser>::parse_from(words).args
+}
+
+fn answer_about(pod: Value, policies: Vec<Stored>, words: &[&str]) -> String {
+    let pod = serde_json::from_value(pod).unwrap();
+    let user = User {
+        name: "alice".to_owned(),
+        groups: vec!["dev".to_owned()],
+    };
+    let question = Question {
+        pod: &pod,
+        namespace_labels: &BTreeMap::from([("environment".to_owned(), "staging".to_owned())]),
+        user: &user,
+        args: &asked(words),
+    };
+    let now = at("2026-03-01T12:00:00Z");
+    question.answer(&Book::read(policies), Some(true), now)
+}
+
+fn answer(policies: Vec<Stored>, words: &[&str]) -> String {
+    answer_about(pod(), policies, words)
+}
+
+#[test]
+fn a_policy_that_applies_by_labels_says_who_chooses_them() {
+    let by_label = json!({"podSelector": {"matchLabels": {}}, "ttl": "8h"});
+    for (spec, expected) in [(by_label, true), (json!({"ttl": "8h"}), false)] {
+        let page = answer(vec![stored("lax", spec)], &["--", "sh"]);
+        assert_eq!(
+            page.contains("which everyone who may edit pods can change"),
+            expected,
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn every_policy_says_why_in_the_order_in_which_they_are_asked() {
+    let page = answer(
+        vec![
+            stored("everybody", json!({"priority": 5, "ttl": "1h"})),
+            stored(
+                "staging",
+                json!({
+                    "priority": 100, "groups": ["ops", "dev"], "ttl": "4h", "maxExtension": "8h", "recordCommand": "Name",
+                    "namespaceSelector": {"matchLabels": {"environment": "staging"}},
+                }),
+            ),
+            stored("staging-too", json!({"priority": 100})),
+            stored("others", json!({"priority": 200, "users": ["bob"]})),
+            stored("broken", json!({"ttl": "1d"})),
+            with_status(
+                "mended",
+                json!({"nodes": ["a"]}),
+                json!({"inForce": {"generation": 2, "spec": {"priority": 7}}}),
+            ),
+        ],
+        &["-it", "--", "sh", "-c", "id -u"],
+    );
+    assert_eq!(
+        page,
+        "\
+Pod:                shop/web-1
+User:               alice
+Groups:             dev
+Interaction:        exec, with standard input and a terminal: sh -c 'id -u'
+Policy:             staging
+Outcome:            Evict: the pod is evicted when its time to live ends
+Time To Live:       4h0m0s
+Longest Extension:  8h0m0s
+Longest Hold:       the webhook's default (--default-max-hold)
+Command Kept:       its first word
+
+Policies:
+  POLICY        PRIORITY   RESULT
+  others        200        neither its users nor its groups contain the user
+  staging       100        applies
+  staging-too   100        staging has the same priority, and its name comes first
+  mended        7          staging has the higher priority 100 (generation 2 is in force; \
+generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
+`namespaceSelector`, `podSelector`, `users`, `groups`, `interactions`, `ttl`, `maxExtension`, `maxHold`, \
+`action`, `harmlessCommands`, `unmanagedPods`, `protect`, `recordCommand`)
+  everybody     5          staging has the higher priority 100
+  broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
+write it as 90s, 30m or 1h30m
+"
+    );
+}
+
+#[test]
+fn without_a_policy_the_flags_are_named_and_not_guessed() {
+    let page = answer(Vec::new(), &[]);
+    for line in [
+        "Policy:             <none>: the webhook's defaults apply\n",
+        "Outcome:            Evict: ",
+        "Time To Live:       the webhook's default (--default-ttl)\n",
+        "Longest Extension:  the webhook's default (--default-max-extension)\n",
+        "\nPolicies:  <none>\n",
+    ] {
+        assert!(page.contains(line), "{line:?} is not in {page}");
+    }
+    let page = answer(Vec::new(), &["--kind=portforward"]);
+    assert!(
+        page.contains("Record: it is recorded and shown on the pod"),
+        "{page}"
+    );
+    assert!(!page.contains("Time To Live"), "{page}");
+}
+
+#[test]
+fn what_follows_is_told_with_its_reason() {
+    let harmless = || stored("p", json!({"harmlessCommands": [["ls", "*"]]}));
+    let protect = json!({"priorityAtLeast": 1000, "namespaces": ["shop"]});
+    let mut bare = pod();
+    bare["metadata"]["ownerReferences"] = Value::Null;
+    let mut high = pod();
+    high["spec"]["priority"] = json!(1000);
+    let mut mirror = pod();
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    for (pod, policy, words, expected) in [
+        (
+            pod(),
+            stored("p", json!({"action": "Deny"})),
+            &[][..],
+            "Deny: it is denied",
+        ),
+        (
+            pod(),
+            stored("p", json!({"action": "Record"})),
+            &[],
+            "Record: it is recorded and shown on the pod, and no timer starts",
+        ),
+        (
+            pod(),
+            harmless(),
+            &["--", "ls", "/"],
+            "lists the command as harmless",
+        ),
+        (
+            pod(),
+            harmless(),
+            &["-t", "--", "ls", "/"],
+            "Harmless Commands:  this command is one, but only without -i and -t",
+        ),
+        (pod(), harmless(), &[], "add a command after --"),
+        (
+            bare,
+            stored("p", json!({"unmanagedPods": "Record"})),
+            &[],
+            "no controller would replace the pod",
+        ),
+        (
+            high,
+            stored("p", json!({"protect": protect})),
+            &[],
+            "pods of this priority are protected here",
+        ),
+        (
+            mirror,
+            stored("p", json!({})),
+            &[],
+            "static pods are not evicted",
+        ),
+    ] {
+        let page = answer_about(pod, vec![policy], words);
+        assert!(page.contains(expected), "{expected:?} is not in {page}");
+        let evicts = page.contains("Evict: ");
+        assert_eq!(page.contains("Time To Live"), evicts, "{page}");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_harmless_commands_where_they_change_nothing() {
+    let commands = json!([["ls"]]);
+    for (spec, words) in [
+        (json!({"harmlessCommands": commands}), &["--", "rm"][..]),
+        (json!({"harmlessCommands": commands}), &["-t", "--", "rm"]),
+        (json!({"harmlessCommands": commands}), &["--kind=attach"]),
+        (
+            json!({"harmlessCommands": commands, "action": "Record"}),
+            &[],
+        ),
+        (json!({}), &[]),
+    ] {
+        let page = answer(vec![stored("p", spec)], words);
+        assert!(!page.contains("Harmless Commands"), "{page}");
+    }
+}
+
+#[test]
+fn what_leaves_no_trace_is_said() {
+    let mut pending = pod();
+    pending["spec"]["nodeName"] = Value::Null;
+    let page = answer_about(pending, Vec::new(), &[]);
+    assert!(page.contains("But:                the pod is not on a node yet"));
+
+    let pod = serde_json::from_value(pod()).unwrap();
+    let user = User {
+        name: "alice".to_owned(),
+        groups: Vec::new(),
+    };
+    let labels = BTreeMap::new();
+    let args = asked(&["--kind=debug"]);
+    let question = Question {
+        pod: &pod,
+        namespace_labels: &labels,
+        user: &user,
+        args: &args,
+    };
+    let now = at("2026-03-01T12:00:00Z");
+    for (allowed, said) in [(Some(false), true), (Some(true), false), (None, false)] {
+        let page = question.answer(&Book::default(), allowed, now);
+        let lacks = "alice may not patch pods/ephemeralcontainers here";
+        assert_eq!(page.contains(lacks), said, "{page}");
+    }
+    let page = question.exempt(Exempt::ByLabel);
+    assert!(page.contains(
+        "none: the namespace shop is exempt from Curfew by its label curfew.dev/exempt=true"
+    ));
+}
+
+#[test]
+fn a_time_that_was_told_already_is_told_again() {
+    let mut marked = pod();
+    marked["metadata"]["annotations"] = json!({"curfew.dev/eviction-time": "2026-03-01T12:05:00Z"});
+    let page = answer_about(marked, Vec::new(), &[]);
+    let line =
+        "already at 2026-03-01T12:05:00Z (in 5m0s); another interaction can only make it earlier";
+    assert!(page.contains(line), "{page}");
+}
+
+#[test]
+fn whoever_may_not_read_hears_which_right_is_missing() {
+    let forbidden = || {
+        let status = kube::core::Status::failure("no", "Forbidden").with_code(FORBIDDEN);
+        kube::Error::Api(status.boxed())
+    };
+    let error = policies_unread(forbidden(), "bob").to_string();
+    assert!(error.starts_with("bob may not list interactionpolicies.curfew.dev"));
+    assert!(error.contains("curfew-view") && error.contains("ClusterRoleBinding"));
+    let roles = include_str!("../../../manifests/base/roles.yaml");
+    assert!(roles.contains("name: curfew-view\n"));
+    let error = namespace_unread(forbidden(), "bob", "shop").to_string();
+    assert!(error.starts_with("bob may not get the namespace shop"));
+}
