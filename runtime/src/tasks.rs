@@ -161,6 +161,31 @@ mod tests {
         assert!(error.to_string().contains("panicked"), "{error}");
     }
 
+    /// Sends this process a SIGTERM.
+    fn terminate() {
+        let pid = std::process::id().to_string();
+        let kill = std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn a_second_sigterm_ends_the_process_at_once() {
+        let mut tasks = Tasks::new();
+        let stop = tasks.stop();
+        tasks.spawn("hangs", std::future::pending());
+        let running = tokio::spawn(tasks.run(Duration::from_secs(3600)));
+        // It listens for signals once it was polled.
+        tokio::task::yield_now().await;
+        terminate();
+        stop.cancelled().await;
+        assert!(!running.is_finished(), "it waits for its task");
+        terminate();
+        let error = running.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "aborted by a second signal");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn waits_no_longer_than_the_grace() {
         let mut tasks = Tasks::new();

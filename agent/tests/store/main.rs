@@ -9,10 +9,10 @@
 //! not find a sync that is left out: only a machine that loses its power would, and for that stands nothing
 //! but the order of the calls in `Store::commit`.
 //!
-//! Longer runs: `CURFEW_KILLS=2500 cargo test -p curfew-agent --test store -- --nocapture kills` kills 5,000
-//! times, half of them with a fixed seed. `CURFEW_SEED=…` repeats the other half: who is killed when. What
-//! the agents were about then hangs on the machine as well. On a disk most kills are in a sync; with
-//! `TMPDIR=/dev/shm` many more notices are written between two of them.
+//! The seed says who is killed when; it is fixed. `CURFEW_SEED=$RANDOM CURFEW_KILLS=5000 cargo test -p curfew-agent
+//! --test store -- --nocapture kills` searches for longer, with another one. What the agents are doing at that moment
+//! depends on the machine as well. On a disk most kills are in a sync; with `TMPDIR=/dev/shm` many more notices are
+//! written between two of them.
 
 #![allow(
     clippy::unwrap_used,
