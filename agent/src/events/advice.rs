@@ -17,7 +17,7 @@ pub(super) fn advice(block: &EvictionBlock) -> Cow<'static, str> {
             "leave only one PodDisruptionBudget whose selector matches the pod"
         }
         EvictionOutcome::Denied(_) => {
-            "an admission webhook or policy that is not Curfew's stands in the way"
+            "an admission webhook or policy that is not part of Curfew denies it"
         }
         _ => "check the rights of the ServiceAccount curfew-agent",
     };
@@ -25,13 +25,13 @@ pub(super) fn advice(block: &EvictionBlock) -> Cow<'static, str> {
 }
 
 fn budget_advice(block: &EvictionBlock) -> Cow<'static, str> {
-    const UNREADY: &str = "the pod is not ready: unhealthyPodEvictionPolicy: AlwaysAllow in that budget \
-                           would let it go; otherwise";
+    const UNREADY: &str = "the pod is not ready: unhealthyPodEvictionPolicy: AlwaysAllow in that budget would \
+                           allow its eviction; otherwise";
     match (block.policy_would_free, block.never) {
         (true, Some(never)) => format!("{UNREADY}, {never}").into(),
-        (true, None) => format!("{UNREADY} it goes when the budget has room").into(),
+        (true, None) => format!("{UNREADY} it is evicted when the budget allows it").into(),
         (false, Some(never)) => never.to_string().into(),
-        (false, None) => "it goes as soon as the budget has room".into(),
+        (false, None) => "it is evicted as soon as the budget allows it".into(),
     }
 }
 
@@ -39,10 +39,10 @@ fn budget_advice(block: &EvictionBlock) -> Cow<'static, str> {
 pub(super) fn marks_advice(why: &str) -> &'static str {
     if why.contains(CHANGED_ON_THE_WAY) {
         "a mutating admission webhook or policy changes pods that Curfew updates (kubectl get \
-         mutatingwebhookconfigurations,mutatingadmissionpolicies shows those there are): have it leave out the \
-         requests of system:serviceaccount:curfew:curfew-agent"
+         mutatingwebhookconfigurations,mutatingadmissionpolicies lists them): exclude the requests of \
+         system:serviceaccount:curfew:curfew-agent from it"
     } else {
-        "have whatever refuses it leave out the requests of system:serviceaccount:curfew:curfew-agent"
+        "exclude the requests of system:serviceaccount:curfew:curfew-agent from whatever refuses them"
     }
 }
 
@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn a_budget_that_never_has_room_is_not_waited_for() {
         let mut never = block(false);
-        assert_eq!(advice(&never), "it goes as soon as the budget has room");
+        assert_eq!(
+            advice(&never),
+            "it is evicted as soon as the budget allows it"
+        );
         never.never = Some(NeverRoom::NoneUnavailable);
         let text = advice(&never);
         assert!(

@@ -122,11 +122,11 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
         } => {
             let what = match extension {
                 Some(extension) => format!(
-                    "{} extended the pod's time by {}",
+                    "{} extended the time of the pod by {}",
                     by(&extension.requester),
                     cut(&extension.text, 64)
                 ),
-                None => "the pod's time is extended no longer".to_owned(),
+                None => "the extension of the pod was removed".to_owned(),
             };
             let note = format!("{what}; {}", follows(*consequence));
             pod_event(pod, false, "PodInteractionExtended", "Extend", note)
@@ -156,7 +156,7 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
             consequence,
             ..
         } => {
-            let note = format!("the pod is held no longer; {}", follows(*consequence));
+            let note = format!("the hold of the pod was removed; {}", follows(*consequence));
             pod_event(pod, false, "PodInteractionReleased", "Release", note)
         }
         DomainEvent::Evicted {
@@ -186,12 +186,12 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
             ..
         } => {
             let follows = match eviction_time {
-                Some(at) => format!("it will be evicted at {at} all the same"),
+                Some(at) => format!("it will still be evicted at {at}"),
                 None => "no timer runs for it".to_owned(),
             };
             let note = format!(
-                "the interactions with the pod cannot be told by its labels and annotations; {follows}; {}; the API \
-                 server says: {why}",
+                "the labels and annotations of the pod cannot show the interactions with it; {follows}; {}; \
+                 the API server says: {why}",
                 marks_advice(why)
             );
             pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
@@ -206,7 +206,7 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
         }
         DomainEvent::Stuck(block) => {
             let note = format!(
-                "should have been evicted at {} and still is not: {}; {}",
+                "should have been evicted at {} and is still running: {}; {}",
                 block.eviction_time,
                 block.why.message(),
                 advice(block)
@@ -221,12 +221,13 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
             action: "Rebuild",
             note: match loss {
                 StoreLoss::Moved(moved_to) => format!(
-                    "the agent's store was damaged and moved to {moved_to}; what is known of the node's \
-                     pods was rebuilt from their metadata; delete it when it is not wanted for diagnosis"
+                    "the agent's store was damaged and moved to {moved_to}; the records of the node's pods \
+                     were rebuilt from their metadata; delete the damaged store when it is no longer needed \
+                     for diagnosis"
                 ),
-                StoreLoss::Deleted => "the agent's store was deleted while the agent was using it; the agent began a new \
-                         one and wrote what it knows of the node's pods; whatever deletes files on the node \
-                         has to leave the folder of the store alone"
+                StoreLoss::Deleted => "the agent's store was deleted while the agent was using it; the agent \
+                                       created a new one and wrote what it knows about the node's pods; \
+                                       exclude the folder of the store from whatever deletes files on the node"
                     .to_owned(),
                 StoreLoss::Batches(lost) => format!(
                     "the agent's store had lost its latest {lost} writes when the agent started, because its file was \
@@ -267,7 +268,7 @@ fn interaction(
     match (ending, eviction_time) {
         (Some(ending), _) => note += &format!("; {ending}"),
         (None, Some(at)) => note += &format!("; the pod will be evicted at {at}"),
-        (None, None) => note += "; it is only recorded, the pod stays",
+        (None, None) => note += "; it is only recorded, and the pod is not evicted",
     }
     let eviction_time = eviction_time.filter(|_| ending.is_none());
     if eviction_time.is_some() && known.terms.action == Action::Record {
@@ -293,16 +294,16 @@ fn follows(consequence: Consequence) -> String {
             longest: Duration::ZERO,
             at,
         } => format!(
-            "that is without effect, because not every interaction with the pod allows an extension; it will \
-             be evicted at {at}"
+            "this has no effect, because not every interaction with the pod allows an extension; it will be \
+             evicted at {at}"
         ),
         Consequence::TooLong { longest, at } => format!(
-            "only {} of that counts, the most that all interactions with the pod allow; it will be evicted \
-             at {at}",
+            "only {} of it counts, the maximum that all interactions with the pod allow; it will be evicted at \
+             {at}",
             duration::format(longest)
         ),
         Consequence::TooLate => {
-            "that is without effect: the pod is already on its way out".to_owned()
+            "this has no effect, because the pod is already terminating".to_owned()
         }
         Consequence::NoTimer => "no timer runs for it".to_owned(),
     }

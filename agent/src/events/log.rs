@@ -61,7 +61,7 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             ..
         } => tracing::info!(
             event = "exemption-ended", node, %pod, uid = pod.uid, id = known.interaction.request, eviction_time = shown(*eviction_time),
-            "exempt no longer: the pod has a controller"
+            "no longer exempt: the pod has a controller"
         ),
         DomainEvent::Extended {
             pod,
@@ -116,7 +116,7 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
         ),
         DomainEvent::EvictionAnswered { pod, id, outcome } => tracing::debug!(
             event = "eviction-answered", node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
-            answer = outcome.message(), "asked for an eviction"
+            answer = outcome.message(), "requested an eviction"
         ),
         DomainEvent::Marked { pod, ids, missing } => {
             tracing::info!(event = "marked", node, %pod, uid = pod.uid, ids, missing, "marked");
@@ -133,7 +133,7 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             ..
         } => tracing::error!(
             event = "mark-refused", node, %pod, uid = pod.uid, ids, code, error = why,
-            "the pod's metadata cannot be written; the pod is evicted all the same"
+            "the pod's metadata cannot be written; the pod is still evicted on time"
         ),
         DomainEvent::Gone { pod, id, ids } => {
             tracing::info!(event = "gone", node, %pod, uid = pod.uid, id, ids, "gone");
@@ -143,7 +143,7 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                 event = "clock-went-back",
                 node,
                 seconds = by.as_secs(),
-                "the clock went back"
+                "the clock jumped back"
             );
         }
         DomainEvent::StoreOpened {
@@ -165,8 +165,8 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             node,
             error,
             records,
-            "the store cannot be written; it is tried again, and interactions are recorded on the pods \
-             meanwhile"
+            "the store cannot be written; the agent retries, and interactions are recorded on the pods in the \
+             meantime"
         ),
         // Logged, with its cause, where the damaged one was moved aside or the deleted one was missed.
         DomainEvent::StoreRebuilt { .. } => {}

@@ -136,7 +136,7 @@ impl Post {
                 namespace = metadata.namespace,
                 reason,
                 error,
-                "cannot post an Event now; it is posted again later"
+                "cannot post an Event now; it will be retried later"
             );
         }
         refused.tries += 1;

@@ -73,7 +73,7 @@ enum Failure {
     Denied(String),
     #[error("the request for a certificate was not answered within {ANSWER_SECONDS} s")]
     Unanswered,
-    #[error("cannot make a key or a request: {0}")]
+    #[error("cannot create a key or a request: {0}")]
     Making(#[from] rcgen::Error),
     #[error("cannot use the certificate: {0}")]
     Using(#[from] Unusable),
@@ -258,7 +258,7 @@ fn understand(map: Result<Option<ConfigMap>, kube::runtime::watcher::Error>) -> 
             tracing::error!(
                 event = "trust-unfit",
                 %error,
-                "ConfigMap {TRUST} names no CA under {TRUST_KEY}; what was known before holds"
+                "ConfigMap {TRUST} contains no CA under {TRUST_KEY}; continuing with what was known before"
             );
         })
         .ok()

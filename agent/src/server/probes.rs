@@ -43,7 +43,7 @@ impl Ops for Agent {
             match identity.as_ref().map(|identity| identity.expiry) {
                 None => Err("there is no certificate yet".to_owned()),
                 Some(expiry) if expiry <= SystemTime::now() => {
-                    Err("the certificate has ended".to_owned())
+                    Err("the certificate has expired".to_owned())
                 }
                 Some(_) => Ok(()),
             }

@@ -47,7 +47,7 @@ pub enum StoreError {
     Locked(PathBuf),
     /// The file system does not let us: full, read-only, of another owner. The store itself may be
     /// sound.
-    #[error("the store {path} cannot be used: {error}; see to its file system")]
+    #[error("the store {path} cannot be used: {error}; check its file system")]
     Denied {
         /// The folder.
         path: PathBuf,
@@ -64,13 +64,13 @@ pub enum StoreError {
     },
     /// Reading it does not end, as with some flipped bytes. A thread goes on reading it, so nothing can be
     /// put in its place before the process has ended.
-    #[error("the store {0} cannot be read: that does not end")]
+    #[error("the store {0} cannot be read: reading does not end")]
     Endless(PathBuf),
     /// Its file was deleted, or another was put in its place, while it was open.
     #[error("the store {0} was deleted while it was in use")]
     Deleted(PathBuf),
     /// The folder that is mounted for it was deleted, and nothing can be made in it any more.
-    #[error("the folder {0} was deleted; the kubelet makes it anew when the agent starts again")]
+    #[error("the folder {0} was deleted; the kubelet creates it again when the agent restarts")]
     NoFolder(PathBuf),
     /// The file system can be written again, but not through the mount that this container was given while it could
     /// not. The kubelet mounts it again for the next container.

@@ -9,9 +9,7 @@ pub enum NotRecorded {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Too many pods have a record that the watch has not shown.
-    #[error(
-        "the watch has shown none of {MAX_UNSEEN} pods that have a record, and not this one either"
-    )]
+    #[error("the watch has not shown {MAX_UNSEEN} pods that have a record, nor this one")]
     Unseen,
     /// Whoever records has ended: the agent is stopping.
     #[error("the agent is stopping")]

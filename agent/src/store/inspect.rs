@@ -71,7 +71,7 @@ pub async fn run(command: StoreCommand, args: &Args, out: &mut impl Write) -> an
             }
             if !holdings.set_aside.is_empty() {
                 bail!(
-                    "torn or of a later release, kept and not used: {}",
+                    "damaged or from a later release, kept and not used: {}",
                     holdings.set_aside.join(", ")
                 );
             }
@@ -88,7 +88,7 @@ async fn ask(address: SocketAddr) -> anyhow::Result<Option<Holdings>> {
     let answer = match tokio::time::timeout(TIMEOUT, client.get(uri)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) if error.is_connect() => return Ok(None),
-        Ok(Err(error)) => return Err(error).context("the agent's answer broke off"),
+        Ok(Err(error)) => return Err(error).context("the agent's answer is incomplete"),
         Err(_) => bail!("the agent at {address} did not answer within {TIMEOUT:?}"),
     };
     if !answer.status().is_success() {
@@ -100,14 +100,14 @@ async fn ask(address: SocketAddr) -> anyhow::Result<Option<Holdings>> {
     let body = tokio::time::timeout(TIMEOUT, Limited::new(answer, MAX_ANSWER).collect())
         .await
         .context("the agent's answer takes too long")?
-        .map_err(|error| anyhow::anyhow!("the agent's answer broke off: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("the agent's answer is incomplete: {error}"))?;
     Ok(Some(serde_json::from_slice(&body.to_bytes())?))
 }
 
 fn read(path: &Path) -> anyhow::Result<Holdings> {
     if !path.exists() {
         bail!(
-            "there is no store at {}; --store names its folder",
+            "there is no store at {}; use --store to name its folder",
             path.display()
         );
     }

@@ -74,8 +74,8 @@ impl RecoveringStore {
         }
         tracing::error!(
             store = %self.path.display(),
-            "the store was deleted while the agent was using it; it begins a new one and writes what it knows; \
-             interactions are recorded on the pods meanwhile"
+            "the store was deleted while the agent was using it; the agent creates a new one and writes what \
+             it knows; interactions are recorded on the pods in the meantime"
         );
         self.store = None;
         self.deleted = true;
@@ -104,8 +104,8 @@ impl RecoveringStore {
                 let aside = move_aside(&path).map_err(StoreError::denied(&path))?;
                 tracing::error!(
                     store = %path.display(), moved_to = %aside.display(), why,
-                    "the store is damaged and was moved aside; records are rebuilt from the pods' \
-                     metadata; delete the old one when it is not wanted for diagnosis"
+                    "the store is damaged and was moved aside; records are rebuilt from the pods' metadata; \
+                     delete the old store when it is no longer needed for diagnosis"
                 );
                 moved_to = Some(aside);
                 Store::open(&self.path)?
@@ -114,7 +114,8 @@ impl RecoveringStore {
                 let aside = move_for_the_next(&path).map_err(StoreError::denied(&path))?;
                 tracing::error!(
                     store = %path.display(), moved_to = %aside.display(),
-                    "reading the store does not end; it was moved aside, and the agent starts again with a new one"
+                    "reading the store does not end; the store was moved aside, and the agent restarts with a \
+                     new one"
                 );
                 return Err(StoreError::Endless(path));
             }
@@ -128,7 +129,7 @@ impl RecoveringStore {
         for uid in &contents.aside {
             tracing::error!(
                 uid,
-                "a record in the store is torn or of a later release; it is kept and not used"
+                "a record in the store is damaged or from a later release; it is kept and not used"
             );
         }
         if contents.lost_batches > 0 && moved_to.is_none() && !self.deleted {
@@ -224,7 +225,7 @@ fn forget_moved(path: &Path) {
     if let Err(error) = fs::remove_file(moved_note(path))
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, "the store will be said to be new at the next start, too");
+        tracing::warn!(%error, "the next start will report the store as new again");
     }
 }
 

@@ -135,7 +135,7 @@ impl EvictionOutcome {
             | EvictionOutcome::Denied(why)
             | EvictionOutcome::Away { why, .. }
             | EvictionOutcome::Passing { why, .. } => why,
-            EvictionOutcome::Throttled(_) => "the API server asks for patience",
+            EvictionOutcome::Throttled(_) => "the API server throttles the agent",
             EvictionOutcome::Accepted | EvictionOutcome::Gone => "",
         }
     }

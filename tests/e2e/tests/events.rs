@@ -274,7 +274,7 @@ async fn whoever_changes_pods_on_the_way_is_told_of() {
         .await?;
         is_of(&event, "Warning")?;
         for words in [
-            "all the same",
+            "will still be evicted",
             "curfew-accounts",
             "mutatingwebhookconfigurations",
         ] {

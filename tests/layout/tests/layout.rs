@@ -6,10 +6,25 @@ use curfew_layout::{circle, crates, imports, repeated_types, sources, workspace}
 const MOST_LINES: usize = 500;
 
 /// Crates whose rooms form no circle, and stay so.
-const IN_ORDER: [&str; 6] = ["agent", "agent/state", "core", "kubectl-pi", "runtime", "webhook"];
+const IN_ORDER: [&str; 6] = [
+    "agent",
+    "agent/state",
+    "core",
+    "kubectl-pi",
+    "runtime",
+    "webhook",
+];
 
 /// Crates of which no two types have the same name, and stay so.
-const NAMED: [&str; 7] = ["agent", "agent/state", "core", "crd", "kubectl-pi", "runtime", "webhook"];
+const NAMED: [&str; 7] = [
+    "agent",
+    "agent/state",
+    "core",
+    "crd",
+    "kubectl-pi",
+    "runtime",
+    "webhook",
+];
 
 #[test]
 fn imports_between_rooms_go_one_way() {

@@ -103,7 +103,7 @@ fn names_the_budget_its_numbers_and_what_would_help() {
     assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
     let note = note_of(&DomainEvent::Stuck(block(true)));
     assert!(
-        note.contains("still is not") && note.contains("AlwaysAllow"),
+        note.contains("is still running") && note.contains("AlwaysAllow"),
         "{note}"
     );
 }
@@ -149,9 +149,9 @@ fn tells_what_follows_from_extension_and_hold() {
     };
     assert_eq!(
         extended(Consequence::EvictionAt(at(2400))),
-        "bob extended the pod's time by 30m; it will be evicted at 2027-01-15T08:40:00Z"
+        "bob extended the time of the pod by 30m; it will be evicted at 2027-01-15T08:40:00Z"
     );
-    assert!(extended(Consequence::TooLate).contains("already on its way out"));
+    assert!(extended(Consequence::TooLate).contains("already terminating"));
     let cut = |seconds| {
         extended(Consequence::TooLong {
             longest: Duration::from_secs(seconds),
@@ -160,10 +160,10 @@ fn tells_what_follows_from_extension_and_hold() {
     };
     assert_eq!(
         cut(60),
-        "bob extended the pod's time by 30m; only 1m0s of that counts, the most that all \
+        "bob extended the time of the pod by 30m; only 1m0s of that counts, the most that all \
          interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
     );
-    assert!(cut(0).contains("without effect"));
+    assert!(cut(0).contains("has no effect"));
     let held = event(&DomainEvent::Held {
         pod: pod.clone(),
         id: "request-0".into(),
@@ -266,7 +266,7 @@ fn says_what_a_pod_without_marks_comes_to() {
     assert_eq!(timed.type_.as_deref(), Some("Warning"));
     let note = timed.note.unwrap();
     assert!(
-        note.contains("it will be evicted at 2027-01-15T08:10:00Z all the same"),
+        note.contains("it will still be evicted at 2027-01-15T08:10:00Z"),
         "{note}"
     );
     assert!(

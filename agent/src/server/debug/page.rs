@@ -62,12 +62,13 @@ fn problems(view: &View) -> Vec<String> {
     let mut problems = Vec::new();
     if !schedule.store.open {
         problems.push(
-            "The store is not open: interactions are recorded on the pods meanwhile. The agent's log says why."
+            "The store is not open. Interactions are recorded on the pods in the meantime. The agent's log \
+             says why."
                 .to_owned(),
         );
     }
     if !schedule.synced {
-        problems.push("The node's pods are not listed yet, so nothing is evicted.".to_owned());
+        problems.push("The pods of the node are not listed yet, so nothing is evicted.".to_owned());
     }
     if let (true, Some(error)) = (schedule.watch.failing, &schedule.watch.last_error) {
         problems.push(format!(
@@ -76,11 +77,13 @@ fn problems(view: &View) -> Vec<String> {
         ));
     }
     match view.certificate.expiry {
-        None => problems
-            .push("There is no certificate yet, so the webhook reaches nobody here.".to_owned()),
+        None => problems.push(
+            "There is no certificate yet, so the webhook cannot reach this agent.".to_owned(),
+        ),
         Some(_) if !view.is_certified() => {
-            problems
-                .push("The certificate has ended, so the webhook reaches nobody here.".to_owned());
+            problems.push(
+                "The certificate has expired, so the webhook cannot reach this agent.".to_owned(),
+            );
         }
         Some(_) => {}
     }
@@ -91,12 +94,12 @@ fn problems(view: &View) -> Vec<String> {
         ));
     }
     for (state, what) in [
-        (State::Stuck, "blocked for so long that nobody seems to act"),
         (
-            State::Blocked,
-            "kept from being evicted by a PodDisruptionBudget",
+            State::Stuck,
+            "blocked for so long that probably nobody is working on it",
         ),
-        (State::Retrying, "refused and asked for again"),
+        (State::Blocked, "blocked by a PodDisruptionBudget"),
+        (State::Retrying, "refused and retried"),
     ] {
         let count = schedule.count(state);
         if count > 0 {
@@ -181,10 +184,10 @@ impl RecentEviction {
     fn came_to(&self) -> &'static str {
         match self.result {
             "accepted" => "evicted",
-            "gone" => "was gone already",
-            "early" => "got more time meanwhile",
+            "gone" => "was already gone",
+            "early" => "got more time in the meantime",
             "disruption_budget" | "several_disruption_budgets" => "blocked",
-            "throttled" | "unavailable" => "API server away",
+            "throttled" | "unavailable" => "API server unavailable",
             "forbidden" | "denied" => "refused",
             _ => "failed",
         }

@@ -158,7 +158,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
     let html = html_of(&view(&node_state, &history, 660)).await;
     for said in [
         "<b class=\"state\" data-state=\"blocked\">blocked</b>",
-        "1 pod kept from being evicted by a PodDisruptionBudget.",
+        "1 pod blocked by a PodDisruptionBudget.",
         "needs 2 healthy pods and has 2 currently</bdi> (budget web)",
         "1m0s ago",
         "<b class=\"state\" data-state=\"held\">held</b>",
@@ -190,11 +190,11 @@ async fn what_is_wrong_stands_above_all_else() {
     assert!(!html.contains("Nothing needs attention"), "{html}");
     for said in [
         "<li>The store is not open",
-        "<li>The node&#39;s pods are not listed yet",
+        "<li>The pods of the node are not listed yet",
         "fails: &#60;the API server is away&#62;",
-        "<li>The certificate has ended",
+        "<li>The certificate has expired",
         "cannot be read: 3.",
-        "<strong>ended</strong>",
+        "<strong>expired</strong>",
         "<strong>not synced</strong>",
     ] {
         assert!(html.contains(said), "{said}: {html}");

@@ -199,7 +199,7 @@ async fn a_budget_that_never_yields_is_a_matter_of_its_own() {
                 let events = marks::events(namespace, &record.uid, BLOCKED).await?;
                 let told = events
                     .iter()
-                    .any(|event| note(event).contains("still is not"));
+                    .any(|event| note(event).contains("is still running"));
                 Ok(told.then_some(()))
             },
         )

@@ -123,7 +123,7 @@ async fn who_is_kept_by_a_year_of_grace_is_seen() {
             let listed = namespace.kubectl.ok(&["pi", "get"]).await?;
             let seen = value("curfew_agent_longest_terminating_seconds") >= 2.0
                 && value("curfew_agent_terminating_pods") >= 1.0
-                && page.contains("Was asked to end")
+                && page.contains("Terminating since")
                 && listed.contains("terminating for ");
             Ok(seen.then_some(()))
         })

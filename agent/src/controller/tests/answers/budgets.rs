@@ -12,7 +12,7 @@ const NO_ROOM: Row = Row {
     reason: "needs 2 healthy pods and has 2 currently",
     first: (1.5, 2.0),
     longest: 30.0,
-    told: Some("has 2 currently; it goes as soon as the budget has room"),
+    told: Some("has 2 currently; it is evicted as soon as the budget allows it"),
 };
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn no_room_as_far_as_its_controller_has_looked() {
         let row = Row {
             answer: says,
             reason: "The disruption budget web",
-            told: Some("it goes as soon as the budget has room"),
+            told: Some("it is evicted as soon as the budget allows it"),
             ..NO_ROOM
         };
         row.holds().await;
@@ -125,7 +125,9 @@ async fn a_pod_that_is_not_ready_gets_advice_that_frees_it() {
     assert_eq!(told(&stage), ["PodInteraction", BLOCKED]);
     let note = events(&stage)[1]["note"].to_string();
     assert!(
-        note.contains("unhealthyPodEvictionPolicy: AlwaysAllow in that budget would let it go"),
+        note.contains(
+            "unhealthyPodEvictionPolicy: AlwaysAllow in that budget would allow its eviction"
+        ),
         "{note}"
     );
     next_request(&stage).await;
@@ -149,7 +151,7 @@ async fn a_budget_that_never_yields_is_a_state_of_its_own_and_does_not_flood() {
     let all = ["PodInteraction", BLOCKED, BLOCKED];
     assert_eq!(told(&stage), all);
     let note = events(&stage)[2]["note"].to_string();
-    assert!(note.contains("still is not"), "{note}");
+    assert!(note.contains("is still running"), "{note}");
 
     stage.until(DUE + DAY).await;
     assert_eq!(told(&stage), all);

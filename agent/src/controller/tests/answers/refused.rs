@@ -26,7 +26,7 @@ const AWAY: Row = Row {
 
 const THROTTLED: Row = Row {
     result: "throttled",
-    reason: "asks for patience",
+    reason: "throttles the agent",
     ..PASSING
 };
 
@@ -41,7 +41,7 @@ const FORBIDDEN: Row = Row {
 
 const DENIED: Row = Row {
     result: "denied",
-    told: Some("an admission webhook or policy that is not Curfew's stands in the way"),
+    told: Some("an admission webhook or policy that is not part of Curfew denies it"),
     ..FORBIDDEN
 };
 
