@@ -178,7 +178,7 @@ impl Executor {
         handle
     }
 
-    /// Waits until actions have ended, and reports them; for ever when none is in flight.
+    /// Waits until an action has ended, and reports it; for ever when none is in flight.
     pub(crate) async fn ended(&mut self, reports: &mut Vec<Report>) {
         while reports.is_empty() {
             match self.tasks.join_next_with_id().await {
@@ -186,6 +186,10 @@ impl Executor {
                 None => pending().await,
             }
         }
+    }
+
+    /// Reports the actions that have ended by now.
+    pub(crate) fn take_ended(&mut self, reports: &mut Vec<Report>) {
         while reports.len() < AT_ONCE
             && let Some(ended) = self.tasks.try_join_next_with_id()
         {

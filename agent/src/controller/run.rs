@@ -111,13 +111,19 @@ impl Controller {
                 () = receive(&mut parts.observations, &mut observations) => {}
                 () = tokio::time::sleep(nap) => {}
             }
+            // Nobody waits for somebody else: what came meanwhile is taken from all of them. What the watches saw comes
+            // first, because an answer of the API server may be later than that.
+            let parts = &mut self.parts;
+            take_waiting(&mut parts.observations, &mut observations);
+            parts.executor.take_ended(&mut reports);
+            take_waiting(&mut parts.inbox.0, &mut messages);
             let now = (self.parts.clock)();
             let mut out = Decisions::default();
-            for report in reports.drain(..) {
-                self.take(report, now, &mut out);
-            }
             for observation in observations.drain(..) {
                 self.observe(observation, now, &mut out);
+            }
+            for report in reports.drain(..) {
+                self.take(report, now, &mut out);
             }
             for message in messages.drain(..) {
                 self.answer(message, now);
@@ -388,6 +394,15 @@ impl Controller {
 async fn receive<T>(from: &mut mpsc::Receiver<T>, into: &mut Vec<T>) {
     if from.recv_many(into, AT_ONCE).await == 0 {
         pending().await
+    }
+}
+
+/// Takes what has come by now.
+fn take_waiting<T>(from: &mut mpsc::Receiver<T>, into: &mut Vec<T>) {
+    while into.len() < AT_ONCE
+        && let Ok(item) = from.try_recv()
+    {
+        into.push(item);
     }
 }
 
