@@ -14,6 +14,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, GroupVersionKind, ListParams},
+    core::{Selector, SelectorExt},
 };
 use serde_json::Value;
 
@@ -183,25 +184,9 @@ fn free_name(key: &str, taken: &Labels) -> String {
     numbered(number)
 }
 
-/// Whether a selector matches labels, as Kubernetes has it.
+/// Whether a selector matches labels. One that Kubernetes does not know matches nothing.
 pub(crate) fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
-    let mut equal = selector.match_labels.iter().flatten();
-    let mut expressions = selector.match_expressions.iter().flatten();
-    equal.all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.all(|expression| {
-            let value = labels.get(&expression.key);
-            let listed = || {
-                let values = expression.values.as_deref().unwrap_or_default();
-                value.is_some_and(|value| values.contains(value))
-            };
-            match expression.operator.as_str() {
-                "In" => listed(),
-                "NotIn" => !listed(),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
 /// What is to be known of a detached pod beyond that: a StatefulSet's replacement needs its name.

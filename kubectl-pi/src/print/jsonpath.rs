@@ -1,12 +1,16 @@
 //! The templates of `-o jsonpath=`, as kubectl has them.
 //!
-//! Understood are text, `{.field}`, `{['field']}`, `\.` within a name, `[n]` (from the end, too),
-//! `[*]`, `..name`, `{range}` with `{end}`, and `{"text"}` with `\n` and `\t`. Filters, slices and
-//! unions are not: they are refused with a sentence, and `-o json` has it all.
+//! The template is ours: text, `{"text"}` with `\n` and `\t`, `{range}` with `{end}`, and paths as kubectl's users type
+//! them (`{.field}`, `{['field']}`, `\.` within a name, `[n]` from the end, too, `[*]`, `..name`). What else stands in
+//! brackets, filters, slices and unions, is for jsonpath-rust, by RFC 9535.
 
 use std::{cmp::Ordering, iter::Peekable, str::Chars, str::FromStr};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use jsonpath_rust::{
+    parser::{model::JpQuery, parse_json_path},
+    query::js_path_process,
+};
 use serde_json::Value;
 
 /// A template that was read.
@@ -27,6 +31,8 @@ enum Step {
     Every,
     /// Every value of this name, however deep.
     Deep(String),
+    /// Those that a filter, a slice or a union selects.
+    Selected(JpQuery),
 }
 
 /// What stands between braces.
@@ -227,27 +233,49 @@ fn name(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
 }
 
 fn bracket(chars: &mut Peekable<Chars<'_>>) -> Result<Step, String> {
-    skip_spaces(chars);
-    let step = match chars.peek() {
-        Some(&quote @ ('"' | '\'')) => Step::Field(quoted(chars, quote)?.replace("\\.", ".")),
-        _ => {
-            let inside = take_until(chars, |c| c == ']');
-            match inside.trim() {
-                "*" => Step::Every,
-                number => Step::Index(number.parse().map_err(|_| {
-                    format!(
-                        "[{number}]: neither an index, nor *, nor a quoted name; filters, slices and \
-                         unions are not understood here: use -l, or -o json and jq"
-                    )
-                })?),
-            }
-        }
-    };
-    skip_spaces(chars);
-    match chars.next() {
-        Some(']') => Ok(step),
-        _ => Err("[ without ]".to_owned()),
+    let inside = inside(chars)?;
+    let inside = inside.trim();
+    if inside == "*" {
+        return Ok(Step::Every);
     }
+    if let Ok(index) = inside.parse() {
+        return Ok(Step::Index(index));
+    }
+    if let Some(quote) = inside.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        let mut rest = inside.chars().peekable();
+        let name = quoted(&mut rest, quote)?;
+        if rest.next().is_none() {
+            return Ok(Step::Field(name.replace("\\.", ".")));
+        }
+    }
+    parse_json_path(&format!("$[{inside}]"))
+        .map(Step::Selected)
+        .map_err(|error| format!("[{inside}]: {error}"))
+}
+
+/// What stands up to the closing bracket, which is taken, too.
+fn inside(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
+    let mut inside = String::new();
+    let mut open = 0;
+    let mut quote = None;
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(end), c) if c == end => quote = None,
+            (Some(_), '\\') => {
+                inside.push(c);
+                inside.extend(chars.next());
+                continue;
+            }
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[') => open += 1,
+            (None, ']') if open == 0 => return Ok(inside),
+            (None, ']') => open -= 1,
+            (None, _) => {}
+        }
+        inside.push(c);
+    }
+    Err("[ without ]".to_owned())
 }
 
 fn render(parts: &[Part], value: &Value, out: &mut String) -> anyhow::Result<()> {
@@ -296,6 +324,10 @@ fn walk<'a>(steps: &[Step], from: &'a Value) -> anyhow::Result<Vec<&'a Value>> {
                     }
                 }
                 (Step::Deep(name), value) => deep(name, value, &mut next),
+                (Step::Selected(query), value) => {
+                    let found = js_path_process(query, value).context("cannot follow the path")?;
+                    next.extend(found.into_iter().map(|found| found.val()));
+                }
                 _ => {}
             }
         }
@@ -353,6 +385,12 @@ mod tests {
             ("{..name}", "a b"),
             ("{.items[1].ports}", "[80,443]"),
             ("{.items[1].ports[*]}", "80 443"),
+            ("{.items[?(@.n==1)].metadata.name}", "a"),
+            ("{.items[?(@.metadata.name!=\"a\")].ports[0]}", "80"),
+            ("{.items[?(@.ports[0]==80)].metadata.name}", "b"),
+            ("{.items[0:1].metadata.name}", "a"),
+            ("{.items[0,1].metadata.name}", "a b"),
+            ("{.items[1]['kind','ports']}", "[80,443]"),
             ("{.items[0].n} {.nothing.there}.", "1 ."),
             (
                 r#"{range .items[*]}{.metadata.name}{"\t"}{.n}{"\n"}{end}"#,
@@ -376,9 +414,8 @@ mod tests {
             "{a}",
             "{.a[0}",
             "{.a['b}",
-            "{.items[?(@.n==1)]}",
-            "{.items[0:1]}",
-            "{.items[0,1]}",
+            "{.items[?(@.n=)]}",
+            "{.items[one]}",
             "{..}",
         ] {
             assert!(template.parse::<Template>().is_err(), "{template}");

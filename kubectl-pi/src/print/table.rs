@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use curfew_core::State;
 use jiff::Timestamp;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
     output::visible,
@@ -17,7 +18,7 @@ use crate::{
 const NONE: &str = "<none>";
 /// Between two columns.
 const GAP: usize = 3;
-/// No cell is longer, in characters; annotations may hold far more than a screen.
+/// No cell is wider, in columns of a terminal; annotations may hold far more than a screen.
 const MAX_CELL: usize = 120;
 /// What is evicted within so many seconds stands out.
 const SOON: i64 = 60;
@@ -81,7 +82,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(columns: Vec<Column>, style: Style) -> Self {
-        let widths = columns.iter().map(|column| width(column.head)).collect();
+        let widths = columns.iter().map(|column| column.head.width()).collect();
         Self {
             columns,
             widths,
@@ -114,7 +115,7 @@ impl Table {
         let cells: Vec<_> = rows.iter().map(|row| self.cells(row, now)).collect();
         for cells in &cells {
             for (column, cell) in self.widths.iter_mut().zip(cells) {
-                *column = (*column).max(width(cell));
+                *column = (*column).max(cell.width());
             }
         }
         let lines = rows.iter().zip(&cells);
@@ -164,7 +165,7 @@ pub(crate) fn lines(lines: &[Vec<String>]) -> String {
 fn all_aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<_> = (0..columns)
-        .map(|at| lines.iter().map(|line| width(&line[at])).max().unwrap_or(0))
+        .map(|at| lines.iter().map(|line| line[at].width()).max().unwrap_or(0))
         .collect();
     lines
         .iter()
@@ -183,7 +184,7 @@ fn aligned<'a>(
     for (at, (cell, wanted)) in cells.iter().zip(widths).enumerate() {
         line.extend(std::iter::repeat_n(' ', gap));
         line.push_str(&paint(at, cell));
-        gap = wanted - width(cell) + GAP;
+        gap = wanted - cell.width() + GAP;
     }
     line.push('\n');
     line
@@ -202,15 +203,19 @@ fn cell(text: Option<Cow<'_, str>>) -> String {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return NONE.to_owned();
     };
-    let text = visible(&text).into_owned();
-    match text.char_indices().nth(MAX_CELL) {
-        None => text,
-        Some(_) => text.chars().take(MAX_CELL - 1).chain(['…']).collect(),
+    let mut text = visible(&text).into_owned();
+    if text.width() > MAX_CELL {
+        let mut room = MAX_CELL - 1;
+        let end = text.char_indices().find(|(_, c)| {
+            let needed = c.width().unwrap_or_default();
+            let fits = needed <= room;
+            room = room.saturating_sub(needed);
+            !fits
+        });
+        text.truncate(end.map_or(text.len(), |(end, _)| end));
+        text.push('…');
     }
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
+    text
 }
 
 #[cfg(test)]
