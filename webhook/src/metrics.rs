@@ -129,7 +129,7 @@ impl Metrics {
             agents: all.gauge("curfew_webhook_agents", "Nodes whose agent is known and ready.")?,
             unreachable: all.gauge(
                 "curfew_webhook_agents_unreachable",
-                "PolicySet and ready agents to which this replica's last notice failed.",
+                "Known and ready agents to which this replica's last notice failed.",
             )?,
             policies: all.gauges(
                 "curfew_webhook_policies",

@@ -73,7 +73,7 @@ pub(super) fn learned(
 ) {
     let unknown =
         |known: &&RecordedInteraction| before.is_none_or(|before| !before.tells_of(known));
-    let news: Vec<_> = record.interactions().filter(unknown).collect();
+    let news: Vec<_> = record.distinct().filter(unknown).collect();
     let before = before.map_or(0, Record::interactions);
     let times = record.interactions().saturating_sub(before);
     several(record, &news, times, Source::Metadata, ending, out);
@@ -96,10 +96,7 @@ fn several(
             .push(interaction(record, known, source, ending, None));
     }
     let times = times.saturating_sub(kept.len() as u32);
-    let since = record
-        .interactions()
-        .map(|known| known.interaction.time)
-        .min();
+    let since = record.distinct().map(|known| known.interaction.time).min();
     let more = since.filter(|_| times > 0);
     let more = more.map(|since| More { times, since });
     out.events

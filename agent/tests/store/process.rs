@@ -20,7 +20,7 @@ use curfew_core::{
 use curfew_runtime::tls::Refusals;
 use curfew_webhook::{
     identity::Identity,
-    recording::forward::{Failure, Forwarder},
+    recording::forward::{ForwardError, Forwarder},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -203,8 +203,8 @@ impl Agent<'_> {
         let telling = self.forwarder.tell(NODE, vec![notice.clone()]);
         match self.host.runtime.block_on(telling) {
             Ok(receipt) => receipt.map(Ok),
-            Err(Failure::Refused { status, text, .. }) => Some(Err((status, text))),
-            Err(Failure::Connection(..) | Failure::Late(..)) => None,
+            Err(ForwardError::Refused { status, text, .. }) => Some(Err((status, text))),
+            Err(ForwardError::Connection(..) | ForwardError::Late(..)) => None,
             Err(other) => panic!("{other}"),
         }
     }

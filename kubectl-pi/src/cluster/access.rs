@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn who_lacks_a_right_is_told_as_by_the_admission_policy() {
-        let policy = include_str!("../../manifests/base/admission-marks.yaml");
+        let policy = include_str!("../../../manifests/base/admission-marks.yaml");
         for (right, sentence) in [
             (
                 Right::Extend,

@@ -9,7 +9,6 @@ use anyhow::{Context, bail};
 use curfew_core::duration::relative;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
     cli::{NodeArgs, NodeOutput, Target},

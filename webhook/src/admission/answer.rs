@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::review::answer::Answer;
 
 /// The interaction is recorded.
-pub fn recorded(pod: &PodId, deadline: Option<Timestamp>, ending: Option<Ending>) -> Answer {
+pub(super) fn recorded(pod: &PodId, deadline: Option<Timestamp>, ending: Option<Ending>) -> Answer {
     Answer::Allow(Some(match (deadline, ending) {
         (_, Some(ending)) => format!("this interaction with pod {pod} was recorded; {ending}"),
         (Some(deadline), None) => format!("pod {pod} will be evicted at {deadline}"),
@@ -16,7 +16,7 @@ pub fn recorded(pod: &PodId, deadline: Option<Timestamp>, ending: Option<Ending>
 }
 
 /// A policy forbids the interaction.
-pub fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
+pub(super) fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
     Answer::Deny {
         code: 403,
         reason: "Forbidden",
@@ -28,7 +28,7 @@ pub fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
 }
 
 /// The interaction could be recorded nowhere and is denied. `id` finds the reason in the log.
-pub fn denied(pod: &str, node: Option<&str>, id: &str) -> Answer {
+pub(super) fn denied(pod: &str, node: Option<&str>, id: &str) -> Answer {
     let agent = match node {
         Some(node) => format!("with its agent on node {node}"),
         None => "with its agent".to_owned(),
@@ -45,7 +45,7 @@ pub fn denied(pod: &str, node: Option<&str>, id: &str) -> Answer {
 }
 
 /// The policies were never read, and the interaction is denied. `id` finds it in the log.
-pub fn undecided(pod: &str, id: &str) -> Answer {
+pub(super) fn undecided(pod: &str, id: &str) -> Answer {
     Answer::Deny {
         code: 503,
         reason: "ServiceUnavailable",
@@ -59,7 +59,7 @@ pub fn undecided(pod: &str, id: &str) -> Answer {
 }
 
 /// The interaction could be recorded nowhere and is let through, for this reason.
-pub fn unrecorded(pod: &str, because: &str) -> Answer {
+pub(super) fn unrecorded(pod: &str, because: &str) -> Answer {
     Answer::Allow(Some(format!(
         "Curfew did not record this interaction with pod {pod}: {because}"
     )))

@@ -76,7 +76,7 @@ fn replica(stored: &Arc<Mutex<Stored>>) -> IdentityController {
             let answer = match code {
                 200 => answer,
                 _ => {
-                    json!({"kind": "Status", "status": "IdentityError", "code": code, "reason": answer,
+                    json!({"kind": "Status", "status": "Failure", "code": code, "reason": answer,
                     "message": answer})
                 }
             };

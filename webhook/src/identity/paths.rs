@@ -10,11 +10,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use k8s_openapi::ByteString;
+use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
 use rustls::crypto::ring;
 use subtle::ConstantTimeEq;
 
 use super::IdentityError;
+use crate::names::WEBHOOKS;
 
 const CURRENT: &str = "path.token";
 const NEXT: &str = "path.next";

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use super::{
     IdentityError, Lifetimes,
     authority::Authority,
-    paths::{self, Paths},
+    paths::{PathStep, Paths},
 };
 use crate::names::labels;
 
@@ -186,12 +186,7 @@ impl Authorities {
     }
 
     /// What is to be done about the paths now. `asked` tells whether somebody wants them to be exchanged.
-    pub fn path_step(
-        &self,
-        lifetimes: &Lifetimes,
-        asked: bool,
-        now: SystemTime,
-    ) -> paths::AuthorityStep {
+    pub fn path_step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> PathStep {
         self.paths
             .step(lifetimes.path, lifetimes.overlap, asked, now)
     }
@@ -211,9 +206,7 @@ impl Authorities {
             (AuthorityStep::Prepare, _) => {
                 after.next = Some(Arc::new(Authority::new(lifetimes.authority)?));
                 // Whoever has the key of the former may know the path, too.
-                after.paths = self
-                    .paths
-                    .after(paths::AuthorityStep::Prepare, SystemTime::now())?;
+                after.paths = self.paths.after(PathStep::Prepare, SystemTime::now())?;
             }
             (AuthorityStep::Switch, Some(next)) => {
                 after.previous = Some(self.current.certificate.clone());

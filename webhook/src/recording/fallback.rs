@@ -176,7 +176,7 @@ fn join(
         // same second would seem to be among them.
         if !repeated && record.interactions() == counted {
             record.absorb(record::Marks {
-                counted: Some(Counted {
+                count_in_metadata: Some(Counted {
                     until: record.last().interaction.time,
                     interactions: counted.saturating_add(1),
                 }),

@@ -5,6 +5,8 @@
 
 mod fit;
 
+use std::collections::BTreeMap;
+
 use crate::{
     identity::paths::Paths,
     names::{
@@ -282,11 +284,9 @@ mod tests {
     fn every_path_ends_in_the_token() {
         let installation = installation();
         let full = installation.full();
-        assert!(tells(&full, &installation.paths));
-        assert!(!tells(
-            &full,
-            &Paths::new(std::time::SystemTime::now()).unwrap()
-        ));
+        assert!(installation.paths.are_told_by(&full));
+        let others = Paths::new(std::time::SystemTime::now()).unwrap();
+        assert!(!others.are_told_by(&full));
         for webhook in full.webhooks.iter().flatten() {
             let path = webhook.client_config.service.as_ref().unwrap().path.clone();
             assert_eq!(path.unwrap().split('/').count(), 4);

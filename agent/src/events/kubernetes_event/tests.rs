@@ -160,7 +160,7 @@ fn tells_what_follows_from_extension_and_hold() {
     };
     assert_eq!(
         cut(60),
-        "bob extended the time of the pod by 30m; only 1m0s of that counts, the most that all \
+        "bob extended the time of the pod by 30m; only 1m0s of it counts, the maximum that all \
          interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
     );
     assert!(cut(0).contains("has no effect"));

@@ -274,7 +274,7 @@ fn whoever_may_not_read_hears_which_right_is_missing() {
     let error = policies_unread(forbidden(), "bob").to_string();
     assert!(error.starts_with("bob may not list interactionpolicies.curfew.dev"));
     assert!(error.contains("curfew-view") && error.contains("ClusterRoleBinding"));
-    let roles = include_str!("../../../manifests/base/roles.yaml");
+    let roles = include_str!("../../../../manifests/base/roles.yaml");
     assert!(roles.contains("name: curfew-view\n"));
     let error = namespace_unread(forbidden(), "bob", "shop").to_string();
     assert!(error.starts_with("bob may not get the namespace shop"));

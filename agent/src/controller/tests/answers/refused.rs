@@ -108,6 +108,7 @@ async fn the_guard_says_another_node() {
 async fn the_guard_says_that_the_request_is_not_as_it_should_be() {
     let row = Row {
         answer: || Answer::denial(GUARD, 400, "deleteOptions.preconditions.uid: is missing"),
+        reason: "deleteOptions.preconditions.uid",
         ..FORBIDDEN
     };
     row.holds().await;
@@ -151,6 +152,7 @@ async fn the_webhook_of_others_denies() {
 async fn the_webhook_of_others_denies_with_a_code_that_means_something_else() {
     let row = Row {
         answer: || Answer::denial("change.freeze.example", 409, "not on Fridays"),
+        reason: "not on Fridays",
         ..DENIED
     };
     row.holds().await;
@@ -164,6 +166,7 @@ async fn the_policy_of_others_denies() {
                            'all' denied request: not on Fridays";
             Answer::status(422, message)
         },
+        reason: "ValidatingAdmissionPolicy 'freeze'",
         ..DENIED
     };
     row.holds().await;
@@ -278,6 +281,7 @@ async fn the_server_took_too_long() {
             let message = "Timeout: couldn't update PodDisruptionBudget \"web\" due to conflicts";
             Answer::detailed(504, message, json!({"retryAfterSeconds": 10}))
         },
+        reason: "due to conflicts",
         first: (10.0, 11.3),
         ..PASSING
     };
@@ -288,6 +292,7 @@ async fn the_server_took_too_long() {
 async fn a_connection_that_breaks() {
     let row = Row {
         answer: Answer::broken,
+        reason: "connection refused",
         ..AWAY
     };
     row.holds().await;
