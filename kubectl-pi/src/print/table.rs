@@ -291,26 +291,35 @@ node-2   exec          sh -c 'echo hi'   scheduled   <none>
     }
 
     #[test]
-    fn letters_of_all_scripts_count_as_one() {
-        let table = render(
-            columns(false, false),
-            &rows(&[&[(keys::INTERACTOR, "jürgen"), (keys::TTL, "5s")]]),
-        );
-        let lines: Vec<_> = table.lines().collect();
-        let column = |line: &str, text| {
-            line.chars().count() - line[line.find(text).unwrap()..].chars().count()
-        };
-        assert_eq!(column(lines[0], "POD-TTL"), column(lines[1], "5s"));
+    fn a_cell_takes_the_columns_that_a_terminal_gives_it() {
+        // Latin, two columns for each letter, and letters made of two characters.
+        for user in ["jürgen", "山田太郎", "Владимир", "e\u{301}ve"] {
+            let table = render(
+                columns(false, false),
+                &rows(&[&[(keys::INTERACTOR, user), (keys::TTL, "5s")]]),
+            );
+            let lines: Vec<_> = table.lines().collect();
+            let before = |line: &str, text| line[..line.find(text).unwrap()].width();
+            assert_eq!(
+                before(lines[0], "POD-TTL"),
+                before(lines[1], "5s"),
+                "{table}"
+            );
+        }
     }
 
     #[test]
     fn an_endless_cell_is_cut() {
-        let long = "x".repeat(100_000);
-        let table = render(
-            columns(false, false),
-            &rows(&[&[(keys::INTERACTOR, &long)]]),
-        );
-        assert!(table.len() < 1000 && table.contains("xxx…"));
+        for letter in ["x", "山"] {
+            let long = letter.repeat(100_000);
+            let table = render(
+                columns(false, false),
+                &rows(&[&[(keys::INTERACTOR, &long)]]),
+            );
+            let cut = format!("{}…", letter.repeat(3));
+            assert!(table.len() < 1500 && table.contains(&cut), "{table}");
+            assert!(table.lines().all(|line| line.width() < 2 * MAX_CELL));
+        }
     }
 
     #[test]
