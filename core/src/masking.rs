@@ -1,4 +1,5 @@
-//! Secrets in commands: what looks like one is masked before anything is kept.
+//! Secrets in commands: what looks like one is masked before anything is kept. It is applied where a policy says how
+//! much of a command is kept ([`RecordCommand::of`](crate::policy::RecordCommand::of)).
 //!
 //! People type passwords where they should not, and what is kept of a command can be read by whoever
 //! may read the pod. So names that secrets go by (`--password x`, `TOKEN=x`, `Authorization: x`), options of

@@ -3,7 +3,7 @@
 //! The annotations tell people what happened and when the pod goes. They are also the second home of
 //! the record: together with the pod's UID they are enough to rebuild it.
 
-mod room;
+mod size_limit;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     text::{cut, is_blank},
 };
 
-pub use room::{MAX_ANNOTATIONS, fitting, is_short, room, tells};
+pub use size_limit::{MAX_ANNOTATIONS, fitting, is_short, room, tells};
 
 /// The prefix of every key that is Curfew's.
 pub const PREFIX: &str = "curfew.dev/";
@@ -214,7 +214,7 @@ pub fn patch(
 pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks, InvalidMark> {
     let get = |key: &str| annotations.get(key).map(String::as_str);
     let Some(last) = get(LAST_INTERACTION) else {
-        let short = room::short(annotations);
+        let short = size_limit::short(annotations);
         return Ok(match short {
             Some(_) => Marks {
                 short,

@@ -4,10 +4,11 @@
 //! idlest connection of the address that has most is closed for it. So a few addresses that open many
 //! connections take places only from each other, and a kubelet, an API server or a Prometheus that
 //! shares an address with them still gets its place for as long as it takes to ask and to read the answer.
-//! Until their first request they are heard in turns, so that the handshakes of many hold up nobody.
+//! Until their first request they are heard in turns, so that the handshakes of many hold up nobody. The numbers of a port are given where it is opened: in `lib.rs` of the agent, `server.rs` of the webhook
+//! and [`crate::ops`].
 
-mod book;
-mod turns;
+mod handshakes;
+mod table;
 
 use std::{
     convert::Infallible,
@@ -33,10 +34,10 @@ use tokio::{
 };
 use tower_http::add_extension::AddExtension;
 
-use book::{Book, Id, Turn};
-use turns::Turns;
+use handshakes::HandshakeQueue;
+use table::{BodyPermit, ConnectionTable, Id};
 
-/// The bounds of a connection_limit.
+/// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// How many connections may be open. An eighth of the places is for addresses that have none.
@@ -96,8 +97,8 @@ pub struct ConnectionLimit(Arc<Inner>);
 
 struct Inner {
     bounds: Bounds,
-    book: Mutex<Book<Leave>>,
-    turns: Mutex<Turns<Arc<Exit>>>,
+    book: Mutex<ConnectionTable<CloseHandle>>,
+    turns: Mutex<HandshakeQueue<Arc<CloseSignal>>>,
     /// Told whenever somebody waits for a turn.
     asked: Notify,
     /// Told whenever there is more room for bodies than before.
@@ -118,7 +119,7 @@ impl ConnectionLimit {
     pub fn new(bounds: Bounds, closed: IntCounter) -> Self {
         Self(Arc::new(Inner {
             bounds,
-            book: Mutex::new(Book::new(bounds)),
+            book: Mutex::new(ConnectionTable::new(bounds)),
             turns: Mutex::default(),
             asked: Notify::new(),
             roomier: Notify::new(),
@@ -126,12 +127,12 @@ impl ConnectionLimit {
         }))
     }
 
-    fn book(&self) -> MutexGuard<'_, Book<Leave>> {
+    fn book(&self) -> MutexGuard<'_, ConnectionTable<CloseHandle>> {
         // Nothing panics while it holds this lock, and numbers stay numbers.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns<Arc<Exit>>> {
+    fn turns(&self) -> MutexGuard<'_, HandshakeQueue<Arc<CloseSignal>>> {
         self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,9 +154,9 @@ impl ConnectionLimit {
     /// A place for a new connection, and what tells that the one that was closed for it is gone.
     fn enter(&self, stream: TcpStream) -> Result<(Placed, Option<oneshot::Receiver<()>>)> {
         let address = stream.peer_addr()?.ip().to_canonical();
-        let exit = Arc::new(Exit::default());
+        let exit = Arc::new(CloseSignal::default());
         let (alive, gone) = oneshot::channel();
-        let leave = Leave {
+        let leave = CloseHandle {
             exit: exit.clone(),
             gone,
         };
@@ -163,7 +164,7 @@ impl ConnectionLimit {
         let placed = Placed {
             stream,
             exit,
-            place: Place(Visit {
+            place: Place(ConnectionInfo {
                 connection_limit: self.clone(),
                 address,
                 id,
@@ -175,7 +176,7 @@ impl ConnectionLimit {
         Ok((placed, closed.map(|closed| self.close(closed))))
     }
 
-    fn close(&self, connection: Leave) -> oneshot::Receiver<()> {
+    fn close(&self, connection: CloseHandle) -> oneshot::Receiver<()> {
         self.0.closed.inc();
         connection.exit.open();
         connection.gone
@@ -183,20 +184,20 @@ impl ConnectionLimit {
 }
 
 /// How to close a connection, and to know when it is.
-struct Leave {
-    exit: Arc<Exit>,
+struct CloseHandle {
+    exit: Arc<CloseSignal>,
     gone: oneshot::Receiver<()>,
 }
 
 /// Ends a connection whatever its task waits for, and tells it when it is its turn.
 #[derive(Debug, Default)]
-struct Exit {
+struct CloseSignal {
     is_open: AtomicBool,
     has_turn: AtomicBool,
     task: AtomicWaker,
 }
 
-impl Exit {
+impl CloseSignal {
     fn open(&self) {
         self.is_open.store(true, Ordering::Release);
         self.task.wake();
@@ -224,7 +225,7 @@ impl Exit {
 
 /// Whose connection it is. Each request has it in its extensions.
 #[derive(Debug, Clone)]
-pub struct Visit {
+pub struct ConnectionInfo {
     connection_limit: ConnectionLimit,
     address: IpAddr,
     id: Id,
@@ -232,31 +233,31 @@ pub struct Visit {
     greeted: Arc<AtomicBool>,
 }
 
-impl Visit {
+impl ConnectionInfo {
     /// Where it comes from.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
     /// A request in hand, if there may be one more.
-    pub(crate) fn begin(&self) -> Option<InHand<'_>> {
+    pub(crate) fn begin(&self) -> Option<RequestPermit<'_>> {
         let (begun, closed) = self.connection_limit.book().begin(self.address, self.id);
         if let Some(closed) = closed {
             self.connection_limit.close(closed);
         }
         self.greeted.store(true, Ordering::Relaxed);
-        begun.then_some(InHand(self))
+        begun.then_some(RequestPermit(self))
     }
 }
 
 /// A request in hand; it has ended when this is dropped.
 #[derive(Debug)]
-pub(crate) struct InHand<'a>(&'a Visit);
+pub(crate) struct RequestPermit<'a>(&'a ConnectionInfo);
 
-impl InHand<'_> {
+impl RequestPermit<'_> {
     /// Room for its body of so many bytes at most, as soon as there is some.
     pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
-        let Visit {
+        let ConnectionInfo {
             connection_limit,
             address,
             id,
@@ -270,9 +271,9 @@ impl InHand<'_> {
             roomier.as_mut().enable();
             let turn = connection_limit.book().room(*address, *id, bytes);
             match turn {
-                Turn::Granted => break,
-                Turn::Wait => roomier.await,
-                Turn::Close(connection) => {
+                BodyPermit::Granted => break,
+                BodyPermit::Wait => roomier.await,
+                BodyPermit::Close(connection) => {
                     connection_limit.close(connection);
                     roomier.await;
                 }
@@ -286,7 +287,7 @@ impl InHand<'_> {
     }
 }
 
-impl Drop for InHand<'_> {
+impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         self.0
             .connection_limit
@@ -298,7 +299,7 @@ impl Drop for InHand<'_> {
 /// The room of a body; it is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
-    visit: &'a Visit,
+    visit: &'a ConnectionInfo,
     bytes: usize,
     is_reading: bool,
 }
@@ -307,7 +308,7 @@ impl Room<'_> {
     /// The body is complete.
     pub(crate) fn read(&mut self) {
         if std::mem::take(&mut self.is_reading) {
-            let Visit {
+            let ConnectionInfo {
                 connection_limit,
                 address,
                 id,
@@ -321,7 +322,7 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.read();
-        let Visit {
+        let ConnectionInfo {
             connection_limit,
             address,
             ..
@@ -331,9 +332,9 @@ impl Drop for Room<'_> {
     }
 }
 
-/// The place of a connection in the connection_limit; it is free again when this is dropped.
+/// The place of a connection among those of the server; it is free again when this is dropped.
 #[derive(Debug)]
-struct Place(Visit);
+struct Place(ConnectionInfo);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -346,7 +347,7 @@ impl Drop for Place {
 
 impl<S: Send + 'static> Accept<TcpStream, S> for ConnectionLimit {
     type Stream = Placed;
-    type Service = AddExtension<S, Visit>;
+    type Service = AddExtension<S, ConnectionInfo>;
     type Future = BoxFuture<'static, Result<(Placed, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
@@ -363,11 +364,11 @@ impl<S: Send + 'static> Accept<TcpStream, S> for ConnectionLimit {
     }
 }
 
-/// A connection that has a place in the connection_limit.
+/// A connection that has a place.
 #[derive(Debug)]
 pub struct Placed {
     stream: TcpStream,
-    exit: Arc<Exit>,
+    exit: Arc<CloseSignal>,
     place: Place,
     /// Whether it has asked for a turn and not had it yet.
     waits: bool,
@@ -378,7 +379,7 @@ pub struct Placed {
 impl Placed {
     /// Ready when what was sent may be read: at once after the first request, until then when it is its turn.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Visit {
+        let ConnectionInfo {
             connection_limit,
             address,
             id,
@@ -406,7 +407,7 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         if self.waits {
-            let Visit {
+            let ConnectionInfo {
                 connection_limit,
                 address,
                 id,

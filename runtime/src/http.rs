@@ -20,7 +20,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    connection_limit::{Bounds, ConnectionLimit, Visit},
+    connection_limit::{Bounds, ConnectionInfo, ConnectionLimit},
     tls::{Acceptor, Refusals},
 };
 
@@ -88,7 +88,7 @@ pub fn bounded(router: Router, limits: Limits) -> Router {
 /// Reads the body before others are asked, so that a client that sends slowly holds up nobody.
 async fn read_body(State(limit): State<usize>, request: Request, next: Next) -> Response {
     // Nobody is connected where a router is asked without a server.
-    let visit = request.extensions().get::<Visit>().cloned();
+    let visit = request.extensions().get::<ConnectionInfo>().cloned();
     let Some(visit) = &visit else {
         return match collect(limit, request).await {
             Ok(request) => next.run(request).await,

@@ -1,6 +1,8 @@
-//! What every process of Curfew's in a cluster shares and what has nothing to do with pods: its log,
-//! its signals, tasks and timers, its client, calls and watches of the API server, bounded HTTP servers, mutual TLS and the plain
-//! port for metrics and health.
+//! What every process of Curfew in a cluster shares.
+//!
+//! It owns the log, signals ([`tasks`]) and timers, the client, calls and watches of the API server, bounded HTTP
+//! servers ([`http`], [`connection_limit`]), mutual TLS ([`tls`]), and the plain port for metrics and health ([`ops`]).
+//! It knows nothing of pods and interactions: those are left to the webhook and the agent.
 #![warn(missing_docs)]
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! The tasks that a process is made of, and its end.
+//! The tasks that a process is made of, and its end: what happens on SIGTERM.
 //!
 //! Every task here is critical: a process that lost one would look alive and do half its work. So when
 //! one ends before it was told to, or panics, the whole process ends with an error, and the kubelet

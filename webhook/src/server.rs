@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, response::Response, routing::post};
 use curfew_runtime::{
-    connection_limit::{Bounds, Visit},
+    connection_limit::{Bounds, ConnectionInfo},
     http::Gate,
 };
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
         });
         if !known {
             metrics.strange();
-            let client = request.extensions().get().map(Visit::address);
+            let client = request.extensions().get().map(ConnectionInfo::address);
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever tries many would else fill the log.
             if told.is_none_or(|told| told.elapsed() >= TELL_OF_STRANGERS) {

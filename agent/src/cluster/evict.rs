@@ -58,8 +58,8 @@ pub(crate) async fn evict(
     };
     match tokio::time::timeout(TIMEOUT, asked).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(why)) => EvictionOutcome::away(why),
-        Err(_) => EvictionOutcome::away(format!("no answer within {TIMEOUT:?}")),
+        Ok(Err(why)) => EvictionOutcome::unavailable(why),
+        Err(_) => EvictionOutcome::unavailable(format!("no answer within {TIMEOUT:?}")),
     }
 }
 
@@ -106,7 +106,7 @@ fn check(
         return Ok(None);
     };
     match overrides::moved(seen, pod, &found.annotations.unwrap_or_default()) {
-        Some(until) if until > now => Err(EvictionOutcome::Early(format!(
+        Some(until) if until > now => Err(EvictionOutcome::DeadlineMoved(format!(
             "the eviction was moved to {until} meanwhile"
         ))),
         _ => Ok(found.resource_version),

@@ -115,7 +115,7 @@ impl Executor {
                 let failure = Report::Evicted {
                     pod: pod.clone(),
                     id: id.clone(),
-                    outcome: EvictionOutcome::Passing {
+                    outcome: EvictionOutcome::Transient {
                         why: "the request panicked".to_owned(),
                         wait: None,
                     },

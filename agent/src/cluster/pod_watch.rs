@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug, pin::pin};
 
-use curfew_agent_state::{PodState, PodView, Termination, digest};
+use curfew_agent_state::{PodSnapshot, PodView, Termination, digest};
 use curfew_core::{PodId, metadata, record::Marks};
 use curfew_runtime::{error_chain, watch::Watch};
 use futures::TryStreamExt;
@@ -69,7 +69,7 @@ impl From<WatchedPod> for PodView {
             tracing::warn!(pod = %id, uid = id.uid, %error, "the pod's metadata cannot be read");
             Marks::default()
         });
-        let state = PodState {
+        let state = PodSnapshot {
             version: meta.resource_version.unwrap_or_default(),
             labelled: meta.labels.is_some_and(|labels| {
                 labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)

@@ -13,7 +13,7 @@ const CHANGED_ON_THE_WAY: &str = "which a mutating admission webhook or policy m
 pub(super) fn advice(block: &EvictionBlock) -> Cow<'static, str> {
     let advice = match &block.why {
         EvictionOutcome::Budget { .. } => return budget_advice(block),
-        EvictionOutcome::Budgets(_) => {
+        EvictionOutcome::MultipleBudgets(_) => {
             "leave only one PodDisruptionBudget whose selector matches the pod"
         }
         EvictionOutcome::Denied(_) => {

@@ -1,4 +1,7 @@
 //! The words: which Event tells what, as `kubectl describe pod` and `kubectl events` show it.
+//!
+//! Parts of sentences come from [`super::advice`], and, because others show them too, from `Ending` and the budgets in
+//! `curfew-core` and from [`EvictionOutcome::message`].
 
 use std::{borrow::Cow, time::Duration};
 
@@ -28,7 +31,7 @@ const MAX_NOTE: usize = 1024;
 const MAX_USER: usize = 256;
 
 /// What an Event says, and of what.
-struct Telling {
+struct EventContent {
     regarding: ObjectReference,
     related: Option<ObjectReference>,
     warning: bool,
@@ -93,8 +96,8 @@ pub(super) fn tells(event: &DomainEvent) -> bool {
     telling(event).is_some()
 }
 
-fn telling(event: &DomainEvent) -> Option<Telling> {
-    let pod_event = |pod, warning, reason, action, note| Telling {
+fn telling(event: &DomainEvent) -> Option<EventContent> {
+    let pod_event = |pod, warning, reason, action, note| EventContent {
         regarding: of_pod(pod),
         related: None,
         warning,
@@ -213,7 +216,7 @@ fn telling(event: &DomainEvent) -> Option<Telling> {
             );
             blocked(block, State::Stuck, note)
         }
-        DomainEvent::StoreRebuilt { node, loss } => Telling {
+        DomainEvent::StoreRebuilt { node, loss } => EventContent {
             regarding: of_node(node),
             related: None,
             warning: true,
@@ -309,12 +312,12 @@ fn follows(consequence: Consequence) -> String {
     }
 }
 
-fn blocked(block: &EvictionBlock, state: State, note: String) -> Telling {
+fn blocked(block: &EvictionBlock, state: State, note: String) -> EventContent {
     let related = match &block.why {
         EvictionOutcome::Budget { name, .. } => name.as_deref(),
         _ => None,
     };
-    Telling {
+    EventContent {
         regarding: of_pod(&block.pod),
         related: related.map(|name| ObjectReference {
             api_version: Some("policy/v1".to_owned()),

@@ -1,5 +1,8 @@
 //! Who this agent is: a certificate that names its node, and whom it believes.
 //!
+//! It owns the key, the certificate and the trusted CAs of this process. Signing is left to the webhook, and using them to
+//! the port for notices.
+//!
 //! The agent makes a key, which never leaves the process, and asks for a certificate by a
 //! CertificateSigningRequest. The API server notes on it from which node the request came, by the token of
 //! this pod, and the webhook signs for just that node. Whom to believe stands in the ConfigMap

@@ -1,10 +1,10 @@
 //! The agent's metrics: their names, and where they are counted. None carries a pod, a user or a command.
 //!
-//! It owns the counters. What a gauge shows of the schedule is read at each scrape ([`standing`]), so it cannot
+//! It owns the counters. What a gauge shows of the schedule is read at each scrape ([`gauges`]), so it cannot
 //! drift from it. Every room may count here; when, is left to them.
 
 mod busiest;
-mod standing;
+mod gauges;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +23,7 @@ use curfew_runtime::{
 use jiff::Timestamp;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, proto::MetricFamily};
 
-use self::standing::Standing;
+use self::gauges::Standing;
 
 /// What an agent watches: the pods of its node, the budgets in their way, and whom it has to trust.
 const WATCHES: [&str; 3] = ["pods", "budgets", "trust"];
@@ -36,7 +36,7 @@ const ACTIONS: [&str; 4] = ["patch", "evict", "look_up", "watch_budget"];
 pub struct Metrics {
     catalog: Catalog,
     /// Held by one scrape at a time: what was the busiest for one is set anew by the next.
-    standing: Arc<Mutex<Standing>>,
+    gauges: Arc<Mutex<Standing>>,
     interactions: IntCounterVec,
     extensions: IntCounterVec,
     holds: IntCounter,
@@ -72,9 +72,9 @@ impl Metrics {
     /// When two have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let mut all = Catalog::of("agent", env!("CARGO_PKG_VERSION"))?;
-        let standing = Standing::new(&mut all)?;
+        let gauges = Standing::new(&mut all)?;
         Ok(Self {
-            standing: Arc::new(Mutex::new(standing)),
+            gauges: Arc::new(Mutex::new(gauges)),
             interactions: all.counters(
                 "curfew_agent_interactions_total",
                 "Interactions with pods of this node, by kind and action.",
@@ -244,10 +244,10 @@ impl Metrics {
 
     /// All of them, with the gauges as the schedule stands.
     pub fn gather(&self, summary: &Summary) -> Vec<MetricFamily> {
-        let standing = self.standing.lock();
+        let gauges = self.gauges.lock();
         // Each scrape sets all of it, so nothing half set outlives a panic.
-        let standing = standing.unwrap_or_else(PoisonError::into_inner);
-        standing.show(summary);
+        let gauges = gauges.unwrap_or_else(PoisonError::into_inner);
+        gauges.show(summary);
         self.watches.show();
         self.catalog.gather()
     }

@@ -1,6 +1,6 @@
 //! What listens: the port for notices, the page and JSON for people on loopback, and the probes and metrics.
 //!
-//! It owns no state of the node: it has handles and shows snapshots of what others own.
+//! It owns no state of the node: it passes notices to the controller, and shows snapshots of what others own.
 
 pub mod debug;
 pub mod notices;

@@ -8,7 +8,7 @@ use crate::{budget::BudgetId, event::DomainEvent, patch::PodPatch};
 /// policy has an action, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAction {
-    /// PodPatch the pod's metadata; answered by [`NodeState::patched`](crate::NodeState::patched).
+    /// Patch the pod's metadata; answered by [`NodeState::patched`](crate::NodeState::patched).
     Patch(PodPatch),
     /// Ask the API server to evict the pod; answered by [`NodeState::evicted`](crate::NodeState::evicted).
     Evict {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     action::{AgentAction, Decisions},
     budget::{BudgetId, BudgetView},
-    turns::EvictionKey,
+    eviction_key::EvictionKey,
 };
 
 /// How many budgets are watched at a time. Pods that others hold ask again by themselves.

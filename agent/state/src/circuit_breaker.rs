@@ -17,19 +17,19 @@ pub(super) struct CircuitBreaker {
     /// The pod whose request failed last, and none was answered since, while it is open. One alone may
     /// have a fault of its own; two have none in common but the server.
     failed: Option<String>,
-    closed: Option<Closed>,
+    tripped: Option<Tripped>,
     /// How often the API server refused as one that has just started, in a row.
     starts: u32,
 }
 
 #[derive(Debug)]
-struct Closed {
+struct Tripped {
     tries: u32,
     until: Timestamp,
 }
 
 impl CircuitBreaker {
-    /// Takes note of an answer to a request for this pod. Returns whether the breaker opened by it.
+    /// Takes note of an answer to a request for this pod. Returns whether requests go on by it.
     pub(super) fn answered(
         &mut self,
         uid: &str,
@@ -38,12 +38,12 @@ impl CircuitBreaker {
     ) -> bool {
         if !outcome.is_outage() {
             self.failed = None;
-            return self.closed.take().is_some();
+            return self.tripped.take().is_some();
         }
-        let tries = match (&self.closed, &self.failed) {
-            // What was open when the breaker closed is answered, too.
-            (Some(closed), _) if now < closed.until => return false,
-            (Some(closed), _) => closed.tries.saturating_add(1),
+        let tries = match (&self.tripped, &self.failed) {
+            // What was open when the breaker tripped is answered, too.
+            (Some(tripped), _) if now < tripped.until => return false,
+            (Some(tripped), _) => tripped.tries.saturating_add(1),
             // No pod's fault: the server says it of itself.
             (None, _) if matches!(outcome, EvictionOutcome::Throttled(_)) => 1,
             (None, Some(other)) if other != uid => 1,
@@ -53,23 +53,28 @@ impl CircuitBreaker {
             }
         };
         let until = later(now, outcome.wait(tries, uid));
-        self.closed = Some(Closed { tries, until });
+        self.tripped = Some(Tripped { tries, until });
         false
     }
 
     /// Whether this is the answer of an API server that is back and has just started, so that it says nothing of
     /// our rights. It is asked again after a short pause then.
-    pub(super) fn starts(&mut self, uid: &str, outcome: &EvictionOutcome, now: Timestamp) -> bool {
-        let away = self.closed.is_some() || self.failed.is_some();
+    pub(super) fn is_startup_refusal(
+        &mut self,
+        uid: &str,
+        outcome: &EvictionOutcome,
+        now: Timestamp,
+    ) -> bool {
+        let away = self.tripped.is_some() || self.failed.is_some();
         if !away || !matches!(outcome, EvictionOutcome::Forbidden(_)) {
             self.starts = 0;
             return false;
         }
-        // What was open when the breaker closed is answered, too.
+        // What was open when the breaker tripped is answered, too.
         if self
-            .closed
+            .tripped
             .as_ref()
-            .is_some_and(|closed| now < closed.until)
+            .is_some_and(|tripped| now < tripped.until)
         {
             return true;
         }
@@ -77,28 +82,31 @@ impl CircuitBreaker {
             return false;
         }
         self.starts += 1;
-        let until = later(now, EvictionOutcome::away(String::new()).wait(1, uid));
-        self.closed = Some(Closed { tries: 1, until });
+        let until = later(
+            now,
+            EvictionOutcome::unavailable(String::new()).wait(1, uid),
+        );
+        self.tripped = Some(Tripped { tries: 1, until });
         true
     }
 
     /// How many requests may be open now, where that many may be at the most.
-    pub(super) fn room(&self, most: usize, now: Timestamp) -> usize {
-        match &self.closed {
+    pub(super) fn permits(&self, most: usize, now: Timestamp) -> usize {
+        match &self.tripped {
             None => most,
-            Some(closed) => usize::from(now >= closed.until),
+            Some(tripped) => usize::from(now >= tripped.until),
         }
     }
 
     /// When to ask again.
-    pub(super) fn opens(&self) -> Option<Timestamp> {
-        self.closed.as_ref().map(|closed| closed.until)
+    pub(super) fn retry_at(&self) -> Option<Timestamp> {
+        self.tripped.as_ref().map(|tripped| tripped.until)
     }
 
     /// The clock went back.
     pub(super) fn shift(&mut self, by: SignedDuration) {
-        if let Some(closed) = &mut self.closed {
-            closed.until = earlier(closed.until, by);
+        if let Some(tripped) = &mut self.tripped {
+            tripped.until = earlier(tripped.until, by);
         }
     }
 }
@@ -113,41 +121,47 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(30);
 
     fn away() -> EvictionOutcome {
-        EvictionOutcome::away("refused".into())
+        EvictionOutcome::unavailable("refused".into())
     }
 
     #[test]
     fn a_server_that_has_just_started_is_given_a_moment() {
         let forbidden = EvictionOutcome::Forbidden("not yet".into());
         let mut breaker = CircuitBreaker::default();
-        assert!(!breaker.starts("a", &forbidden, at(0)), "it was not away");
+        assert!(
+            !breaker.is_startup_refusal("a", &forbidden, at(0)),
+            "it was not away"
+        );
         breaker.answered("a", &away(), at(0));
         for second in 1..=3 {
-            assert!(breaker.starts("a", &forbidden, at(second)));
-            assert_eq!(breaker.room(5, at(second)), 0);
+            assert!(breaker.is_startup_refusal("a", &forbidden, at(second)));
+            assert_eq!(breaker.permits(5, at(second)), 0);
             assert!(
-                breaker.starts("b", &forbidden, at(second)),
+                breaker.is_startup_refusal("b", &forbidden, at(second)),
                 "it was open before"
             );
-            assert_eq!(breaker.room(5, at(second + 1)), 1);
+            assert_eq!(breaker.permits(5, at(second + 1)), 1);
         }
-        assert!(!breaker.starts("a", &forbidden, at(4)), "it means it");
+        assert!(
+            !breaker.is_startup_refusal("a", &forbidden, at(4)),
+            "it means it"
+        );
         assert!(breaker.answered("a", &forbidden, at(4)));
-        assert_eq!(breaker.room(5, at(4)), 5);
+        assert_eq!(breaker.permits(5, at(4)), 5);
     }
 
     #[test]
-    fn one_pod_alone_closes_nothing() {
+    fn one_pod_alone_trips_nothing() {
         let mut breaker = CircuitBreaker::default();
         for second in 0..9 {
             breaker.answered("a", &away(), at(second));
-            assert_eq!(breaker.room(5, at(second)), 5);
+            assert_eq!(breaker.permits(5, at(second)), 5);
         }
         breaker.answered("b", &EvictionOutcome::Accepted, at(9));
         breaker.answered("b", &away(), at(9));
-        assert_eq!(breaker.room(5, at(9)), 5, "not in a row");
+        assert_eq!(breaker.permits(5, at(9)), 5, "not in a row");
         breaker.answered("a", &away(), at(9));
-        assert_eq!(breaker.room(5, at(9)), 0);
+        assert_eq!(breaker.permits(5, at(9)), 0);
     }
 
     #[test]
@@ -158,25 +172,25 @@ mod tests {
         breaker.answered("c", &away(), at(0));
         let mut last = Duration::ZERO;
         for _ in 0..12 {
-            let opens = breaker.opens().unwrap();
-            assert_eq!(breaker.room(5, opens), 1);
-            breaker.answered("d", &away(), opens);
+            let retry_at = breaker.retry_at().unwrap();
+            assert_eq!(breaker.permits(5, retry_at), 1);
+            breaker.answered("d", &away(), retry_at);
             let pause = breaker
-                .opens()
+                .retry_at()
                 .unwrap()
-                .duration_since(opens)
+                .duration_since(retry_at)
                 .unsigned_abs();
             assert!(pause >= last.mul_f64(0.7) && pause <= LONGEST, "{pause:?}");
             last = pause;
         }
         assert!(last >= LONGEST.mul_f64(0.7), "{last:?}");
-        let refused = EvictionOutcome::Budgets(String::new());
+        let refused = EvictionOutcome::MultipleBudgets(String::new());
         assert!(
             breaker.answered("d", &refused, at(900)),
             "any answer will do"
         );
-        assert_eq!(breaker.room(5, at(900)), 5);
-        assert_eq!(breaker.opens(), None);
+        assert_eq!(breaker.permits(5, at(900)), 5);
+        assert_eq!(breaker.retry_at(), None);
     }
 
     #[test]
@@ -184,7 +198,7 @@ mod tests {
         let mut breaker = CircuitBreaker::default();
         let patience = EvictionOutcome::Throttled(Some(Duration::from_secs(100)));
         breaker.answered("a", &patience, at(0));
-        assert_eq!(breaker.room(5, at(99)), 0);
-        assert_eq!(breaker.room(5, at(120)), 1);
+        assert_eq!(breaker.permits(5, at(99)), 0);
+        assert_eq!(breaker.permits(5, at(120)), 1);
     }
 }

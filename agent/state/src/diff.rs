@@ -6,11 +6,11 @@ use crate::{
     action::Decisions,
     event::{DomainEvent, More, Source},
     pod::PodEntry,
-    pod_view::PodState,
+    pod_view::PodSnapshot,
 };
 
 /// Tells that the eviction was accepted.
-pub(super) fn eviction(record: &Record, pod: Option<&PodState>) -> Option<DomainEvent> {
+pub(super) fn eviction(record: &Record, pod: Option<&PodSnapshot>) -> Option<DomainEvent> {
     Some(DomainEvent::Evicted {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),

@@ -13,7 +13,7 @@ pub enum EvictionOutcome {
     /// That pod is not there any more, or another one has its name.
     Gone,
     /// People gave the pod more time meanwhile, or something about it was changed, in the words of who noticed it.
-    Early(String),
+    DeadlineMoved(String),
     /// A PodDisruptionBudget has no room.
     Budget {
         /// Its name, where the answer tells it.
@@ -23,7 +23,7 @@ pub enum EvictionOutcome {
     },
     /// More than one PodDisruptionBudget covers the pod, which the API server refuses to judge: a
     /// person has to mend it.
-    Budgets(String),
+    MultipleBudgets(String),
     /// The API server asks for patience, for so long if it says.
     Throttled(Option<Duration>),
     /// Our rights are not what they should be.
@@ -31,14 +31,14 @@ pub enum EvictionOutcome {
     /// An admission webhook or policy that is not ours says no.
     Denied(String),
     /// The API server is away, or cannot answer anybody now.
-    Away {
+    Unavailable {
         /// What was said, or what went wrong.
         why: String,
         /// How long to wait at the least, where that was said.
         wait: Option<Duration>,
     },
     /// It will pass: an error of the server, or of something in its way, over this one request.
-    Passing {
+    Transient {
         /// What was said, or what went wrong.
         why: String,
         /// How long to wait at the least, where that was said.
@@ -48,15 +48,15 @@ pub enum EvictionOutcome {
 
 impl EvictionOutcome {
     /// The API server did not answer.
-    pub fn away(why: String) -> Self {
-        EvictionOutcome::Away { why, wait: None }
+    pub fn unavailable(why: String) -> Self {
+        EvictionOutcome::Unavailable { why, wait: None }
     }
 
     /// Whether it says nothing of the pod, but that the API server wants to be left alone by all.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
-            EvictionOutcome::Away { .. } | EvictionOutcome::Throttled(_)
+            EvictionOutcome::Unavailable { .. } | EvictionOutcome::Throttled(_)
         )
     }
 
@@ -64,7 +64,7 @@ impl EvictionOutcome {
     pub fn may_be_lost(&self) -> bool {
         matches!(
             self,
-            EvictionOutcome::Away { .. } | EvictionOutcome::Passing { .. }
+            EvictionOutcome::Unavailable { .. } | EvictionOutcome::Transient { .. }
         )
     }
 
@@ -73,14 +73,14 @@ impl EvictionOutcome {
         match self {
             EvictionOutcome::Accepted => "accepted",
             EvictionOutcome::Gone => "gone",
-            EvictionOutcome::Early(_) => "early",
+            EvictionOutcome::DeadlineMoved(_) => "early",
             EvictionOutcome::Budget { .. } => "disruption_budget",
-            EvictionOutcome::Budgets(_) => "several_disruption_budgets",
+            EvictionOutcome::MultipleBudgets(_) => "several_disruption_budgets",
             EvictionOutcome::Throttled(_) => "throttled",
             EvictionOutcome::Forbidden(_) => "forbidden",
             EvictionOutcome::Denied(_) => "denied",
-            EvictionOutcome::Away { .. } => "unavailable",
-            EvictionOutcome::Passing { .. } => "error",
+            EvictionOutcome::Unavailable { .. } => "unavailable",
+            EvictionOutcome::Transient { .. } => "error",
         }
     }
 
@@ -102,7 +102,7 @@ impl EvictionOutcome {
     pub fn is_blocked(&self) -> bool {
         matches!(
             self,
-            EvictionOutcome::Budget { .. } | EvictionOutcome::Budgets(_)
+            EvictionOutcome::Budget { .. } | EvictionOutcome::MultipleBudgets(_)
         )
     }
 
@@ -129,12 +129,12 @@ impl EvictionOutcome {
     pub fn message(&self) -> &str {
         match self {
             EvictionOutcome::Budget { why, .. }
-            | EvictionOutcome::Budgets(why)
-            | EvictionOutcome::Early(why)
+            | EvictionOutcome::MultipleBudgets(why)
+            | EvictionOutcome::DeadlineMoved(why)
             | EvictionOutcome::Forbidden(why)
             | EvictionOutcome::Denied(why)
-            | EvictionOutcome::Away { why, .. }
-            | EvictionOutcome::Passing { why, .. } => why,
+            | EvictionOutcome::Unavailable { why, .. }
+            | EvictionOutcome::Transient { why, .. } => why,
             EvictionOutcome::Throttled(_) => "the API server throttles the agent",
             EvictionOutcome::Accepted | EvictionOutcome::Gone => "",
         }
@@ -148,14 +148,14 @@ impl EvictionOutcome {
             // Room may come any moment; the watch of the budget tells sooner.
             EvictionOutcome::Budget { .. } => (2, 30, None),
             // A person has to act, which takes a while.
-            EvictionOutcome::Budgets(_)
+            EvictionOutcome::MultipleBudgets(_)
             | EvictionOutcome::Forbidden(_)
             | EvictionOutcome::Denied(_) => (5, 60, None),
             EvictionOutcome::Throttled(wait)
-            | EvictionOutcome::Away { wait, .. }
-            | EvictionOutcome::Passing { wait, .. } => (1, 30, *wait),
+            | EvictionOutcome::Unavailable { wait, .. }
+            | EvictionOutcome::Transient { wait, .. } => (1, 30, *wait),
             // The pod is looked at first.
-            EvictionOutcome::Early(_) => (1, 1, None),
+            EvictionOutcome::DeadlineMoved(_) => (1, 1, None),
             // Gone, and yet there: the watch and the API server have to agree first.
             EvictionOutcome::Accepted | EvictionOutcome::Gone => (10, 10, None),
         };

@@ -11,6 +11,7 @@ mod budget_waiters;
 mod circuit_breaker;
 mod diff;
 mod event;
+mod eviction_key;
 mod eviction_outcome;
 mod node;
 mod patch;
@@ -19,7 +20,6 @@ mod pod_view;
 mod summary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod turns;
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub use eviction_outcome::EvictionOutcome;
 pub use node::{NodeSettings, NodeState};
 pub use patch::{PatchOutcome, PodPatch, wanted};
 pub use pod::PodRow;
-pub use pod_view::{PodState, PodView, Termination, digest};
+pub use pod_view::{PodSnapshot, PodView, Termination, digest};
 pub use summary::Summary;
 
 /// Changes that become durable together: the record of a UID, or its end.

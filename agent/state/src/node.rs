@@ -1,4 +1,7 @@
-//! What is to be done for the pods of this node, and when: the schedule without its I/O.
+//! What is known of the pods of this node: the inputs of the schedule, without its I/O.
+//!
+//! What follows for a pod, and which pod may be evicted now, is decided in [`reconcile`]; what an answer of the API
+//! server means for a pod, in [`outcomes`].
 //!
 //! It takes what happened (an interaction became durable, the watch saw a pod, a request
 //! was answered) with the time it is, and says what to do as [`Decisions`]. It is level-triggered: each
@@ -22,11 +25,11 @@ use crate::{
     budget_waiters::BudgetWaiters,
     circuit_breaker::CircuitBreaker,
     diff,
+    eviction_key::EvictionKey,
     eviction_outcome::EvictionOutcome,
     patch,
     pod::{Eviction, Marking, PodEntry, PodRow},
-    pod_view::{PodState, PodView},
-    turns::EvictionKey,
+    pod_view::{PodSnapshot, PodView},
 };
 
 /// How long the watch may lag behind a notice before the pod is looked up by name.
@@ -104,7 +107,7 @@ impl NodeState {
                     // What stands on the pod was learned from the pod already.
                     let overrides = (record.extension.take(), record.hold.take());
                     record.join(stored);
-                    if entry.pod.as_ref().is_some_and(PodState::tells) {
+                    if entry.pod.as_ref().is_some_and(PodSnapshot::tells) {
                         (record.extension, record.hold) = overrides;
                     }
                 }

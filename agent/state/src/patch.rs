@@ -2,7 +2,7 @@
 
 use curfew_core::{PodId, Record, RecordedInteraction, metadata};
 
-use crate::pod_view::{PodState, digest};
+use crate::pod_view::{PodSnapshot, digest};
 
 /// A change of a pod's metadata, made for one version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum PatchOutcome {
 pub fn wanted(
     record: &Record,
     unsynced: &[RecordedInteraction],
-    pod: &PodState,
+    pod: &PodSnapshot,
 ) -> Option<PodPatch> {
     let wanted = metadata::fitting(record, unsynced, pod.room as usize);
     if pod.labelled && pod.annotations_digest == digest(|key| wanted.get(key).map(String::as_str)) {

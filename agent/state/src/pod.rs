@@ -11,10 +11,10 @@ use crate::{
     budget::{BudgetId, BudgetView},
     earlier,
     event::{Consequence, EvictionBlock},
+    eviction_key::EvictionKey,
     eviction_outcome::EvictionOutcome,
     patch,
-    pod_view::{PodState, Termination},
-    turns::EvictionKey,
+    pod_view::{PodSnapshot, Termination},
 };
 
 /// Where a pod stands on its way out.
@@ -64,7 +64,7 @@ pub(super) struct Obstacle {
 #[derive(Debug)]
 pub(super) struct PodEntry {
     pub(super) record: Option<Record>,
-    pub(super) pod: Option<PodState>,
+    pub(super) pod: Option<PodSnapshot>,
     /// The list during or after which the API server answered with the pod, unless the watch has shown it since.
     pub(super) answered_in: Option<u64>,
     /// Whether the record is from the store and the pod has yet to show how much of it was told: the

@@ -13,13 +13,13 @@ pub struct PodView {
     /// What its own metadata tell of interactions.
     pub marks: Marks,
     /// What is remembered of it.
-    pub state: PodState,
+    pub state: PodSnapshot,
 }
 
 /// What is remembered of a pod. There is one for each pod of the node, so it is small: of the
 /// annotations only their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodState {
+pub struct PodSnapshot {
     /// The resourceVersion of what was seen. Of two that differ nothing tells which is later.
     pub version: String,
     /// Whether it has the label of pods that were interacted with.
@@ -55,7 +55,7 @@ pub struct Termination {
     pub grace_ends: Timestamp,
 }
 
-impl PodState {
+impl PodSnapshot {
     /// Whether its metadata tell anything.
     pub fn tells(&self) -> bool {
         self.annotations_digest != digest(|_| None)

@@ -7,7 +7,7 @@ use curfew_core::{
 };
 use jiff::Timestamp;
 
-use crate::pod_view::{PodState, PodView, digest};
+use crate::pod_view::{PodSnapshot, PodView, digest};
 
 /// So many seconds after the time at which tests begin.
 ///
@@ -84,7 +84,7 @@ pub fn shortened(record: &Record, version: u32, room: u32) -> PodView {
 }
 
 /// The same pod with another state.
-pub fn seen_as(mut view: PodView, change: impl FnOnce(&mut PodState)) -> PodView {
+pub fn seen_as(mut view: PodView, change: impl FnOnce(&mut PodSnapshot)) -> PodView {
     change(&mut view.state);
     view
 }
@@ -93,7 +93,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
     let id = pod_id(uid);
     PodView {
         marks: metadata::read(&id, annotations).expect("metadata that can be read"),
-        state: PodState {
+        state: PodSnapshot {
             version: version.to_string(),
             labelled: false,
             annotations_digest: digest(|key| annotations.get(key).map(String::as_str)),

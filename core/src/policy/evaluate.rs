@@ -1,4 +1,5 @@
-//! Which policy applies to an interaction, why, and what follows.
+//! Which policy applies to an interaction, why, and what follows. Which version of a policy is in force is decided by
+//! the webhook.
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     output,
-    print::{columns::Columns, jsonpath::Template, yaml},
+    print::{custom_columns::CustomColumns, jsonpath::Template, yaml},
 };
 
 /// What `-o` asks for.
@@ -23,7 +23,7 @@ pub(crate) enum Format {
     Json,
     Yaml,
     JsonPath(Template),
-    Columns(Columns),
+    CustomColumns(CustomColumns),
 }
 
 /// What kubectl has besides.
@@ -58,7 +58,7 @@ impl FromStr for Output {
             return Ok(Output::Object(Format::JsonPath(template)));
         }
         if let Some(columns) = text.strip_prefix("custom-columns=") {
-            return Ok(Output::Object(Format::Columns(columns.parse()?)));
+            return Ok(Output::Object(Format::CustomColumns(columns.parse()?)));
         }
         let name = text.split_once('=').map_or(text, |(name, _)| name);
         if REFUSED.contains(&name) {
@@ -88,7 +88,7 @@ impl Format {
             Format::Json => output::json(value),
             Format::Yaml => Ok(yaml::render(value)),
             Format::JsonPath(template) => Ok(output::shown(&template.render(value)?)),
-            Format::Columns(columns) => columns.render(value, heads),
+            Format::CustomColumns(columns) => columns.render(value, heads),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It owns no state and does no I/O. What reaches the terminal goes through [`crate::output`].
 
-pub(crate) mod columns;
+pub(crate) mod custom_columns;
 pub(crate) mod format;
 pub(crate) mod jsonpath;
 pub(crate) mod page;

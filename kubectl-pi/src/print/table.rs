@@ -1,4 +1,5 @@
-//! Lays rows out as a table, fit for any terminal.
+//! Lays rows out as a table, fit for any terminal. The columns of `kubectl pi get` are in [`columns`]; what a column shows
+//! comes from a [`Row`].
 
 use std::borrow::Cow;
 

@@ -1,11 +1,12 @@
 //! The admission of an interaction, from the request to the answer.
 //!
-//! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere. Reading,
-//! finding the pod (and which requests are skipped), recording and wording are for the other modules.
+//! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere ([`unrecorded`]).
+//! Reading, finding the pod (and which requests are skipped), recording and wording are left to other modules.
 
 mod answer;
 mod find;
 mod removal;
+mod unrecorded;
 
 use std::{
     sync::Arc,
@@ -25,8 +26,11 @@ use curfew_crd::Attempt;
 use jiff::Timestamp;
 use kube::Client;
 
-use self::find::{PodLookupError, Skipped};
 pub use self::removal::Removal;
+use self::{
+    find::{PodLookupError, Skipped},
+    unrecorded::{UnrecordedInteraction, told},
+};
 use crate::{
     args::Unrecorded,
     metrics::{Metrics, Outcome, RecordedIn},
@@ -121,7 +125,7 @@ impl Admission {
                     PodReadError::Unauthorised(why) => (self.removal.refused(), why),
                     PodReadError::Failed(why) => (false, why),
                 };
-                let subject = Subject {
+                let subject = UnrecordedInteraction {
                     id: uid,
                     kind,
                     user: &user,
@@ -219,7 +223,7 @@ impl Admission {
             Err(failure) => {
                 let removed =
                     matches!(failure, RecordError::Unauthorised(_)) && self.removal.refused();
-                let subject = Subject {
+                let subject = UnrecordedInteraction {
                     id: uid,
                     kind,
                     user: &user,
@@ -230,56 +234,6 @@ impl Admission {
                 self.unrecorded(&subject, removed, &failure.to_string())
             }
         }
-    }
-
-    /// What becomes of an interaction while the policies were never read: it is denied, or nothing is returned
-    /// and the flags hold.
-    fn undecided(&self, id: &str, pod: &str, kind: Kind, user: &str) -> Option<(Outcome, Answer)> {
-        let denied = match self.unrecorded {
-            Unrecorded::Admit => None,
-            Unrecorded::Deny => Some((Outcome::Denied, answer::undecided(pod, id))),
-        };
-        tracing::error!(
-            event = "policies-unknown",
-            id,
-            pod,
-            user,
-            kind = kind.as_str(),
-            denied = denied.is_some(),
-            "this replica has not been able to read the policies yet",
-        );
-        denied
-    }
-
-    /// What becomes of an interaction that could be recorded nowhere. `removed` says whether Curfew is being
-    /// removed, which must stop nobody.
-    fn unrecorded(&self, subject: &Subject<'_>, removed: bool, why: &str) -> (Outcome, Answer) {
-        let (outcome, answer) = match (removed, self.unrecorded) {
-            (true, _) => (
-                Outcome::Unrecorded,
-                answer::unrecorded(subject.pod, "it may no longer read pods"),
-            ),
-            (false, Unrecorded::Admit) => (
-                Outcome::Unrecorded,
-                answer::unrecorded(subject.pod, "it could reach neither the agent nor the pod"),
-            ),
-            (false, Unrecorded::Deny) => (
-                Outcome::Denied,
-                answer::denied(subject.pod, subject.node, subject.id),
-            ),
-        };
-        tracing::error!(
-            event = "unrecorded",
-            id = subject.id,
-            pod = subject.pod,
-            node = subject.node,
-            user = subject.user,
-            kind = subject.kind.as_str(),
-            command = subject.commands(),
-            outcome = outcome.as_str(),
-            error = why,
-        );
-        (outcome, answer)
     }
 }
 
@@ -311,33 +265,8 @@ fn known(
         .collect()
 }
 
-/// A request leaves no outcome.
+/// A request is not recorded.
 fn skipped(id: &str, pod: &str, kind: Kind, why: Skipped) -> (Outcome, Answer) {
     tracing::debug!(event = "nothing", id, pod, kind = kind.as_str(), ?why);
     (Outcome::Nothing, Answer::Allow(None))
-}
-
-/// What is said of an interaction that was not recorded.
-struct Subject<'a> {
-    id: &'a str,
-    kind: Kind,
-    user: &'a str,
-    pod: &'a str,
-    node: Option<&'a str>,
-    /// As it was to be recorded; nothing when the pod could not be read.
-    known: &'a [RecordedInteraction],
-}
-
-impl Subject<'_> {
-    /// The commands, as far as they may be told.
-    fn commands(&self) -> Option<String> {
-        let commands = self.known.iter().map(|known| &known.interaction.command);
-        let told: Vec<_> = commands.filter_map(told).collect();
-        (!told.is_empty()).then(|| told.join("; "))
-    }
-}
-
-/// A command, where there is one.
-fn told(command: &Command) -> Option<&str> {
-    (!command.is_empty()).then(|| command.as_str())
 }

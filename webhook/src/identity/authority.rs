@@ -112,7 +112,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn agent(
+    pub fn sign_agent_certificate(
         &self,
         node: &str,
         key: &impl PublicKeyData,

@@ -3,10 +3,10 @@
 //! All replicas share a CA, which stands in a Secret. With it each replica issues its own certificates: one
 //! to serve the API server, one to call the agents; keys of both never leave the process. It signs those
 //! of the agents, too. [`authority`] issues, [`secret`] says what stands in the Secret and when it has to
-//! change, [`paths`] does so of the paths under which API servers ask, [`controller`] carries that out, [`publication`] tells the agents whom to trust, and [`signer`]
-//! answers their requests. Telling the API server whom to trust is for [`crate::registration`].
+//! change, [`paths`] does so of the paths under which API servers ask, [`controller`] carries that out,
+//! [`publication`] tells the agents whom to trust, and [`signer`] answers their requests. Telling the API server whom to trust is for [`crate::registration`].
 //!
-//! The CA is exchanged in three steps, so that nobody is ever shown a certificate that he does not trust
+//! The CA is exchanged in three steps, so that nobody is ever shown a certificate that they do not trust
 //! yet: the next one is trusted beside the current one; then it issues and the former is still trusted;
 //! when the last certificate of the former has ended, it is not trusted any more.
 

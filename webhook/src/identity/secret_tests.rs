@@ -23,7 +23,7 @@ fn leaf(authorities: &Authorities) -> Leaf {
     let key = KeyPair::generate().unwrap();
     let pem = authorities
         .current
-        .agent("node-1", &key, LIFETIMES.certificate);
+        .sign_agent_certificate("node-1", &key, LIFETIMES.certificate);
     Leaf::from_pem(pem.unwrap().as_bytes(), key.serialize_der()).unwrap()
 }
 

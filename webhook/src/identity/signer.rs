@@ -114,7 +114,7 @@ impl Signer {
             .ok_or("there is no CA yet")?;
         let issuer = &issuer.authorities.current;
         let certificate = issuer
-            .agent(&applicant.node, &applicant.key, self.life)
+            .sign_agent_certificate(&applicant.node, &applicant.key, self.life)
             .map_err(|error| error.to_string())?;
         let approval = condition(
             "Approved",

@@ -8,7 +8,7 @@
 //! stay so: while the API server cannot be watched, what was seen last holds. But an admission in that time
 //! first has the watches list anew at once, and waits for that a moment.
 
-mod book;
+mod cache;
 mod namespaces;
 mod status;
 
@@ -30,8 +30,8 @@ use curfew_runtime::{
     watch::{Watch, Watches},
 };
 
-use book::Book;
-pub use book::PolicySet;
+use cache::PolicyCache;
+pub use cache::PolicySet;
 pub use namespaces::{Labels, Namespaces};
 
 use crate::placement::Pod;
@@ -200,7 +200,7 @@ impl RulesUpdater {
     /// Says what the policies and the labels of the namespaces are, for tests.
     #[doc(hidden)]
     pub fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
-        let mut book = Book::default();
+        let mut book = PolicyCache::default();
         book.replace(policies);
         self.policies.send_replace(Some(Arc::new(book.known())));
         self.namespaces.send_replace(Some(namespaces));
@@ -212,7 +212,7 @@ async fn follow(
     policies: &watch::Sender<Option<Arc<PolicySet>>>,
 ) {
     let mut events = std::pin::pin!(events);
-    let mut book = Book::default();
+    let mut book = PolicyCache::default();
     let mut listed = Vec::new();
     loop {
         match events.try_next().await {

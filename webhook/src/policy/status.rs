@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::sleep};
 
 use curfew_runtime::{api, error_chain};
 
-use super::book::{PolicySet, Report};
+use super::cache::{PolicySet, Report};
 use crate::names::MANAGER;
 
 /// Until what could not be told is tried again.

@@ -248,7 +248,7 @@ async fn told_each(pause: Duration, all: Vec<Vec<Stored>>, code: u16) -> Vec<(St
     let api: Api<Stored> = Api::all(Client::new(service, "default"));
     let (send, known) = watch::channel(None);
     let telling = tokio::spawn(status::report(api, known));
-    let mut book = Book::default();
+    let mut book = PolicyCache::default();
     for policies in all {
         book.replace(policies);
         send.send_replace(Some(Arc::new(book.known())));
@@ -321,7 +321,7 @@ async fn a_status_that_could_not_be_told_is_tried_again_and_that_of_a_policy_tha
 
 #[test]
 fn a_condition_keeps_the_time_since_when_it_is_so() {
-    let mut book = Book::default();
+    let mut book = PolicyCache::default();
     let at = |second| Timestamp::from_second(second).unwrap();
     book.learn(&policy("a", 1, json!({})));
     let first = book.known().reports[0].status(at(100));

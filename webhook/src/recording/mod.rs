@@ -132,7 +132,7 @@ impl Recorder {
                 node: node.to_owned(),
                 pod: id.clone(),
                 known: known.clone(),
-                // RecordedInteraction when it is sent.
+                // Known when it is sent.
                 sent: None,
             })
             .collect();

@@ -297,9 +297,11 @@ pub fn read_probe(body: &[u8]) -> Result<(String, String), Unreadable> {
 fn request(raw: &RawValue) -> Result<Request, Unfit> {
     let fields: Fields<'_> = part("request", raw)?;
     of_pods(&fields.resource)?;
-    let operation = match fields.sub_resource.as_str() {
-        "exec" | "attach" | "portforward" => "CONNECT",
-        "ephemeralcontainers" => "UPDATE",
+    let (kind, operation) = match fields.sub_resource.as_str() {
+        "exec" => (Kind::Exec, "CONNECT"),
+        "attach" => (Kind::Attach, "CONNECT"),
+        "portforward" => (Kind::Portforward, "CONNECT"),
+        "ephemeralcontainers" => (Kind::Debug, "UPDATE"),
         other => {
             return Err(value(
                 "request.subResource",
@@ -325,8 +327,8 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         options.container = options.container.filter(|name| !name.is_empty());
         Ok(options)
     };
-    let subresource = match fields.sub_resource.as_str() {
-        "exec" => {
+    let subresource = match kind {
+        Kind::Exec => {
             let options = options()?;
             Subresource::Exec {
                 container: options.container,
@@ -335,7 +337,7 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
                 tty: options.tty,
             }
         }
-        "attach" => {
+        Kind::Attach => {
             let options = options()?;
             Subresource::Attach {
                 container: options.container,
@@ -343,8 +345,8 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
                 tty: options.tty,
             }
         }
-        "portforward" => Subresource::Portforward,
-        _ => debug(part("request.object", object()?)?),
+        Kind::Portforward => Subresource::Portforward,
+        Kind::Debug => debug(part("request.object", object()?)?),
     };
     Ok(Request {
         namespace: fields.namespace,

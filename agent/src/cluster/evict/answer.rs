@@ -66,7 +66,7 @@ pub fn read(answer: &Answer) -> EvictionOutcome {
     match answer.code {
         404 => EvictionOutcome::Gone,
         // It was changed after the agent had read it.
-        409 if why.contains("ResourceVersion") => EvictionOutcome::Early(why),
+        409 if why.contains("ResourceVersion") => EvictionOutcome::DeadlineMoved(why),
         // The UID precondition failed: a pod of the same name took its place.
         409 => EvictionOutcome::Gone,
         429 => match details.and_then(budget_cause) {
@@ -76,9 +76,11 @@ pub fn read(answer: &Answer) -> EvictionOutcome {
             },
             None => EvictionOutcome::Throttled(wait),
         },
-        500 if why.contains("more than one PodDisruptionBudget") => EvictionOutcome::Budgets(why),
+        500 if why.contains("more than one PodDisruptionBudget") => {
+            EvictionOutcome::MultipleBudgets(why)
+        }
         // A namespace that is being deleted takes its pods along without us.
-        403 if why.contains("being terminated") => EvictionOutcome::Passing { why, wait },
+        403 if why.contains("being terminated") => EvictionOutcome::Transient { why, wait },
         // The budget's numbers are out of bounds until its controller has looked again.
         403 if details.is_some_and(|details| details.kind == "poddisruptionbudget") => {
             EvictionOutcome::Budget {
@@ -86,13 +88,13 @@ pub fn read(answer: &Answer) -> EvictionOutcome {
                 why,
             }
         }
-        425 if why.contains(GUARD) => EvictionOutcome::Early(why),
+        425 if why.contains(GUARD) => EvictionOutcome::DeadlineMoved(why),
         // Too early, or too slow for something on the way.
-        408 | 425 => EvictionOutcome::Passing { why, wait },
+        408 | 425 => EvictionOutcome::Transient { why, wait },
         // Our own guard's means that it could not read that pod in time.
-        502 | 503 if !why.contains(GUARD) => EvictionOutcome::Away { why, wait },
+        502 | 503 if !why.contains(GUARD) => EvictionOutcome::Unavailable { why, wait },
         400..500 => EvictionOutcome::Forbidden(why),
-        _ => EvictionOutcome::Passing { why, wait },
+        _ => EvictionOutcome::Transient { why, wait },
     }
 }
 

@@ -55,7 +55,9 @@ fn a_pod_is_evicted_as_it_was_read() {
         Err(EvictionOutcome::Gone)
     );
     let early = check(Some(&nothing), found("u-1", true), 600).unwrap_err();
-    assert!(matches!(early, EvictionOutcome::Early(why) if why.contains("2027-01-15T08:20:00Z")));
+    assert!(
+        matches!(early, EvictionOutcome::DeadlineMoved(why) if why.contains("2027-01-15T08:20:00Z"))
+    );
     // An extension that is over moves nothing, and nobody is waited for without end.
     assert!(check(Some(&nothing), found("u-1", true), 1200).is_ok());
     assert_eq!(check(None, found("u-1", true), 600), Ok(None));

@@ -107,8 +107,8 @@ impl NodeState {
         out: &mut Decisions,
     ) {
         self.open_evictions = self.open_evictions.saturating_sub(1);
-        let starts = self.breaker.starts(uid, &outcome, now);
-        if !starts && self.breaker.answered(uid, &outcome, now) {
+        let is_startup_refusal = self.breaker.is_startup_refusal(uid, &outcome, now);
+        if !is_startup_refusal && self.breaker.answered(uid, &outcome, now) {
             self.resume(now, out);
         }
         // Where a pod ends at once, the watch says so before the request is answered.
@@ -133,7 +133,7 @@ impl NodeState {
                     .extend(record.and_then(|record| diff::eviction(record, entry.pod.as_ref())));
             }
             // It is looked at again before it is asked for again.
-            EvictionOutcome::Early(_) => {
+            EvictionOutcome::DeadlineMoved(_) => {
                 entry.early += 1;
                 entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
                 entry.pod = None;
@@ -146,8 +146,8 @@ impl NodeState {
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
             }
-            EvictionOutcome::Forbidden(why) if starts => {
-                let outcome = EvictionOutcome::Passing { why, wait: None };
+            EvictionOutcome::Forbidden(why) if is_startup_refusal => {
+                let outcome = EvictionOutcome::Transient { why, wait: None };
                 entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
                 entry.refusal = Some(Refusal { outcome, tries: 1 });
             }

@@ -1,4 +1,5 @@
-//! What is to be done for a pod, and when: the one place where actions begin.
+//! What is to be done for a pod, and when: the one place where actions begin. Here is decided that a pod may be
+//! evicted now.
 
 use curfew_core::{Overrides, Record, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
@@ -9,10 +10,10 @@ use crate::{
     budget::BudgetId,
     diff,
     event::DomainEvent,
+    eviction_key::EvictionKey,
     patch,
     pod::{Eviction, Marking, PodEntry},
-    pod_view::PodState,
-    turns::EvictionKey,
+    pod_view::PodSnapshot,
 };
 
 /// How often in a row an eviction may come too early because people gave the pod more time meanwhile. Who changes
@@ -155,7 +156,7 @@ impl NodeState {
 
     /// Lets those whose turn it is ask for their eviction, as many as may be open at a time.
     fn next_turns(&mut self, now: Timestamp, out: &mut Decisions) {
-        while self.open_evictions < self.breaker.room(self.settings.max_evictions, now)
+        while self.open_evictions < self.breaker.permits(self.settings.max_evictions, now)
             && let Some(turn) = self.next_turn()
         {
             self.due.remove(&turn);
@@ -179,7 +180,7 @@ impl NodeState {
     /// Whose turn it is. While the API server seems to be away, whoever was asked for the longest ago finds
     /// out: a fault of the first in order is not to keep all the others.
     fn next_turn(&self) -> Option<EvictionKey> {
-        if self.breaker.opens().is_none() {
+        if self.breaker.retry_at().is_none() {
             return self.due.first().cloned();
         }
         let asked = |turn: &&EvictionKey| self.entries.get(&turn.uid).map(|entry| entry.asked);
@@ -218,7 +219,7 @@ fn look_up(
 fn mark_pod(
     record: &Record,
     unsynced: &[RecordedInteraction],
-    pod: &PodState,
+    pod: &PodSnapshot,
     marking: &mut Marking,
     now: Timestamp,
     out: &mut Decisions,

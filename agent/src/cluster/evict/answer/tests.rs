@@ -148,7 +148,7 @@ fn a_body_that_is_no_status_is_kept_as_it_is_and_bounded() {
     };
     assert_eq!(
         read(&page),
-        EvictionOutcome::away("<html>bad gateway</html>".into())
+        EvictionOutcome::unavailable("<html>bad gateway</html>".into())
     );
     let empty = Answer {
         code: 503,
@@ -156,7 +156,7 @@ fn a_body_that_is_no_status_is_kept_as_it_is_and_bounded() {
     };
     assert_eq!(
         read(&empty),
-        EvictionOutcome::away("HTTP status 503".into())
+        EvictionOutcome::unavailable("HTTP status 503".into())
     );
     let binary = Answer {
         code: 500,
@@ -203,7 +203,8 @@ fn waits_longer_each_time_and_never_too_long() {
     for tries in 1..100 {
         assert!(budget.wait(tries, "a") <= Duration::from_secs(30));
         assert!(
-            EvictionOutcome::Budgets(String::new()).wait(tries, "a") <= Duration::from_secs(60)
+            EvictionOutcome::MultipleBudgets(String::new()).wait(tries, "a")
+                <= Duration::from_secs(60)
         );
         assert!(EvictionOutcome::Throttled(None).wait(tries, "a") <= Duration::from_secs(30));
     }

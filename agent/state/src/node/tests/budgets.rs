@@ -54,7 +54,7 @@ fn what_only_passes_in_between_is_not_told_anew() {
     let mut bench = Bench::blocked(&["u"]);
     bench.tick_at(603);
     assert_eq!(
-        bench.answer("u", EvictionOutcome::away("broken".into())),
+        bench.answer("u", EvictionOutcome::unavailable("broken".into())),
         []
     );
     assert_eq!(bench.state("u"), "retrying");

@@ -109,11 +109,11 @@ fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
     }
     assert_eq!(bench.tick_at(600).len(), 3);
     for uid in ["a", "b", "c"] {
-        bench.answer(uid, EvictionOutcome::away("broken".into()));
+        bench.answer(uid, EvictionOutcome::unavailable("broken".into()));
     }
     // They wait for their turn, then for the breaker, which opens for one of them.
     assert_eq!(bench.tick_at(660).len(), 1);
     assert_eq!(bench.node.next_deadline(), None);
-    bench.answer("a", EvictionOutcome::away("broken".into()));
+    bench.answer("a", EvictionOutcome::unavailable("broken".into()));
     assert!(bench.node.next_deadline().is_some());
 }

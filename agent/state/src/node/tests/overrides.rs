@@ -182,7 +182,7 @@ fn a_release_that_nobody_watched_counts_though_the_store_opens_late() {
 }
 
 fn early() -> EvictionOutcome {
-    EvictionOutcome::Early("the eviction of pod shop/cart-1 was moved".into())
+    EvictionOutcome::DeadlineMoved("the eviction of pod shop/cart-1 was moved".into())
 }
 
 #[test]

@@ -8,9 +8,9 @@ use crate::print::{jsonpath::Path, table};
 
 /// A head and a path for each column.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Columns(Vec<(String, Path)>);
+pub(crate) struct CustomColumns(Vec<(String, Path)>);
 
-impl FromStr for Columns {
+impl FromStr for CustomColumns {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -27,7 +27,7 @@ impl FromStr for Columns {
     }
 }
 
-impl Columns {
+impl CustomColumns {
     /// A line for each pod, or for the one.
     pub(crate) fn render(&self, shown: &Value, heads: bool) -> anyhow::Result<String> {
         let pods = match &shown["items"] {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_line_for_each_pod() {
-        let columns: Columns = "NAME:.metadata.name,N:{.spec.n}".parse().unwrap();
+        let columns: CustomColumns = "NAME:.metadata.name,N:{.spec.n}".parse().unwrap();
         let pods = json!({"items": [
             {"metadata": {"name": "web-1"}, "spec": {"n": 1}},
             {"metadata": {"name": "a\u{1b}b"}},
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn each_has_a_head_and_a_path() {
         for text in ["", "NAME", "NAME:", ":.a", "A:.a,", "A:.a[", "A:{.a"] {
-            assert!(text.parse::<Columns>().is_err(), "{text:?}");
+            assert!(text.parse::<CustomColumns>().is_err(), "{text:?}");
         }
     }
 }

@@ -10,17 +10,17 @@ use std::{
     net::IpAddr,
 };
 
-use super::book::Id;
+use super::table::Id;
 
 /// Who waits. `H` is what the caller needs to let one go on.
 #[derive(Debug)]
-pub(super) struct Turns<H> {
+pub(super) struct HandshakeQueue<H> {
     /// The addresses that wait, each once; the next is the first.
     order: VecDeque<IpAddr>,
     waiting: HashMap<IpAddr, VecDeque<(Id, H)>>,
 }
 
-impl<H> Default for Turns<H> {
+impl<H> Default for HandshakeQueue<H> {
     fn default() -> Self {
         Self {
             order: VecDeque::new(),
@@ -29,7 +29,7 @@ impl<H> Default for Turns<H> {
     }
 }
 
-impl<H> Turns<H> {
+impl<H> HandshakeQueue<H> {
     /// A connection wants to be heard; it asks once for each turn.
     pub(super) fn ask(&mut self, address: IpAddr, id: Id, handle: H) {
         let own = self.waiting.entry(address).or_default();
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn addresses_take_turns() {
-        let mut turns = Turns::default();
+        let mut turns = HandshakeQueue::default();
         for id in 0..1000 {
             turns.ask(address(1), id, id);
         }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn who_is_gone_has_no_turn() {
-        let mut turns = Turns::default();
+        let mut turns = HandshakeQueue::default();
         for id in 0..3 {
             turns.ask(address(1), id, id);
         }

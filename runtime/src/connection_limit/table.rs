@@ -16,7 +16,7 @@ pub(super) type Id = u64;
 
 /// All connections of a server. `H` is what the caller needs to close one of them.
 #[derive(Debug)]
-pub(super) struct Book<H> {
+pub(super) struct ConnectionTable<H> {
     bounds: Bounds,
     clients: HashMap<IpAddr, Client<H>>,
     connections: usize,
@@ -47,7 +47,7 @@ struct Connection<H> {
 
 /// Whether there is room for a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn<H> {
+pub(super) enum BodyPermit<H> {
     /// There is, and it is taken.
     Granted,
     /// There will be.
@@ -72,7 +72,7 @@ impl<H> Client<H> {
     }
 }
 
-impl<H> Book<H> {
+impl<H> ConnectionTable<H> {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -206,13 +206,13 @@ impl<H> Book<H> {
 
     /// Room for a body of so many bytes of a request that has begun; not more than
     /// [`Bounds::bodies_of_one`] at once.
-    pub(super) fn room(&mut self, address: IpAddr, id: Id, bytes: usize) -> Turn<H> {
+    pub(super) fn room(&mut self, address: IpAddr, id: Id, bytes: usize) -> BodyPermit<H> {
         let Some(client) = self.clients.get_mut(&address) else {
-            return Turn::Wait;
+            return BodyPermit::Wait;
         };
         let own = client.bodies;
         if own > 0 && own + bytes > self.bounds.bodies_of_one() {
-            return Turn::Wait;
+            return BodyPermit::Wait;
         }
         if self.bodies + bytes <= self.bounds.bodies {
             client.bodies += bytes;
@@ -221,14 +221,14 @@ impl<H> Book<H> {
                 Some(connection) => connection.reading += bytes,
                 None => self.leaving += bytes,
             }
-            return Turn::Granted;
+            return BodyPermit::Granted;
         }
         if self.bodies - self.leaving + bytes <= self.bounds.bodies {
-            return Turn::Wait;
+            return BodyPermit::Wait;
         }
         match self.close_reader(own) {
-            Some(handle) => Turn::Close(handle),
-            None => Turn::Wait,
+            Some(handle) => BodyPermit::Close(handle),
+            None => BodyPermit::Wait,
         }
     }
 

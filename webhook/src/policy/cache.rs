@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 /// All policies of the cluster.
 #[derive(Debug, Default)]
-pub(super) struct Book(BTreeMap<String, Entry>);
+pub(super) struct PolicyCache(BTreeMap<String, Entry>);
 
 /// What follows from all of them together.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ struct Entry {
     report: Report,
 }
 
-impl Book {
+impl PolicyCache {
     /// These are all there are.
     pub(super) fn replace(&mut self, listed: Vec<Stored>) {
         let names: Vec<_> = listed.iter().map(ResourceExt::name_any).collect();

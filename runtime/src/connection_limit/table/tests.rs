@@ -20,14 +20,14 @@ fn address(last: u8) -> IpAddr {
 
 /// A book whose connections are told by their addresses, and what each of them has.
 struct Seen {
-    book: Book<(u8, Id)>,
+    book: ConnectionTable<(u8, Id)>,
     next: Id,
 }
 
 impl Seen {
     fn new() -> Self {
         Self {
-            book: Book::new(bounds()),
+            book: ConnectionTable::new(bounds()),
             next: 0,
         }
     }
@@ -115,7 +115,7 @@ fn whoever_has_no_body_gets_room_from_the_slow() {
         .map(|from| {
             let (id, _) = seen.enter(from);
             assert!(seen.book.begin(address(from), id).0);
-            assert_eq!(seen.book.room(address(from), id, 100), Turn::Granted);
+            assert_eq!(seen.book.room(address(from), id, 100), BodyPermit::Granted);
             id
         })
         .collect();
@@ -126,20 +126,20 @@ fn whoever_has_no_body_gets_room_from_the_slow() {
     }
     // What is complete is left to be answered.
     let turn = seen.book.room(address(9), id, 50);
-    assert_eq!(turn, Turn::Close((8, slow[7])));
-    assert_eq!(seen.book.room(address(9), id, 50), Turn::Wait);
+    assert_eq!(turn, BodyPermit::Close((8, slow[7])));
+    assert_eq!(seen.book.room(address(9), id, 50), BodyPermit::Wait);
     seen.book.read(address(8), slow[7], 100);
     seen.book.release(address(8), 100);
-    assert_eq!(seen.book.room(address(9), id, 50), Turn::Granted);
+    assert_eq!(seen.book.room(address(9), id, 50), BodyPermit::Granted);
     // Its own share is used up sooner than all there is.
-    assert_eq!(seen.book.room(address(9), id, 51), Turn::Wait);
+    assert_eq!(seen.book.room(address(9), id, 51), BodyPermit::Wait);
     assert_eq!(seen.book.leaving, 0);
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Enter(u8),
-    Leave(usize),
+    CloseHandle(usize),
     Begin(usize),
     End(usize),
     Room(usize, usize),
@@ -150,7 +150,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..12u8).prop_map(Step::Enter),
-        1 => (0..64usize).prop_map(Step::Leave),
+        1 => (0..64usize).prop_map(Step::CloseHandle),
         4 => (0..64usize).prop_map(Step::Begin),
         2 => (0..64usize).prop_map(Step::End),
         4 => ((0..64usize), (1..=100usize)).prop_map(|(at, bytes)| Step::Room(at, bytes)),
@@ -160,13 +160,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A request in hand: whose, and the room of its body, if it has some, and whether it is still read.
-type InHand = (u8, Id, Option<(usize, bool)>);
+type RequestPermit = (u8, Id, Option<(usize, bool)>);
 
 proptest! {
     #[test]
     fn nothing_is_ever_more_than_its_bound(steps in prop::collection::vec(step(), 1..400)) {
         let mut seen = Seen::new();
-        let (mut ids, mut in_hand) = (Vec::<(u8, Id)>::new(), Vec::<InHand>::new());
+        let (mut ids, mut in_hand) = (Vec::<(u8, Id)>::new(), Vec::<RequestPermit>::new());
         for step in steps {
             match step {
                 Step::Enter(from) => {
@@ -179,7 +179,7 @@ proptest! {
                     prop_assert!(seen.open(from) >= 1);
                     ids.push((from, id));
                 }
-                Step::Leave(at) if !ids.is_empty() => {
+                Step::CloseHandle(at) if !ids.is_empty() => {
                     let (from, id) = ids.swap_remove(at % ids.len());
                     seen.book.leave(address(from), id);
                 }
@@ -192,7 +192,7 @@ proptest! {
                 Step::Room(at, bytes) if !in_hand.is_empty() => {
                     let at = at % in_hand.len();
                     let (from, id, room) = &mut in_hand[at];
-                    if room.is_none() && seen.book.room(address(*from), *id, bytes) == Turn::Granted {
+                    if room.is_none() && seen.book.room(address(*from), *id, bytes) == BodyPermit::Granted {
                         *room = Some((bytes, true));
                     }
                 }
