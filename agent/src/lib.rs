@@ -3,16 +3,16 @@
 //! It keeps the eviction schedule of its node's pods and carries it out. Its rooms, each a module that says what
 //! it owns:
 //!
-//! - [`curfew_agent_state`]: what is known of the node's pods and what is to be done, pure;
+//! - [`curfew_agent_state`]: what is known about the node's pods and what must be done, without I/O;
 //! - [`controller`]: the one task that owns that state;
 //! - [`store`]: the records on disk;
 //! - [`cluster`]: what talks to the API server about pods;
-//! - `events`: what people are told, by log lines and Events;
-//! - [`metrics`]: what is counted;
+//! - `events`: log lines and Events that report what happened;
+//! - [`metrics`]: the metrics;
 //! - [`identity`]: the agent's certificate;
-//! - [`server`]: what listens.
+//! - [`server`]: the ports on which the agent listens.
 //!
-//! This module owns the wiring alone: which tasks there are and with what they are started.
+//! This module owns only the wiring: which tasks exist, and what they are started with.
 #![warn(missing_docs)]
 
 mod args;

@@ -1,10 +1,10 @@
 //! The domain of Curfew.
 //!
-//! Curfew puts a curfew on pods that people have touched. This crate owns what the parts agree on:
-//! what an [interaction] is, on which [terms] it is recorded and which [policy] says so, how the [record] of a pod grows out of
-//! notices and of the pod's own [metadata], when its deadline is, and what the [notice] of an
-//! interaction looks like on the wire. There is no I/O here and no Kubernetes client: whoever has a
-//! store, a clock or a connection hands the facts in.
+//! Curfew evicts pods that people have touched. This crate owns what all parts share: what an [interaction] is, the
+//! [terms] with which it is recorded and the [policy] that sets them, the [record] of a pod, which is built from
+//! notices and from the pod's own [metadata], the deadline of the pod, and the wire format of the [notice] of an
+//! interaction. There is no I/O and no Kubernetes client here: callers that have a store, a clock or a connection
+//! pass in the facts.
 #![warn(missing_docs)]
 
 pub mod budget;

@@ -1,15 +1,14 @@
 //! Secrets in commands: what looks like one is masked before anything is kept. It is applied where a policy says how
 //! much of a command is kept ([`RecordCommand::of`](crate::policy::RecordCommand::of)).
 //!
-//! People type passwords where they should not, and what is kept of a command can be read by whoever
-//! may read the pod. So names that secrets go by (`--password x`, `TOKEN=x`, `Authorization: x`), options of
-//! well-known programs (`mysql -px`), URLs with a password, and tokens that can be told by their form are looked
-//! for: in the words of the argv, in the words of scripts that a shell is given, and in the texts that
-//! words are. It is a net with holes: a secret that nothing tells from any other word stays. Where that
-//! is too much, a policy keeps less of commands. Rather too much is masked than too little, but not what is
-//! run next: a mask never reaches beyond the end of a command in a script.
+//! People type passwords in commands, and everyone who may read the pod can read the recorded command. So this
+//! module looks for names of secrets (`--password x`, `TOKEN=x`, `Authorization: x`), options of well-known programs
+//! (`mysql -px`), URLs with a password, and tokens with a known format. It looks in the words of the argv, in the
+//! words of scripts that are passed to a shell, and in structured text within a word. It cannot find every secret: a
+//! secret that looks like an ordinary word is not masked. If that is a risk, set a policy that keeps less of a
+//! command. In doubt a word is masked, but a mask never continues after the end of a command in a script.
 //!
-//! The time is linear in what is looked at, and of a word that is no more than 4 KiB.
+//! The time is linear in the length of the text, and of a word at most 4 KiB are checked.
 
 use std::borrow::Cow;
 

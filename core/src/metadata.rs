@@ -1,7 +1,7 @@
 //! What Curfew writes on a pod: one label to find it by, annotations for everything else.
 //!
-//! The annotations tell people what happened and when the pod goes. They are also the second home of
-//! the record: together with the pod's UID they are enough to rebuild it.
+//! The annotations show people what happened and when the pod will be evicted. They are also a second copy of the
+//! record: together with the pod's UID they are enough to rebuild it.
 
 mod size_limit;
 
@@ -117,8 +117,9 @@ struct Last {
     unsynced: Vec<RecordedInteraction>,
 }
 
-/// The annotations that a pod with this record is to have: exactly these of [`WRITTEN`]. Interactions that
-/// stand nowhere else are told one by one, beside the latest: whoever has the others can tell which he has not.
+/// The annotations that a pod with this record must have: exactly these of [`WRITTEN`]. Interactions that are
+/// recorded nowhere else are listed one by one, in addition to the latest. So an agent that knows the others finds
+/// the ones that it does not know.
 pub fn annotations(
     record: &Record,
     unsynced: &[RecordedInteraction],

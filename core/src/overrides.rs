@@ -1,7 +1,8 @@
 //! The extension and the hold that people set on a pod, as far as an agent knows them when it evicts the pod.
 //!
-//! An extension may be accepted in the moment in which the agent asks for the eviction. So the agent says in its
-//! request what it knew, and whoever reads the pod once more can tell whether that still decides.
+//! The API server may accept an extension at the moment at which the agent requests the eviction. So the request
+//! contains the extension and the hold that the agent knows. The code that reads the pod again, in the agent or in
+//! the webhook, can then see whether they have changed.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! What is known of one pod: the one state that store, schedule and metadata share.
+//! The record of one pod: everything that is known about it. Store, schedule and metadata share this type.
 //!
-//! A record is a join of facts. Facts reach it from notices, from the store and from the pod's own
-//! metadata, in any order and more than once; learning is idempotent and commutative, so none of
-//! them has to know what the others already said. Everything that people see (deadline, first, last
-//! and number of interactions) is derived from the facts.
+//! A record is a set of facts. The facts come from notices, from the store and from the pod's own metadata, in any
+//! order and possibly more than once. Adding a fact is idempotent and commutative, so no source needs to know what
+//! the others have added. Everything that people see (the deadline, the first and the last interaction and their
+//! number) is derived from the facts.
 
 mod deadline;
 mod marks;
@@ -159,8 +159,8 @@ impl Record {
         let repeated = self.repeats(&known);
         self.known.push(known);
         self.settle();
-        // Each is counted once more by each count. By its time alone it is not told from those that were
-        // counted before: times are whole seconds, and one that there is no room for is not kept at all.
+        // A new interaction must increase each count by one. Its time does not show whether it is counted already,
+        // because times are whole seconds, and because an interaction that there is no room for is not kept.
         if !repeated {
             let own = before.own_count().saturating_add(1);
             let missing = own.saturating_sub(self.own_count());
@@ -212,8 +212,8 @@ impl Record {
         })
     }
 
-    /// Adds what the pod's own metadata tells. Where it tells anything, it also says whether there is
-    /// an extension or a hold; where it was lost, those remembered stand.
+    /// Adds the facts from the pod's own metadata. If the metadata contains any, it also says whether there is an
+    /// extension or a hold. If the metadata was lost, the remembered extension and hold stay.
     pub fn absorb(&mut self, marks: Marks) {
         if !marks.known.is_empty() || marks.short.is_some() {
             self.extension = marks.extension;
@@ -231,8 +231,9 @@ impl Record {
         self.drop_idle_count();
     }
 
-    /// Adds what a pod tells that has no room for a record. It is the record's own, cut, unless the pod goes earlier
-    /// than the record says: then a webhook added to it while no agent could be told.
+    /// Adds the facts from a pod that has no room for a whole record. Usually they are a part of this record. If the
+    /// eviction time on the pod is earlier than that of the record, a webhook added an interaction while it could
+    /// not reach the agent.
     fn absorb_short(&mut self, short: Short) {
         let own = self.eviction_time();
         let is_news = |at: Timestamp| own.is_none_or(|own| at < own);
@@ -248,7 +249,8 @@ impl Record {
         }
     }
 
-    /// Whether the interaction is known already, by which a pod is told that says nothing new.
+    /// Whether the interaction is already known. Used to find out whether the metadata of a pod contains anything
+    /// new.
     pub fn has(&self, known: &RecordedInteraction) -> bool {
         let nameless = known.interaction.request.is_empty();
         self.known.iter().any(|own| {
@@ -257,8 +259,8 @@ impl Record {
         })
     }
 
-    /// Adds all that another record of the same pod knows. Whether an extension or a hold still stands
-    /// is for the pod to say: until it does, the one that keeps the pod longer is believed.
+    /// Adds all facts of another record of the same pod. Only the pod shows whether an extension or a hold is still
+    /// set. Until it was seen, the one that keeps the pod for longer is used.
     pub fn join(&mut self, other: Record) {
         self.known.extend(other.known);
         self.counted = self.counted.max(other.counted);
@@ -285,9 +287,9 @@ impl Record {
         named.join(" ")
     }
 
-    /// The interactions that are still known, by time; repetitions are left out. What is
-    /// repeated is told from the first of its kind, not from the last: a loop that runs a command every
-    /// second does so many times, not once.
+    /// The interactions that are still known, by time, without repetitions. A repetition must come soon after the
+    /// first interaction of its kind, not after the last. So a loop that runs a command every second counts as many
+    /// interactions, and not as one.
     pub fn distinct(&self) -> impl Iterator<Item = &RecordedInteraction> {
         let mut firsts: Vec<&RecordedInteraction> = Vec::with_capacity(self.known.len());
         for known in &self.known {
@@ -321,8 +323,8 @@ impl Record {
         kept.max(counted)
     }
 
-    /// Forgets what the pod's metadata counted where it says nothing more: nothing that is learned later adds
-    /// to it and not to our own count, too. Most pods say only what they were told, and need no room for it.
+    /// Drops the count from the pod's metadata if it is not higher than our own count. Later interactions increase
+    /// both counts, so this loses nothing. For most pods the two counts are equal, and this saves memory.
     fn drop_idle_count(&mut self) {
         let own = self.own_count();
         self.count_in_metadata = self
@@ -345,7 +347,7 @@ impl Record {
         later.count() as u32
     }
 
-    /// Why nothing that was done to the pod starts a timer, where the latest that would have says so.
+    /// Why no interaction with the pod starts a timer: the reason of the latest interaction that has one.
     pub fn exemption(&self) -> Option<Exemption> {
         match self.deadline() {
             Some(_) => None,
@@ -394,7 +396,8 @@ impl Record {
             let counted = self.counted.map(|counted| self.count(counted));
             let in_metadata = self.count_in_metadata.map(|counted| self.count(counted));
             let removed = self.known.remove(oldest).interaction.time;
-            // Counted without the one that goes: what was told from it is told from another now.
+            // Count again without the removed interaction, because it may have been the first of several
+            // repetitions.
             let recount = |known: Option<Counted>, all: u32| {
                 let until = known.map_or(removed, |known| known.until.max(removed));
                 let interactions = all.saturating_sub(self.since(until));

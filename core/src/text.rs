@@ -1,5 +1,5 @@
-//! Texts of others: whatever users send, what is kept and shown has a limit, and what is shown does nothing to
-//! the screen of whoever reads it.
+//! Text that users send. The text that is kept and shown has a limited length, and nothing in it can control the
+//! terminal of the reader.
 
 use std::borrow::Cow;
 

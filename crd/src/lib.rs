@@ -1,9 +1,9 @@
 //! InteractionPolicy as an object of Kubernetes.
 //!
-//! Owns the custom resource and its definition (`manifests/base/crd.yaml` is [`definition`] as YAML), and
-//! the rule by which everybody finds out what is in force of a policy that stands on the API server
-//! ([`Stored::reading`]): what it says, or, where that cannot be followed, what it said last that could.
-//! What a policy means is for [`curfew_core::policy`]; what it is asked about is made of an [`Attempt`] and a pod.
+//! Owns the custom resource and its definition (`manifests/base/crd.yaml` is [`definition`] as YAML), and the rule
+//! that decides which version of a policy is in force ([`Stored::reading`]): the one on the API server or, if that
+//! is not valid, the last valid one. [`curfew_core::policy`] defines what a policy means. The input for its decision
+//! is built from an [`Attempt`] and a pod.
 #![warn(missing_docs)]
 
 mod subject;

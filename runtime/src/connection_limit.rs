@@ -4,8 +4,9 @@
 //! idlest connection of the address that has most is closed for it. So a few addresses that open many
 //! connections take places only from each other, and a kubelet, an API server or a Prometheus that
 //! shares an address with them still gets its place for as long as it takes to ask and to read the answer.
-//! Until their first request they are heard in turns, so that the handshakes of many hold up nobody. The numbers of a port are given where it is opened: in `lib.rs` of the agent, `server.rs` of the webhook
-//! and [`crate::ops`].
+//! Handshakes take turns between the addresses, so that the handshakes of a few addresses do not delay the others.
+//! The limits of a port are set where it is opened: in `lib.rs` of the agent, in `server.rs` of the webhook and in
+//! [`crate::ops`].
 
 mod handshakes;
 mod table;

@@ -2,7 +2,7 @@
 //!
 //! It owns the log, signals ([`tasks`]) and timers, the client, calls and watches of the API server, bounded HTTP
 //! servers ([`http`], [`connection_limit`]), mutual TLS ([`tls`]), and the plain port for metrics and health ([`ops`]).
-//! It knows nothing of pods and interactions: those are left to the webhook and the agent.
+//! It contains nothing about pods and interactions, which are the task of the webhook and the agent.
 #![warn(missing_docs)]
 
 pub mod api;

@@ -1,7 +1,6 @@
 //! The flags of the process, each with an environment variable.
 //!
-//! Owns what they are called and which values make sense; what they mean is for the modules that are
-//! handed their values.
+//! Owns the names of the flags and checks their values. The modules that get the values define what they mean.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

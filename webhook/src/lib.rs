@@ -1,12 +1,12 @@
 //! Curfew's admission webhook.
 //!
-//! It is asked by the API server before anybody execs into a pod, attaches to it, forwards a port or
-//! adds a debug container, and lets that happen only once it is recorded: in the store of the agent
-//! of the pod's node, or else in the pod's own metadata. It is asked, too, before an agent evicts, and
-//! lets it evict only the pod that it means, on its own node. It keeps no state of its own; any replica
-//! can answer any request. Deadlines, evictions and Events are the agent's.
+//! The API server calls it before anyone execs into a pod, attaches to it, forwards a port or adds a debug
+//! container. The webhook admits the interaction only after it is recorded: in the store of the agent of the pod's
+//! node, or else in the pod's own metadata. The API server also calls it before an agent evicts a pod. The webhook
+//! then checks that the pod is the one that the agent expects, and that it runs on the agent's node. The webhook
+//! keeps no state; any replica can answer any request. The agent is responsible for deadlines, evictions and Events.
 //!
-//! This module owns the wiring alone: which tasks there are and in which order they stop.
+//! This module owns only the wiring: which tasks exist, and in which order they stop.
 #![warn(missing_docs)]
 
 pub mod admission;

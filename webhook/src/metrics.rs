@@ -1,5 +1,5 @@
-//! What Prometheus is told: the names, and where they are counted. What a gauge shows of the state is read at
-//! each scrape. None carries a pod, a user or a command.
+//! The metrics of the webhook: their names, and where they are counted. Gauges are computed from the state at each
+//! scrape. No metric contains a pod, a user or a command.
 
 mod labels;
 #[cfg(test)]
@@ -152,8 +152,8 @@ impl Metrics {
             )?,
             registrations: all.counters(
                 "curfew_webhook_registrations_total",
-                "How often this replica wrote the webhook configuration, by whether there was none (missing) or \
-                 another than it wants (different).",
+                "How often this replica wrote the webhook configuration, because there was none (missing) or because \
+                 it was not as expected (different).",
                 &[("before", &BEFORE)],
             )?,
             registered: all.gauge(

@@ -1,7 +1,7 @@
-//! The port that API servers ask on.
+//! The port that API servers call.
 //!
-//! Owns who may ask, how much, and which path leads where. What a request is answered is left to the rooms that the
-//! paths lead to.
+//! Owns which clients may send requests, the limits of these requests, and which path leads to which room. The rooms
+//! answer the requests.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

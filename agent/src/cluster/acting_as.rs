@@ -1,8 +1,9 @@
-//! Whether the API server lets the agent act as the node that it runs on (constrained impersonation, KEP-5284): then
-//! the node authorizer and NodeRestriction keep it to the pods of that node, as they keep the kubelet.
+//! Whether the API server lets the agent act as the node that it runs on (constrained impersonation, KEP-5284). If
+//! it does, the node authorizer and NodeRestriction restrict the agent to the pods of that node, as they restrict
+//! the kubelet.
 //!
-//! Owns who the agent asks for evictions as. It is found out by trying, because servers before 1.36 cannot do it, and
-//! in others an administrator may have turned it off.
+//! Owns the user that the agent sends evictions as. The agent sends a request as the node to find out whether this
+//! works: API servers before 1.36 do not support it, and an administrator can turn it off in later ones.
 
 use std::{
     convert::Infallible,
@@ -26,10 +27,11 @@ use tokio::time::sleep;
 /// The header that says as whom a request is meant.
 pub(crate) const AS_USER: HeaderName = HeaderName::from_static("impersonate-user");
 
-/// How long after a server that could not be asked.
+/// How long to wait before the next try if the API server did not answer.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long after a server that refused: it may be replaced by a later release, or may not have read its roles yet.
+/// How long to wait before the next try if the API server refused. It may be upgraded, or may not have read its
+/// roles yet.
 const RETRY_REFUSED: Duration = Duration::from_secs(600);
 
 /// The user that the agent acts as where the API server lets it. Cloning is cheap; all clones learn of it together.
@@ -70,8 +72,8 @@ impl NodeUser {
                     tracing::info!(
                         node,
                         answer = status.message,
-                        "the API server does not let the agent act as its node; it evicts as its own account, which \
-                         needs the webhook"
+                        "the API server does not let the agent act as its node; the agent evicts as its own account, \
+                         which requires the webhook"
                     );
                     RETRY_REFUSED
                 }
@@ -79,7 +81,7 @@ impl NodeUser {
                     tracing::debug!(
                         node,
                         error = error_chain::short(&error),
-                        "it is not known yet"
+                        "cannot find out yet whether the API server lets the agent act as its node; retrying"
                     );
                     RETRY
                 }

@@ -1,4 +1,4 @@
-//! The watch of a single PodDisruptionBudget, by its name, while it stands in the way of an eviction.
+//! The watch of a single PodDisruptionBudget, by its name, while it blocks an eviction.
 
 use std::pin::pin;
 

@@ -1,7 +1,8 @@
-//! The Eviction API: asking. How each answer is read, and when to ask again, is for [`answer`].
+//! Sends requests to the Eviction API. [`answer`] reads the answers.
 //!
-//! Where the API server lets the agent act as its node, Kubernetes itself keeps it to the pods of that node. The
-//! agent then reads the pod right before it asks. Elsewhere it asks as its own account, and the webhook does so.
+//! If the API server lets the agent act as its node, Kubernetes itself restricts the agent to the pods of that node,
+//! and the agent reads the pod right before it requests the eviction. Otherwise the agent evicts as its own account,
+//! and the webhook enforces the restriction and reads the pod.
 //!
 //! See <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>.
 
@@ -38,8 +39,8 @@ const TIMEOUT: Duration = Duration::from_secs(35);
 /// annotations, of which JSON may escape each byte with six, and the rest of the 1.5 MiB that an object may have.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Asks the API server to evict exactly this pod, unless people have other overrides by now than were seen, where
-/// that matters.
+/// Requests the eviction of exactly this pod. If `seen` is given and people have changed the extension or the hold
+/// since, the pod may stay.
 pub(crate) async fn evict(
     client: &Client,
     user: &NodeUser,
@@ -63,8 +64,9 @@ pub(crate) async fn evict(
     }
 }
 
-/// Reads the pod and asks for its eviction, as its node. None when the node may not read it: whether it may is known
-/// to the API server a moment later than the pod, and the webhook has no such moment.
+/// Reads the pod and requests its eviction, both as its node. None if the node may not read the pod. The API server
+/// learns that a node may read a new pod a moment after the pod itself. This delay does not affect the way through
+/// the webhook.
 async fn evict_as(
     client: &Client,
     node: &HeaderValue,
@@ -91,8 +93,8 @@ async fn evict_as(
     Ok(Some(answer::read(&ask(client, request).await?)))
 }
 
-/// Whether the pod is still to be evicted, as the API server has just shown it. Returns the resourceVersion that it
-/// has to have: where overrides matter, none may be added before the pod is deleted.
+/// Whether the pod that the API server has just returned must still be evicted. If the extension and the hold count,
+/// returns the resourceVersion as a precondition, so that no change can come between this check and the eviction.
 fn check(
     pod: &PodId,
     seen: Option<&Overrides>,
@@ -107,7 +109,7 @@ fn check(
     };
     match overrides::moved(seen, pod, &found.annotations.unwrap_or_default()) {
         Some(until) if until > now => Err(EvictionOutcome::DeadlineMoved(format!(
-            "the eviction was moved to {until} meanwhile"
+            "the eviction was moved to {until} in the meantime"
         ))),
         _ => Ok(found.resource_version),
     }

@@ -1,7 +1,7 @@
-//! Carries out what was decided: each action is a task, so nothing waits for the API server.
+//! Carries out the decisions. Each action is a task, so the controller does not wait for the API server.
 //!
-//! The executor owns the tasks and sees each end. An action that panics is counted and reported as one that
-//! failed, so it is asked for again like any other; a watch that panics is begun again.
+//! The executor owns the tasks and notices the end of each. If an action panics, it is counted and reported as a
+//! failed action, so the controller retries it like any other. If a watch panics, it is started again.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,10 +1,10 @@
-//! What talks to the API server about the pods of this node.
+//! Requests to the API server about the pods of this node.
 //!
-//! It owns the requests that are open, each a task of the [`executor`], and the watches: of the node's pods
-//! ([`pod_watch`]) and of the disruption budgets in their way ([`budget_watch`]). A pod's metadata are changed by
-//! [`patch`], and its eviction is asked for by [`evict`], which reads the answers, too, where possible as the node
-//! ([`acting_as`]). It reports what came of a request and what a watch saw, and decides nothing: what is asked, and
-//! when, is left to the controller.
+//! Owns the open requests, each of which is a task of the [`executor`], and the watches: of the node's pods
+//! ([`pod_watch`]) and of the disruption budgets that block evictions ([`budget_watch`]). [`patch`] changes the
+//! metadata of a pod. [`evict`] requests an eviction and reads the answer, if possible as the node ([`acting_as`]).
+//! This room reports the results of requests and the events of watches. It decides nothing: the controller decides
+//! what to request, and when.
 
 pub(crate) mod acting_as;
 pub(crate) mod budget_watch;
@@ -18,8 +18,9 @@ use std::collections::BTreeSet;
 use curfew_agent_state::{BudgetId, BudgetView, PodView};
 use tokio::sync::mpsc;
 
-/// How many observations may wait for the controller. At a start the pods of the whole node come faster than the
-/// store opens: they wait with the API server rather than here, in memory that never comes back.
+/// How many observations may wait for the controller. When the agent starts, the pods of the whole node arrive
+/// before the store is open. They wait at the API server and not here, because the allocator would not return that
+/// memory.
 const OBSERVATIONS: usize = 64;
 
 /// What a watch saw.

@@ -1,4 +1,4 @@
-//! What becomes of those who talk to the controller when it has ended.
+//! The error that callers of the controller get after it has ended.
 
 use crate::store::NotRecorded;
 

@@ -1,4 +1,4 @@
-//! How others reach the controller: what it may be told and asked.
+//! The handle through which other tasks send messages to the controller.
 
 use curfew_agent_state::Summary;
 use curfew_core::{Notice, Receipt};

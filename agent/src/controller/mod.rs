@@ -1,9 +1,9 @@
 //! The one task that owns the state of the node.
 //!
 //! The [`Controller`](run::Controller) owns the [`NodeState`](curfew_agent_state::NodeState), the writer of the
-//! store, the executor of actions and the recorder of events; nobody else changes any of them. Others reach it by
-//! a [`ControllerHandle`] and get copies. What is to be done is decided by the state; asking the API server,
-//! writing to disk and telling people is left to the rooms of those.
+//! store, the executor of actions and the recorder of events. Nothing else changes any of them. Other tasks use a
+//! [`ControllerHandle`] and get copies. The state decides what to do. The rooms `cluster`, `store` and `events` send
+//! the requests, write to disk and report.
 
 mod error;
 mod handle;

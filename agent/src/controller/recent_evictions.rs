@@ -1,6 +1,6 @@
-//! The latest evictions of the node, accepted and refused, for those who look into the agent.
+//! The latest evictions of the node, accepted and refused, for the debug page and its JSON.
 //!
-//! They are kept in memory only and go with the process: the log and the Events have them all.
+//! They are kept in memory only and are lost when the process ends. The log and the Events contain all of them.
 
 use std::collections::VecDeque;
 

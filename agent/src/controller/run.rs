@@ -1,7 +1,8 @@
-//! The task: it takes messages, observations and reports, lets the state decide, and has it carried out.
+//! The task of the controller. It receives messages, observations and reports, passes them to the state, and has the
+//! decisions of the state carried out.
 //!
-//! The task itself never waits for the API server or the disk: actions run as tasks of the executor, whose ends
-//! it takes, and so does the writer of the store.
+//! The task never waits for the API server or the disk. The executor runs each action as a task, the store is
+//! written on a blocking thread, and the controller receives the results.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ use crate::{
 /// one sync.
 const AT_ONCE: usize = 64;
 
-/// The longest sleep while a deadline lies ahead: a wall clock that jumps is noticed after it.
+/// The longest sleep while there is a deadline. A jump of the wall clock is noticed after at most this time.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
 /// How long messages are still answered after the process was told to stop.
@@ -98,7 +99,7 @@ impl Controller {
             let nap = self.nap();
             let parts = &mut self.parts;
             tokio::select! {
-                // Whoever was told to stop begins nothing more, whatever else has happened meanwhile.
+                // Check for the stop first, so that nothing new is started after it.
                 biased;
                 () = stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(Instant::now() + DRAIN);
@@ -111,8 +112,9 @@ impl Controller {
                 () = receive(&mut parts.observations, &mut observations) => {}
                 () = tokio::time::sleep(nap) => {}
             }
-            // Nobody waits for somebody else: what came meanwhile is taken from all of them. What the watches saw comes
-            // first, because an answer of the API server may be later than that.
+            // Take everything that has arrived from all sources, so that no source has to wait for another.
+            // Observations of the watches come first, because an answer of the API server may be later than they
+            // are.
             let parts = &mut self.parts;
             take_waiting(&mut parts.observations, &mut observations);
             parts.executor.take_ended(&mut reports);
@@ -301,7 +303,7 @@ impl Controller {
     /// Answers those who waited for a batch, and takes note of what is durable now.
     ///
     /// # Errors
-    /// When only another process can have a store, and nothing is lost with this one.
+    /// If only a new process can open a store, and nothing is lost when this process ends.
     fn written(&mut self, written: Written) -> anyhow::Result<()> {
         let now = (self.parts.clock)();
         let mut out = Decisions::default();

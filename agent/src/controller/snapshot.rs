@@ -1,4 +1,4 @@
-//! The schedule as it stands, for those who look into the agent.
+//! The current schedule, for the debug page and its JSON.
 
 use curfew_agent_state::{NodeState, PodRow};
 use curfew_core::{

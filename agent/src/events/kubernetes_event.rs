@@ -1,4 +1,4 @@
-//! The words: which Event tells what, as `kubectl describe pod` and `kubectl events` show it.
+//! The text of each Event, as `kubectl describe pod` and `kubectl events` show it.
 //!
 //! Parts of sentences come from [`super::advice`], and, because others show them too, from `Ending` and the budgets in
 //! `curfew-core` and from [`EvictionOutcome::message`].

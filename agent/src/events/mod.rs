@@ -1,9 +1,9 @@
-//! What happened is told in one place: of each [`DomainEvent`] its line in the log ([`log`]), its metric and its
-//! Event on the pod (the words in [`kubernetes_event`]).
+//! Reports what happened. This room writes the log line ([`log`]), the metric and the Event on the pod (text in
+//! [`kubernetes_event`]) of each [`DomainEvent`].
 //!
-//! It owns the Events that wait to be posted, in a task of its own ([`post`]), with the bound on how many there
-//! may be ([`rate_limit`]) and those that the API server could not take ([`retry`]). What happened, and whether
-//! it is news, is decided elsewhere.
+//! Owns the Events that wait to be posted by a separate task ([`post`]), the limit on their number ([`rate_limit`])
+//! and the Events that the API server did not accept ([`retry`]). Other code decides what happened and whether it is
+//! new.
 
 mod advice;
 mod kubernetes_event;

@@ -1,9 +1,9 @@
-//! How many Events there may be: whoever runs a thousand commands does not bury what others look for, nor
-//! keep the API server busy.
+//! Limits the number of Events. A user who runs a thousand commands must not hide the Events of other users, and
+//! must not overload the API server.
 //!
-//! Each namespace has so many Events at once and then one a second. What comes faster waits, and of what
-//! waits for one pod, all of a kind becomes one Event, which tells the latest and how many there were. What
-//! happens to a pod once, as its eviction, never waits.
+//! Each namespace may have a burst of Events and then one Event a second. Further Events wait. The waiting Events of
+//! one kind about one pod become a single Event, which contains the latest and their number. Events that occur only
+//! once for a pod, such as its eviction, never wait.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Events that the API server could not take, as when it throttles: each is posted again when it asks for it,
-//! a bounded number of times and for a bounded time. No I/O.
+//! Events that the API server did not accept, for example because it throttles. Each is posted again after the time
+//! that the API server asks for. The number of attempts and their time are limited. No I/O.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! Who this agent is: a certificate that names its node, and whom it believes.
+//! The agent's identity: a certificate for the name of its node, and the CAs that it trusts.
 //!
-//! It owns the key, the certificate and the trusted CAs of this process. Signing is left to the webhook, and using them to
-//! the port for notices.
+//! It owns the key, the certificate and the trusted CAs of this process. The webhook signs the certificate, and the
+//! port for notices uses all of them.
 //!
-//! The agent makes a key, which never leaves the process, and asks for a certificate by a
-//! CertificateSigningRequest. The API server notes on it from which node the request came, by the token of
-//! this pod, and the webhook signs for just that node. Whom to believe stands in the ConfigMap
-//! `curfew-ca`. Both are watched, nothing is polled; a certificate is renewed after two thirds of its life
-//! and when another CA has begun to issue.
+//! The agent creates a key, which never leaves the process, and requests a certificate with a
+//! CertificateSigningRequest. The API server adds the node that the token of this pod is bound to, and the webhook
+//! signs a certificate for that node only. The ConfigMap `curfew-ca` contains the trusted CAs. The agent watches
+//! both and polls nothing. It renews the certificate after two thirds of its lifetime, and when a new CA starts to
+//! sign.
 
 use std::{
     pin::pin,

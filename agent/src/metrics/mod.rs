@@ -1,7 +1,7 @@
 //! The agent's metrics: their names, and where they are counted. None carries a pod, a user or a command.
 //!
-//! It owns the counters. What a gauge shows of the schedule is read at each scrape ([`gauges`]), so it cannot
-//! drift from it. Every room may count here; when, is left to them.
+//! It owns the counters. Gauges of the schedule are computed from it at each scrape ([`gauges`]), so they always
+//! agree with it. Every room may count here, and each decides when.
 
 mod busiest;
 mod gauges;

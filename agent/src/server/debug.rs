@@ -1,5 +1,5 @@
-//! The node's schedule for those who look into the agent, on loopback of its pod: whoever may forward
-//! a port there sees it, as JSON for programs and as a page for people.
+//! The debug port: shows the schedule of the node, as JSON for programs and as a page for people. It listens only on
+//! the loopback address of the pod, so users who may forward a port to the pod can see it.
 
 mod host;
 mod page;

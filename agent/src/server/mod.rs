@@ -1,4 +1,4 @@
-//! What listens: the port for notices, the page and JSON for people on loopback, and the probes and metrics.
+//! The ports of the agent: for notices, for the debug page and its JSON (on loopback), and for probes and metrics.
 //!
 //! It owns no state of the node: it passes notices to the controller, and shows snapshots of what others own.
 

@@ -1,9 +1,10 @@
-//! Whether the store still has all that was written to it. sled reads a damaged file up to the damage, and says
-//! nothing of what it has left out.
+//! Detects whether the store has lost batches. sled reads a damaged file up to the damage, and does not report what
+//! is missing.
 //!
-//! Each batch has a number, which stands in the store and, after the batch is on disk, in a file beside it. A store
-//! with a lower number than the file has lost batches. The file is not synced: after a crash of the machine its
-//! number may be lower, and then nothing is noticed; that costs no time and tells of no loss where there is none.
+//! Each batch has a number. The number is written to the store together with the batch and, after the batch is on
+//! disk, to a file next to the store. If the number in the store is lower than the number in the file, batches were
+//! lost. The file is not synced, because that would cost time. After a crash of the machine its number may be too
+//! low: then a loss may stay undetected, but a loss that did not happen is never reported.
 
 use std::{
     fs::{self, File},
@@ -73,7 +74,10 @@ impl Batches {
     pub(super) fn written(&self) {
         let number = text(self.number.load(Ordering::Relaxed));
         if let Err(error) = self.beside.write_all_at(number.as_bytes(), 0) {
-            tracing::debug!(%error, "should the store lose this batch, nobody would notice");
+            tracing::debug!(
+                %error,
+                "cannot write the number of the batch; the agent would not notice the loss of this batch"
+            );
         }
     }
 }

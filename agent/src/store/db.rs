@@ -26,8 +26,8 @@ const VERSION: u32 = 1;
 /// The default cache of 1 GiB is for databases; all records of a node fit in far less.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How long to wait for whoever has the store. Threads of sled's own pool keep its file, and with it the
-/// lock, for a moment after the last handle of this process was dropped.
+/// How long to wait for the lock of the store. sled's own threads keep the file open, and so keep the lock, for a
+/// moment after this process has dropped its last handle.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the lock is tried meanwhile.
@@ -227,8 +227,8 @@ impl Store {
         }
     }
 
-    /// Whether the file that is written is still the one that the next start will find. What was deleted can
-    /// be written and synced all the same. Blocks: not for an async task.
+    /// Whether the next start will find the file that is being written. A deleted file can still be written and
+    /// synced. Blocks: do not call it from an async task.
     pub fn is_in_place(&self) -> bool {
         let (own, found) = match (self.file.metadata(), fs::metadata(&self.path)) {
             (Ok(own), Ok(found)) => (own, found),
@@ -296,7 +296,7 @@ fn sort_out(db: &sled::Db) -> sled::Result<(Contents, sled::Batch)> {
     Ok((contents, moved))
 }
 
-/// Tells what people have to see to from what a new store mends.
+/// Distinguishes errors that people have to correct from damage that a new store repairs.
 fn read_failure(path: &Path, error: sled::Error) -> StoreError {
     let path = path.to_owned();
     match error {

@@ -9,7 +9,9 @@ pub enum NotRecorded {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Too many pods have a record that the watch has not shown.
-    #[error("the watch has not shown {MAX_UNSEEN} pods that have a record, nor this one")]
+    #[error(
+        "the watch has not shown this pod, and {MAX_UNSEEN} other pods have a record and were not shown either"
+    )]
     Unseen,
     /// Whoever records has ended: the agent is stopping.
     #[error("the agent is stopping")]

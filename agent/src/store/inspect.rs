@@ -1,7 +1,7 @@
-//! `curfew-agent store dump|verify`: what the store holds, for those who look into a node.
+//! `curfew-agent store dump|verify`: shows the content of the store.
 //!
-//! A running agent has its store locked, so it is asked (on loopback of its pod); only where none runs
-//! are the files read.
+//! A running agent locks its store, so the command asks the agent, on the loopback address of its pod. It reads the
+//! files only if no agent runs.
 
 use std::{io::Write, net::SocketAddr, path::Path, time::Duration};
 

@@ -1,9 +1,9 @@
 //! The records of this node's pods on disk.
 //!
-//! It owns the folder of the store and the one batch that is being written to it. [`writer`] gathers batches,
-//! [`recovery`] opens the store and sees it through failures, `db` writes to sled and syncs (`Store::commit`: only then
-//! is a record durable), and [`inspect`] is what `curfew-agent store` shows. When a record is to be written, and what is
-//! in it, is decided elsewhere.
+//! It owns the folder of the store and the one batch that is being written to it. [`writer`] collects batches.
+//! [`recovery`] opens the store and recovers from its failures. `db` writes to sled and syncs: a record is durable
+//! only after `Store::commit`. [`inspect`] implements `curfew-agent store`. Other code decides when a record is
+//! written and what it contains.
 
 mod batches;
 mod db;

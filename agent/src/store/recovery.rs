@@ -1,10 +1,13 @@
-//! The store through its failures.
+//! Recovers from failures of the store.
 //!
-//! A store that fails is closed and opened anew at the next write; one that is damaged is moved aside and
-//! begun anew, for the pods' metadata hold what is needed to go on. One that was deleted is begun anew, too, and
-//! the controller writes to it what it knows. One that cannot be read to its end is moved aside, too, but only the
-//! next process begins a new one. So the agent runs, evicts and tells even while its disk is full: it
-//! only takes no notices then, and the webhook records them on the pods.
+//! - A store that fails is closed, and is opened again for the next write.
+//! - A damaged store is moved aside and replaced by a new one. The metadata of the pods contain what the agent
+//!   needs.
+//! - A store that was deleted is replaced by a new one, and the controller writes what it knows.
+//! - A store that cannot be read to its end is moved aside too, but only the next process creates a new one.
+//!
+//! So the agent runs, evicts and reports even while its disk is full. It only refuses notices then, and the webhook
+//! records the interactions on the pods.
 
 use std::{
     fs,
@@ -85,8 +88,8 @@ impl RecoveringStore {
     /// Opens the store unless it is open and in place.
     ///
     /// # Errors
-    /// When neither it nor a new one in its place can be opened; for ever, when the folder itself was deleted or is
-    /// an old mount, and when reading the store does not end: then the process has to.
+    /// If neither this store nor a new one in its place can be opened. If the folder was deleted or is an old mount,
+    /// or if reading the store does not end, retrying does not help: the process has to end.
     pub fn open(&mut self) -> Result<Option<Opened>, StoreError> {
         self.close_if_deleted();
         if self.store.is_some() {
@@ -147,8 +150,8 @@ impl RecoveringStore {
         }))
     }
 
-    /// Writes to the open store; on disk when it returns. A store that fails is closed: what it still
-    /// would do right is not to be known.
+    /// Writes to the open store. When this returns, the batch is on disk. A store that fails is closed, because it
+    /// cannot be trusted any more.
     ///
     /// # Errors
     /// When any of the batch may not be on disk.
@@ -169,8 +172,8 @@ impl RecoveringStore {
     }
 }
 
-/// Sees to it that there is such a folder and that nobody else may look into it: the kubelet makes the
-/// one on the node with mode 0755, and who ran what in which pod is not for everybody's eyes.
+/// Makes sure that the folder exists and that only its owner may read it. The kubelet creates the folder on the node
+/// with mode 0755, but not everyone on the node may see who ran which command in which pod.
 fn keep_private(folder: &Path) -> io::Result<()> {
     const OWNER_ONLY: u32 = 0o700;
     fs::create_dir_all(folder)?;

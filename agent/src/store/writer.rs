@@ -1,7 +1,8 @@
-//! The way of records to the disk: one batch at a time, while the next one gathers.
+//! Writes records to the disk, one batch at a time. New interactions are collected for the next batch in the
+//! meantime.
 //!
-//! Interactions of the same moment share one sync. Whoever waits for an interaction is answered by the
-//! controller once its batch is written, or told that it was not.
+//! Interactions of the same moment share one sync. When a batch is written or has failed, the controller answers the
+//! requests whose interactions it contains.
 
 use std::{
     collections::BTreeSet,
@@ -25,8 +26,8 @@ use super::{
 /// How long a store that failed is left alone, unless a new interaction asks for it.
 const REST: Duration = Duration::from_secs(1);
 
-/// How many pods that the watch has not shown may get a record. A notice may be faster than the watch, but not those
-/// of this many pods: whoever tells of more tells of pods that do not exist.
+/// How many pods may have a record although the watch has not shown them. A notice may be faster than the watch, but
+/// this does not happen for so many pods at once. Notices about more pods are about pods that do not exist.
 pub(crate) const MAX_UNSEEN: usize = 128;
 
 /// How often it is looked whether the store is still in place.

@@ -4,8 +4,8 @@ use curfew_core::{Overrides, PodId};
 
 use crate::{budget::BudgetId, event::DomainEvent, patch::PodPatch};
 
-/// Something to do outside, whose result is handed in again. It is called an action of the agent, because a
-/// policy has an action, too.
+/// Something that the agent must do outside of this crate. The result is passed back to
+/// [`NodeState`](crate::NodeState). The name begins with Agent because a policy has an action too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAction {
     /// Patch the pod's metadata; answered by [`NodeState::patched`](crate::NodeState::patched).
@@ -16,7 +16,8 @@ pub enum AgentAction {
         pod: PodId,
         /// The request of the interaction that set the deadline.
         id: String,
-        /// What people have asked for, where the pod is to stay if that is something else by now.
+        /// The extension and the hold that the agent knew. If they have changed since and move the eviction to a
+        /// later time, the pod stays. None if later changes no longer count.
         seen: Option<Overrides>,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by

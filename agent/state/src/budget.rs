@@ -1,4 +1,4 @@
-//! A PodDisruptionBudget that stands in the way of an eviction: what it tells of itself, and which pods it lets go.
+//! A PodDisruptionBudget that blocks an eviction: its numbers, and which pods it allows to be evicted.
 
 use std::fmt;
 
@@ -39,8 +39,8 @@ pub struct BudgetView {
 }
 
 impl BudgetView {
-    /// Whether it lets a pod go without taking one of those that are allowed: one that is not ready
-    /// does not count as healthy. As `unhealthyPodEvictionPolicy` is documented (KEP-3017).
+    /// Whether evicting the pod does not use up an allowed disruption. That is so for a pod that is not ready,
+    /// because it does not count as healthy. See the documentation of `unhealthyPodEvictionPolicy` (KEP-3017).
     pub fn spares(&self, ready: bool) -> bool {
         !ready && (self.always_unhealthy || (self.desired > 0 && self.healthy >= self.desired))
     }

@@ -1,4 +1,4 @@
-//! Who waits for which disruption budget. A budget is watched while somebody waits for it.
+//! Which pods wait for which disruption budget. A budget is watched while pods wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,21 +1,22 @@
-//! How many eviction requests may be open: a few, one while the API server is away, none until it is
-//! asked again. No pod's own pauses could bound what a whole node asks of a server in trouble, or keep the
-//! order of those who wait for its return.
+//! How many eviction requests may be open. Usually these are several. After the API server has failed, there are
+//! none for a pause, and then one at a time until it answers. A pause for each pod alone would not be enough: it
+//! would neither limit how many requests the whole node sends to a failing server, nor keep the pods in order until
+//! it is back.
 
 use curfew_core::record::later;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{earlier, eviction_outcome::EvictionOutcome};
 
-/// An API server that was away and is back answers before it has read who may do what. So many refusals of its
-/// authorizer, a second apart, are taken for that.
+/// An API server that has just started answers requests before it has read the RBAC objects. After an outage, this
+/// many refusals by its authorizer, a second apart, are attributed to this.
 const STARTING: u32 = 3;
 
 /// What the last answers said of the API server.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker {
-    /// The pod whose request failed last, and none was answered since, while it is open. One alone may
-    /// have a fault of its own; two have none in common but the server.
+    /// The pod whose request failed last, if no request was answered since. If the requests of only one pod fail,
+    /// the pod may be the cause. If the requests of two pods fail, the server is.
     failed: Option<String>,
     tripped: Option<Tripped>,
     /// How often the API server refused as one that has just started, in a row.
@@ -44,7 +45,7 @@ impl CircuitBreaker {
             // What was open when the breaker tripped is answered, too.
             (Some(tripped), _) if now < tripped.until => return false,
             (Some(tripped), _) => tripped.tries.saturating_add(1),
-            // No pod's fault: the server says it of itself.
+            // The server itself says that it is overloaded, so one answer is enough.
             (None, _) if matches!(outcome, EvictionOutcome::Throttled(_)) => 1,
             (None, Some(other)) if other != uid => 1,
             (None, _) => {

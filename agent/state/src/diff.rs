@@ -1,4 +1,4 @@
-//! What people are told of a record: pure, so that each telling stands in one place.
+//! What is reported when a record changes. Each report is created in one place. No I/O.
 
 use curfew_core::{Ending, Record, RecordedInteraction};
 
@@ -41,7 +41,7 @@ pub(super) fn gone(record: &Record) -> DomainEvent {
     }
 }
 
-/// Tells of the latest so many interactions, which the agent before this one stored.
+/// Reports the latest `untold` interactions, which the previous agent process stored.
 pub(super) fn latest(record: &Record, untold: u32, ending: Option<Ending>, out: &mut Decisions) {
     let interactions: Vec<_> = record.distinct().collect();
     let first = interactions.len().saturating_sub(untold as usize);

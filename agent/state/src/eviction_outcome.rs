@@ -12,7 +12,8 @@ pub enum EvictionOutcome {
     Accepted,
     /// That pod is not there any more, or another one has its name.
     Gone,
-    /// People gave the pod more time meanwhile, or something about it was changed, in the words of who noticed it.
+    /// People gave the pod more time in the meantime, or the pod was changed. Contains the message of the component
+    /// that noticed this.
     DeadlineMoved(String),
     /// A PodDisruptionBudget has no room.
     Budget {
@@ -21,10 +22,10 @@ pub enum EvictionOutcome {
         /// In the API server's words, numbers included.
         why: String,
     },
-    /// More than one PodDisruptionBudget covers the pod, which the API server refuses to judge: a
-    /// person has to mend it.
+    /// More than one PodDisruptionBudget selects the pod. The API server does not support that, and a person has to
+    /// correct it.
     MultipleBudgets(String),
-    /// The API server asks for patience, for so long if it says.
+    /// The API server throttles the agent. Contains the time that it asks the agent to wait, if it says one.
     Throttled(Option<Duration>),
     /// Our rights are not what they should be.
     Forbidden(String),
@@ -52,7 +53,7 @@ impl EvictionOutcome {
         EvictionOutcome::Unavailable { why, wait: None }
     }
 
-    /// Whether it says nothing of the pod, but that the API server wants to be left alone by all.
+    /// Whether the outcome says nothing about the pod, and all requests to the API server should pause.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -106,7 +107,7 @@ impl EvictionOutcome {
         )
     }
 
-    /// Whether it will not pass without people, who are told then.
+    /// Whether people have to correct the cause, so that an Event must report it.
     pub fn concerns_people(&self) -> bool {
         self.is_blocked()
             || matches!(
@@ -140,9 +141,9 @@ impl EvictionOutcome {
         }
     }
 
-    /// How long to wait after so many refusals of this kind in a row (1 or more): doubling up to a
-    /// bound that fits the cause, spread by the pod so that many pods do not ask in step, and never
-    /// less than was asked for.
+    /// How long to wait after `tries` refusals of this kind in a row (1 or more). The time doubles up to a maximum
+    /// that depends on the cause. It differs between pods, so that their requests do not come at the same time. It
+    /// is never shorter than the time that the API server asked for.
     pub fn wait(&self, tries: u32, uid: &str) -> Duration {
         let (first, most, asked_for) = match self {
             // Room may come any moment; the watch of the budget tells sooner.

@@ -1,8 +1,8 @@
-//! What is to be done for the pods of one node, and when: pure.
+//! Decides what the agent must do for the pods of one node, and when. This crate is pure.
 //!
-//! It owns nothing that outlives a call but what [`NodeState`] holds, and the agent's controller owns that. It takes
-//! what happened with the time it is, and says what to do and to tell as [`Decisions`]. It knows no runtime, no client of the
-//! API server and no clock: asking, writing and telling are left to others.
+//! Its only state is [`NodeState`], which the agent's controller owns. Each call gets an event and the current time.
+//! It returns [`Decisions`]: what to do, and what to report. The crate has no runtime, no client of the API server
+//! and no clock: other code sends the requests, writes to disk and reports.
 #![warn(missing_docs)]
 
 mod action;

@@ -1,12 +1,11 @@
-//! What is known of the pods of this node: the inputs of the schedule, without its I/O.
+//! What is known about the pods of this node: the input of the schedule, without I/O.
 //!
-//! What follows for a pod, and which pod may be evicted now, is decided in [`reconcile`]; what an answer of the API
-//! server means for a pod, in [`outcomes`].
+//! [`reconcile`] decides what must be done for a pod, and which pod may be evicted now. [`outcomes`] handles the
+//! answers of the API server.
 //!
-//! It takes what happened (an interaction became durable, the watch saw a pod, a request
-//! was answered) with the time it is, and says what to do as [`Decisions`]. It is level-triggered: each
-//! event makes it look at the pod as a whole, so an action that failed is found again, whatever it was
-//! that failed.
+//! Each call gets an event (an interaction became durable, the watch saw a pod, a request was answered) and the
+//! current time, and returns [`Decisions`]. The state is level-triggered: each event makes it check the whole state
+//! of the pod, so it retries a failed action, whatever the reason of the failure was.
 
 mod outcomes;
 mod reconcile;
@@ -40,7 +39,7 @@ const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 pub struct NodeSettings {
     /// How many eviction requests may be open at a time.
     pub max_evictions: usize,
-    /// How long a budget may refuse a pod before that is a matter of its own.
+    /// How long a budget may block the eviction of a pod before the pod is reported as stuck.
     pub blocked_after: Duration,
 }
 
@@ -125,8 +124,8 @@ impl NodeState {
         self.entries.contains_key(uid)
     }
 
-    /// The pods of which a notice told and that the watch has not shown. Those whose record is from the store
-    /// were shown once.
+    /// The pods that are known from a notice only, because the watch has not shown them. Pods whose record is from
+    /// the store are not among them: the watch has shown them before.
     pub fn unseen(&self) -> impl Iterator<Item = &str> {
         let unseen = self
             .entries
@@ -188,9 +187,10 @@ impl NodeState {
         record
     }
 
-    /// The API server answered a request of ours with the pod. That is later than what the watch showed before
-    /// the request was sent, whatever the resourceVersions are. What the watch showed since may be later
-    /// still, or that the pod is gone: then it knows better.
+    /// The API server answered one of the agent's requests with the pod. The answer is later than everything that
+    /// the watch showed before the request was sent, whatever the resourceVersions are. What the watch has shown
+    /// since then may be even later, or the watch may have shown that the pod is gone. In these cases the watch is
+    /// right.
     pub fn answered(&mut self, pod: PodView, now: Timestamp, out: &mut Decisions) {
         let Some(entry) = self.entries.get_mut(&pod.id.uid) else {
             return;
@@ -239,7 +239,8 @@ impl NodeState {
             }
             empty => *empty = Record::from_marks(id, marks),
         }
-        // What is too old to be kept is counted already, and would be news each time that the pod is seen.
+        // Interactions that are too old to be kept are already counted. They would seem new each time the pod is
+        // seen.
         let record = entry.record.as_ref();
         let kept = |known: &RecordedInteraction| record.is_some_and(|record| record.has(known));
         entry.unsynced.extend(news.into_iter().filter(kept));
@@ -321,7 +322,8 @@ impl NodeState {
             .collect()
     }
 
-    /// The batch was written: what a pod told because the store did not have it can go from there.
+    /// The batch was written. Interactions that were on a pod because the store did not have them can be removed
+    /// there.
     pub fn written(&mut self, now: Timestamp, out: &mut Decisions) {
         for uid in std::mem::take(&mut self.writing) {
             if self.dirty.contains(&uid) {
@@ -335,8 +337,8 @@ impl NodeState {
         }
     }
 
-    /// A batch could not be written. What is known of it stays to be written; an interaction
-    /// that was only proposed is left out, for its sender was told that it failed.
+    /// A batch could not be written. The records that the state knows will be written with a later batch. An
+    /// interaction that was only in this batch is dropped, because its sender got an error.
     pub fn not_written(&mut self, batch: Batch) {
         self.writing.clear();
         self.dirty.extend(batch.into_keys());

@@ -1,4 +1,4 @@
-//! What a pod's own metadata are to be by its record, and the one patch that makes them so.
+//! Which label and annotations a pod must have according to its record, and the patch that writes them.
 
 use curfew_core::{PodId, Record, RecordedInteraction, metadata};
 
@@ -39,8 +39,8 @@ pub enum PatchOutcome {
     },
 }
 
-/// What has to change for the pod's metadata to tell its record, and these interactions one by one that may
-/// stand nowhere else; nothing when they do.
+/// The patch after which the pod's metadata show its record, and each of the interactions that may be recorded
+/// nowhere else. None if the metadata already show this.
 pub fn wanted(
     record: &Record,
     unsynced: &[RecordedInteraction],

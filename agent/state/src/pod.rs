@@ -1,4 +1,4 @@
-//! One pod of the node: what is known of it, and where it stands.
+//! One pod of the node: what the agent knows about it, and which state it is in.
 
 use curfew_core::{
     Ending, Exemption, Record, RecordedInteraction, State,
@@ -49,14 +49,14 @@ pub(super) enum Marking {
     Refused { version: String },
 }
 
-/// What people are told of what stands in the way. It outlives refusals that only pass, so that one
-/// cause that comes and goes is told once.
+/// What the Events report as the reason why the pod is not evicted. It is kept during temporary failures, so that a
+/// cause that disappears and comes back is reported once.
 #[derive(Debug, Clone)]
 pub(super) struct Obstacle {
     pub(super) why: EvictionOutcome,
     pub(super) since: Timestamp,
     pub(super) times: u32,
-    /// When it may be told that it goes on; none before it was told at all.
+    /// The earliest time to report that the obstacle still exists. None if it has not been reported at all.
     pub(super) again: Option<Timestamp>,
     pub(super) stuck_told: bool,
 }
@@ -67,12 +67,13 @@ pub(super) struct PodEntry {
     pub(super) pod: Option<PodSnapshot>,
     /// The list during or after which the API server answered with the pod, unless the watch has shown it since.
     pub(super) answered_in: Option<u64>,
-    /// Whether the record is from the store and the pod has yet to show how much of it was told: the
-    /// agent may have been killed between the two.
+    /// Whether the record is from the store, and the pod has not been seen since. The pod shows how many
+    /// interactions were reported: the previous agent process may have been killed before it reported all that it
+    /// stored.
     pub(super) restored: bool,
     /// What only the pod tells, until the store has it.
     pub(super) unsynced: Vec<RecordedInteraction>,
-    /// Since when the watch owes us the pod.
+    /// Since when the watch should have shown the pod.
     pub(super) unseen_since: Timestamp,
     pub(super) eviction: Eviction,
     /// When it was asked for the last time.

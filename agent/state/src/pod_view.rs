@@ -1,4 +1,4 @@
-//! A pod as the API server shows it, and what of it is remembered.
+//! A pod as the API server shows it, and the part of it that the agent remembers.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -20,7 +20,7 @@ pub struct PodView {
 /// annotations only their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodSnapshot {
-    /// The resourceVersion of what was seen. Of two that differ nothing tells which is later.
+    /// The resourceVersion that was seen. If two versions differ, this does not say which is later.
     pub version: String,
     /// Whether it has the label of pods that were interacted with.
     pub labelled: bool,

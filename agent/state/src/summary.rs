@@ -1,5 +1,5 @@
-//! How the node stands, in numbers: what probes and metrics ask for. Of a record nothing is copied for it but
-//! the names that numbers are told by.
+//! The state of the node in numbers, for probes and metrics. Only the names that become labels are copied from the
+//! records.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -36,8 +36,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The node as far as this state tells it. How the watch and the store are is for their owners to add: both are
-    /// said to be away.
+    /// The numbers that this state knows. The owners of the watch and of the store must add the state of both; until
+    /// then the summary says that neither works.
     pub fn of(node: &NodeState, now: Timestamp) -> Self {
         let mut summary = Self {
             synced: node.synced(),

@@ -110,7 +110,7 @@ async fn sign(
     let asked = CertificateSigningRequestParams::from_pem(text).unwrap();
     let certificate = authorities
         .current
-        .agent(NODE, &asked.public_key, DAY)
+        .sign_agent_certificate(NODE, &asked.public_key, DAY)
         .unwrap();
     request.metadata.name = Some("request".to_owned());
     request.metadata.resource_version = Some("1".to_owned());

@@ -1,13 +1,12 @@
 //! Policies: what follows from which interaction.
 //!
-//! This module owns what an InteractionPolicy [says](Spec), what makes one unfit to be followed, and
-//! which one applies to an interaction ([`Policies::decide`]), with the reasons ([`Policies::explain`]).
-//! Where policies come from, and what becomes of one that is unfit, is for those who have a
-//! connection.
+//! This module owns the [content](Spec) of an InteractionPolicy, the rules for a valid one, and the decision which
+//! policy applies to an interaction ([`Policies::decide`]), with the reasons ([`Policies::explain`]). Other code
+//! reads the policies from the API server and handles invalid ones.
 //!
-//! Which one applies: of all policies whose conditions hold, the one with the highest priority, and
-//! of several of one priority the one whose name comes first in the alphabet. That one applies alone:
-//! what it leaves out is not looked for in others, but taken from the webhook's flags.
+//! If the conditions of several policies are met, the one with the highest priority applies. If several have the
+//! same priority, the one whose name comes first in the alphabet applies. Only this policy is used: fields that it
+//! leaves out are taken from the webhook's flags, not from other policies.
 
 mod evaluate;
 mod selector;

@@ -1,14 +1,14 @@
-//! When the pod goes.
+//! The time at which a pod is evicted.
 //!
-//! Each interaction that starts a timer has a deadline of its own: its time, its time to live, and as much of
-//! the extension and of the hold on the pod as its own terms allow. The earliest of them counts, so that
-//! another interaction never moves it later, whatever its terms.
+//! Each interaction that starts a timer has its own deadline: the time of the interaction, plus its time to live,
+//! plus as much of the pod's extension and hold as the terms of the interaction allow. The earliest deadline counts.
+//! So another interaction never moves the deadline to a later time, whatever its terms are.
 //!
-//! For an extension of any length this earliest deadline is a straight line that ends in a plateau: without an
-//! extension one interaction ends first (the decisive one), and with the longest that there could be one does,
-//! perhaps another. An extension within the difference moves the deadline by exactly its length, and one
-//! beyond it by no more than the difference. The same holds for a pod that is held, so that four interactions
-//! at the most decide whatever people wish.
+//! At most four interactions matter, whatever extension or hold people set. Without an extension, one interaction
+//! has the earliest deadline: it is called decisive. With the longest possible extension, the same or another
+//! interaction has the earliest deadline. The difference between these two deadlines is the longest extension of the
+//! pod. A shorter extension moves the deadline by exactly its length, and a longer one moves it by the difference
+//! only. The same applies to a pod that is held, with two more interactions.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl RecordedInteraction {
         self.end(Duration::ZERO, false)
     }
 
-    /// When the pod goes by this interaction alone, with as much of the extension and of the hold as its terms
-    /// allow. None when it starts no timer.
+    /// When the pod would be evicted if this were the only interaction, with as much of the extension and the hold
+    /// as its terms allow. None if it starts no timer.
     fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
         match self.terms.action {
             Action::Evict => Some(later(self.interaction.time, self.length(extension, held))),
@@ -90,7 +90,7 @@ impl Record {
         bounds
     }
 
-    /// The interactions that would decide when the pod goes, were it to get a controller.
+    /// The interactions that would decide when the pod is evicted if it got a controller.
     pub fn exempt_bounds(&self) -> Vec<&RecordedInteraction> {
         let mut bounds: Vec<&RecordedInteraction> = Vec::new();
         for (extension, held) in EXTREMES {
@@ -109,9 +109,9 @@ impl Record {
         bounds
     }
 
-    /// The pod has a controller now, by which what was exempt only for the lack of one starts a timer: from this
-    /// moment on, or from its own time, whichever is later. That timer goes on whatever becomes of the
-    /// controller. Returns the interactions that start one by that.
+    /// The pod has a controller now. Interactions that were exempt only because it had none now start a timer: from
+    /// now on, or from their own time, whichever is later. The timer continues even if the pod loses the controller
+    /// again. Returns the interactions whose timer starts.
     pub fn end_exemption(&mut self, now: Timestamp) -> Vec<RecordedInteraction> {
         let mut started = Vec::new();
         for known in &mut self.known {
@@ -159,8 +159,8 @@ impl Record {
         self.end(self.asked_for(), false)
     }
 
-    /// When the pod is to be evicted: at its deadline, or when its hold ends. A hold ends at a time
-    /// that is fixed by the deadline, not by when somebody set it: setting it again gains nothing.
+    /// When the pod will be evicted: at its deadline, or when its hold ends. The end of a hold depends on the
+    /// deadline and not on the time at which someone set it, so setting it again does not prolong it.
     pub fn eviction_time(&self) -> Option<Timestamp> {
         self.end(self.asked_for(), self.hold.is_some())
     }
@@ -170,8 +170,8 @@ impl Record {
         self.asked_for().min(self.longest_extension())
     }
 
-    /// By how much the deadline can be extended at the most, in whole seconds: no extension outlives what any
-    /// one of the interactions allows. This much moves the deadline by all of it, and more has no more effect.
+    /// The maximum by which the deadline can be extended, in whole seconds, so that no interaction lasts longer than
+    /// its terms allow. An extension of this length has its full effect, and a longer one has no further effect.
     pub fn longest_extension(&self) -> Duration {
         between(
             self.end(Duration::ZERO, false),

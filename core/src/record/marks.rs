@@ -1,4 +1,4 @@
-//! What a pod's own metadata say of its interactions, and what people set there.
+//! What the metadata of a pod contain: its interactions, and the extension and the hold that people set.
 
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ impl Marks {
 /// What little a pod tells that has no room for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Short {
-    /// The interaction that sets the deadline, as far as there was room for it. Its terms allow no more than
-    /// the eviction time, which has all in it that people asked for.
+    /// The interaction that sets the deadline, as far as there was room for it. Its terms end at the eviction time,
+    /// which already includes the extension and the hold.
     pub known: RecordedInteraction,
     /// How many there were, where there was room for it.
     pub interactions: u32,

@@ -1,7 +1,7 @@
-//! The cluster: how it is reached, what may be done there, and what is found of it.
+//! Access to the cluster: the connection, the rights of the user, and the objects that the verbs need.
 //!
-//! It owns the connection to the API server and, through it, to the agents. What is done with what it finds is left to
-//! the verbs, and how that looks to print.
+//! It owns the connection to the API server and, through it, the connections to the agents. The verbs decide what to
+//! do with the objects, and `print` formats them.
 
 pub(crate) mod access;
 pub(crate) mod agent;

@@ -185,7 +185,7 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> Result<String, String
             None => break,
         }
     }
-    Err(format!("{quote} without its other end"))
+    Err(format!("the closing {quote} is missing"))
 }
 
 fn path(chars: &mut Peekable<Chars<'_>>) -> Result<Vec<Step>, String> {

@@ -1,8 +1,8 @@
 //! What `kubectl pi` can do, one file for each verb.
 //!
 //! It owns the steps of each verb. Asking the cluster is left to [`crate::cluster`], and how it looks to [`crate::print`].
-//! Beside them is what several share: [`change`] of a pod's metadata, [`confirm`] before something is replaced, and
-//! [`watch`], which goes on with a list. [`complete`] is asked by the user's shell.
+//! Some files contain what several verbs share: [`change`] changes the metadata of a pod, [`confirm`] asks the user
+//! before something is replaced, and [`watch`] keeps a list up to date. The user's shell calls [`complete`].
 
 pub(crate) mod change;
 pub(crate) mod complete;

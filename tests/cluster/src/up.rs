@@ -105,7 +105,7 @@ fn take_over(checkout: &Checkout) -> Result<State> {
             process::obituary(components.get(part).map_or("a part", |name| name))
         ),
         Course::StartAnew if mine => {
-            progress::step("Nothing of the cluster runs any more; it is started anew");
+            progress::step("No part of the cluster is running; starting it again");
         }
         Course::StartAnew => {
             progress::step(&format!(

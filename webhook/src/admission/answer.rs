@@ -1,5 +1,4 @@
-//! What people are told about their interaction, in a warning or a denial. When which is said is decided by
-//! [`crate::admission`].
+//! The text of the warnings and denials that users see. [`crate::admission`] decides which one is sent.
 
 use curfew_core::{Ending, Kind, PodId};
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! What of which pod a request is about, or why it is not recorded.
+//! Finds the pod and the containers that a request is about, or the reason why the request is not recorded.
 
 use curfew_core::{names, namespaces, wrapper};
 use curfew_runtime::api;
@@ -107,9 +107,9 @@ impl Admission {
         })
     }
 
-    /// Whether Curfew leaves this namespace alone. An API server does not ask about such a one, unless it
-    /// knows of the label later, or of its removal earlier, than this replica does. An interaction that it
-    /// asks about must not be lost, so a label that the watch showed is read once more.
+    /// Whether this namespace is exempt. An API server usually does not call the webhook for an exempt namespace. It
+    /// does if it learns of the label later than this replica, or of its removal earlier. To lose no interaction,
+    /// the webhook reads the namespace again if the watch has shown the label.
     async fn is_exempt(&self, namespace: &str) -> bool {
         if namespace == self.namespace || namespace == namespaces::SYSTEM {
             return true;

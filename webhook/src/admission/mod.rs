@@ -1,7 +1,8 @@
 //! The admission of an interaction, from the request to the answer.
 //!
-//! Owns the order of the steps, and what becomes of an interaction that could be recorded nowhere ([`unrecorded`]).
-//! Reading, finding the pod (and which requests are skipped), recording and wording are left to other modules.
+//! Owns the order of the steps, and decides about interactions that could not be recorded anywhere ([`unrecorded`]).
+//! Other modules read the review, find the pod (and the requests to skip), record the interaction and write the
+//! messages.
 
 mod answer;
 mod find;
@@ -250,8 +251,8 @@ fn known(
             interaction: Interaction {
                 container: container.clone(),
                 command: record_command.of(argv),
-                // One request may add several containers, and each is an interaction of its own: what
-                // is told apart by the request has to have another.
+                // One request may add several containers, and each is a separate interaction. Interactions are
+                // identified by their request, so each needs its own.
                 request: match container {
                     Some(container) if commands.len() > 1 => {
                         format!("{}/{container}", interaction.request)

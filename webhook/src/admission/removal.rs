@@ -1,9 +1,10 @@
 //! Whether Curfew is being removed.
 //!
-//! While its objects are deleted, the API server no longer knows the webhook's account, or what that may do, and
-//! still asks the webhook. Nobody is to be stopped by that. But a removal is short. An account that was deleted and
-//! made again, for example, leaves the replicas with tokens that are never accepted again: then interactions are
-//! refused, as whenever they cannot be recorded.
+//! While Curfew's objects are being deleted, the webhook's account or its rights may already be gone, but the API
+//! server still calls the webhook. This must not block anyone's exec. But a removal takes only a short time. If it
+//! takes longer, there is another cause: for example, if the account was deleted and created again, the API server
+//! never accepts the tokens of the running replicas again. The webhook then denies interactions, as always if they
+//! cannot be recorded.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -1,5 +1,5 @@
-//! What becomes of an interaction that could be recorded nowhere, or about which no policy is known: `--unrecorded`
-//! decides, unless Curfew is being removed.
+//! Decides whether to admit an interaction that could not be recorded anywhere, or that arrives before the policies
+//! are known. `--unrecorded` sets this, unless Curfew is being removed.
 
 use curfew_core::{Command, Kind, RecordedInteraction};
 

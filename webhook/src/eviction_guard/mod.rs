@@ -1,11 +1,11 @@
 //! The guard of evictions: an agent evicts the pod that it means, on its own node, and no other.
 //!
-//! The API server compares the UID in an eviction, too, but only after it took the room for it from
-//! the pod's disruption budget, and then no sibling can be evicted for two minutes. And RBAC cannot say
-//! 'of its own node'. So each eviction that an agent asks for is looked at here before.
+//! The API server also compares the UID in an eviction, but only after it has counted the eviction against the pod's
+//! disruption budget. After a mismatch, that disruption stays used up for two minutes. And RBAC cannot restrict an
+//! agent to the pods of its own node. So the guard checks each eviction of an agent first.
 //!
-//! Owns what is let through, and what is said otherwise. Which requests come here is decided by
-//! [`crate::registration::configuration`].
+//! Owns which evictions are admitted, and the messages of the denials. [`crate::registration::configuration`]
+//! decides which requests are sent here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ pub enum Refusal {
         /// The caller's node.
         caller: String,
     },
-    /// People gave the pod more time, and the caller has yet to hear of it.
+    /// People gave the pod more time, and the caller does not know this yet.
     #[error(
         "the eviction of pod {pod} was moved to {until} in the meantime; its agent must read the pod again"
     )]

@@ -1,14 +1,17 @@
-//! Who the webhook is, and for whom it vouches.
+//! The certificates of the webhook and of the agents.
 //!
-//! All replicas share a CA, which stands in a Secret. With it each replica issues its own certificates: one
-//! to serve the API server, one to call the agents; keys of both never leave the process. It signs those
-//! of the agents, too. [`authority`] issues, [`secret`] says what stands in the Secret and when it has to
-//! change, [`paths`] does so of the paths under which API servers ask, [`controller`] carries that out,
-//! [`publication`] tells the agents whom to trust, and [`signer`] answers their requests. Telling the API server whom to trust is for [`crate::registration`].
+//! All replicas share a CA, which is in a Secret. With it, each replica signs its own certificates: one to serve the
+//! API server, and one to call the agents. The keys of both never leave the process. Each replica also signs the
+//! certificates of the agents.
 //!
-//! The CA is exchanged in three steps, so that nobody is ever shown a certificate that they do not trust
-//! yet: the next one is trusted beside the current one; then it issues and the former is still trusted;
-//! when the last certificate of the former has ended, it is not trusted any more.
+//! [`authority`] signs. [`secret`] defines the content of the Secret and when it must change, and [`paths`] does the
+//! same for the paths that API servers call. [`controller`] makes these changes. [`publication`] tells the agents
+//! which CAs to trust, and [`signer`] answers their requests. [`crate::registration`] tells the API server which CA
+//! to trust.
+//!
+//! The CA is replaced in three steps, so that no peer sees a certificate that it does not trust yet. First, the next
+//! CA is trusted in addition to the current one. Then the next CA signs, and the previous one is still trusted. When
+//! the last certificate of the previous CA has expired, that CA is no longer trusted.
 
 pub mod authority;
 pub mod controller;

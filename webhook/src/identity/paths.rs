@@ -1,9 +1,8 @@
-//! The paths under which API servers ask: each ends in a token that nobody else knows.
+//! The paths that API servers call. Each ends in a secret token.
 //!
-//! The API server prints the whole URL to a user whose request it could not admit, so the token is exchanged
-//! often, in the three steps of the CA: the next one is accepted by all replicas before any API server is
-//! told of it; then API servers are told, and the former is still accepted; at last it is not. Nothing here
-//! does any I/O.
+//! If a call to the webhook fails, the API server shows the whole URL to the user. So the token is replaced often,
+//! in three steps like the CA. First, all replicas accept the next token. Then API servers get it, and the previous
+//! token is still accepted. Then the previous token is no longer accepted. Nothing here does any I/O.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Tells the agents which CAs to trust: the ConfigMap `curfew-ca`, which is mended when somebody changes
+//! Tells the agents which CAs to trust: writes the ConfigMap `curfew-ca`, and writes it again when someone changes
 //! or deletes it.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What stands in the Secret: the CA that issues, and beside it, while the CA is exchanged, the next or the
-//! previous one. Says, too, when that has to change. Nothing here does any I/O.
+//! The content of the Secret: the CA that signs and, while the CA is being replaced, the next or the previous one.
+//! Also says when the content must change. Nothing here does any I/O.
 
 use std::{
     collections::BTreeMap,

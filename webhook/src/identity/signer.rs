@@ -1,7 +1,7 @@
 //! Answers the agents' requests for certificates.
 //!
-//! Any replica may; the API server lets the first one through. It is the API server that says who asks,
-//! and on which node the asking pod runs: it stamps that on the request, from the token.
+//! Any replica may answer; the API server accepts the first answer. The user and the node in a request can be
+//! trusted, because the API server sets both from the token of the pod that sent the request.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! Which agent is on which node.
 //!
-//! Owns the watch of the EndpointSlices of the headless Service `curfew-agent` and the map that comes
-//! of it. One task writes the map; everybody else reads it. Talking to an agent is for
-//! [`crate::recording::forward`].
+//! Owns the watch of the EndpointSlices of the headless Service `curfew-agent`, and the map that is built from them.
+//! One task writes the map; all others only read it. [`crate::recording::forward`] sends requests to the agents.
 
 use std::{
     collections::{BTreeMap, HashMap},

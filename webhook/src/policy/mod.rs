@@ -1,12 +1,12 @@
 //! What follows from an interaction, by the policies and namespaces of the cluster.
 //!
-//! Owns the watches of InteractionPolicies and of the labels of namespaces, and what admissions ask of
-//! them. One task writes what is known; everybody else reads it. Which policy applies and what it comes
-//! to is for [`curfew_core::policy`].
+//! Owns the watches of InteractionPolicies and of the labels of namespaces, and answers the admissions from them.
+//! One task writes what is known; all others only read it. [`curfew_core::policy`] decides which policy applies and
+//! what follows.
 //!
-//! No admission waits for a policy longer than for the pod that it is about. Once policies are known they
-//! stay so: while the API server cannot be watched, what was seen last holds. But an admission in that time
-//! first has the watches list anew at once, and waits for that a moment.
+//! An admission waits for the policies no longer than for the pod. Policies that are known stay in force: if the
+//! watches fail, the webhook continues with what it saw last. But an admission during that time first makes the
+//! watches list again immediately, and waits a moment for the result.
 
 mod cache;
 mod namespaces;

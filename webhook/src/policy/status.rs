@@ -1,7 +1,7 @@
-//! Telling in a policy's status whether it is followed.
+//! Writes to the status of a policy whether the policy is in force.
 //!
-//! Every replica does so, and all come to the same. While two releases run side by side they may not;
-//! so each says what it has to say of a version of a policy once, and then leaves it to the others.
+//! Every replica does this, and all replicas of one release write the same. Replicas of two releases may disagree.
+//! So each replica writes the status of one version of a policy only once, and then accepts what the others write.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
-//! Recording an interaction in the pod's own metadata, when no agent could be told.
+//! Records an interaction in the metadata of the pod if the agent of its node did not store it.
 //!
-//! Owns the read-merge-patch of label and annotations. What they mean is in `curfew_core::metadata`;
-//! the agent that starts later reads them there and takes over.
+//! Owns the read-merge-patch of the label and the annotations. `curfew_core::metadata` defines what they mean. When
+//! the agent is available again, it reads the interaction from the pod.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -111,9 +111,9 @@ struct Joined {
     unsynced: Vec<RecordedInteraction>,
     /// Those of the added ones that the pod does not tell of yet.
     ///
-    /// An interaction that is repeated is not among them, though its request is another. It must not be: the patch
-    /// makes the API server repeat an update of ephemeral containers that is under way, with a new
-    /// request, and if that led to another patch there would be no end to it.
+    /// A repeated interaction is not among them, although it has another request UID. Otherwise there would be an
+    /// endless loop: if an update of ephemeral containers is in progress, this patch makes the API server retry the
+    /// update with a new request, which would lead to another patch.
     news: Vec<RecordedInteraction>,
     /// Whether the pod goes at another time by them.
     moves: bool,
@@ -124,8 +124,8 @@ impl Joined {
         self.moves || !self.news.is_empty()
     }
 
-    /// What is written where there are this many bytes for it; none where that would not tell of all the news. No
-    /// agent has the rest.
+    /// The annotations that fit into this many bytes. None if they would not show all new interactions, because no
+    /// agent knows the ones that would be missing.
     fn fitting(&self, room: usize) -> Option<BTreeMap<&'static str, String>> {
         let told = metadata::fitting(&self.record, &self.unsynced, room);
         let mut news = self.news.iter();
@@ -172,8 +172,8 @@ fn join(
             unsynced.push(known.clone());
             news.push(known.clone());
         }
-        // The pod tells until which second its interactions are counted, so that another one in that
-        // same second would seem to be among them.
+        // The pod says until which second its interactions are counted. Another interaction in the same second would
+        // seem to be counted already.
         if !repeated && record.interactions() == counted {
             record.absorb(record::Marks {
                 count_in_metadata: Some(Counted {
@@ -193,10 +193,10 @@ fn join(
     })
 }
 
-/// Whether the pod tells of this already: the same request, or a repetition of a moment ago. A debug
-/// container can be added only once, so that the same one is a repetition whenever it is tried: an
-/// update that names the pod's version fails when the record is written in between, and has to pass
-/// the next time. A pod that tells in `short` may have had no room for the container and the command.
+/// Whether the pod already shows this interaction: the same request, or a repetition within two seconds. A debug
+/// container can be added only once, so the same debug container is a repetition at any time: an update that
+/// contains the pod's resourceVersion fails if the record is written in between, and the next attempt must be
+/// admitted. A pod that shows its record in `short` form may have had no room for the container and the command.
 fn is_repeated(record: &Record, known: &RecordedInteraction, short: bool) -> bool {
     let did = &known.interaction;
     [record.decisive(), record.last()].into_iter().any(|told| {

@@ -1,10 +1,10 @@
-//! Telling the agent of the pod's node.
+//! Sends a notice to the agent of the pod's node.
 //!
-//! Owns the connections to the agents and the time that all of it may take. An agent's good answer
-//! means that the interaction is on its disk. What to do without one is for [`crate::recording`].
+//! Owns the connections to the agents and the time limit for a notice. If the agent answers with success, the
+//! interaction is on its disk. [`crate::recording`] decides what to do otherwise.
 //!
-//! Where an agent is to be reached comes from an EndpointSlice, which follows the labels of pods. Who it is
-//! comes from its certificate, which names its node: whoever else is found at the address is told nothing.
+//! The address of an agent comes from an EndpointSlice. Anyone who can create pods with the labels of the agents can
+//! get into it. So the webhook sends a notice only if the certificate at that address names the node.
 
 mod unreachable;
 
@@ -38,7 +38,7 @@ use crate::{identity::Identities, metrics::Noticed, placement::agents::Agents};
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Connections that are not used for so long are closed: the agents idle far longer before they do.
+/// Connections that are idle for this long are closed. The agents keep idle connections open for much longer.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Why an agent could not be told.
@@ -101,9 +101,8 @@ pub struct Forwarder {
     unreachable: Unreachable,
 }
 
-/// A client for each agent, with which connections are kept alive. An agent that has another address, and
-/// all of them when there is another certificate or another CA, get new ones; what is under way with the
-/// old ones is finished.
+/// One client for each agent, so that connections are reused. An agent with a new address gets a new client. If the
+/// certificate or the CA changes, all agents get new clients. The old clients finish their open requests.
 #[derive(Default)]
 struct Connections {
     config: Option<Arc<ClientConfig>>,

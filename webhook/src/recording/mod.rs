@@ -1,7 +1,6 @@
-//! Recording an interaction: with the agent of the pod's node, else on the pod itself.
+//! Records an interaction: with the agent of the pod's node or, if that fails, on the pod itself.
 //!
-//! Owns the order of the two. What is to follow when neither works is for
-//! [`crate::admission`].
+//! Owns the order of the two. [`crate::admission`] decides what happens if both fail.
 
 pub mod fallback;
 pub mod forward;
@@ -76,8 +75,8 @@ impl Recorder {
     /// Records these interactions with a pod. They are on disk when this succeeds.
     ///
     /// # Errors
-    /// When they could be recorded nowhere. Some or all may have been all the same: an answer may be
-    /// lost on its way.
+    /// If they could not be recorded anywhere. Some or all of them may still be recorded, because an answer may have
+    /// been lost.
     pub async fn record(
         &self,
         pod: Pod,

@@ -1,7 +1,7 @@
-//! The ValidatingWebhookConfiguration as this release wants it, and how far another is from it.
+//! The ValidatingWebhookConfiguration that this release expects, and how another one differs from it.
 //!
-//! Owns what the API server sends here and when. Writing it to the API server is for
-//! [`crate::registration`]. Nothing here does any I/O.
+//! Owns which requests the API server sends to the webhook. [`crate::registration`] writes the configuration to the
+//! API server. Nothing here does any I/O.
 
 mod fit;
 

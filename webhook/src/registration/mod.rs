@@ -1,9 +1,9 @@
-//! Telling the API server to ask this webhook.
+//! Registers the webhook with the API server.
 //!
-//! Owns the ValidatingWebhookConfiguration on the API server: it is written only after a replica was
-//! seen to answer the API server, repaired when somebody changes or deletes it, and deleted when
-//! Curfew's namespace is being deleted, so that neither the installation nor the removal of Curfew
-//! stops anybody. What stands in it is for [`crate::registration::configuration`].
+//! Owns the ValidatingWebhookConfiguration on the API server. The webhook writes it only after a replica has
+//! answered a request of the API server, repairs it when someone changes or deletes it, and deletes it when Curfew's
+//! namespace is being deleted. So neither the installation nor the removal of Curfew blocks anyone's exec.
+//! [`crate::registration::configuration`] defines its content.
 
 pub mod configuration;
 

@@ -352,7 +352,7 @@ fn start_agent(agent: Agent, notices: Notices, authorities: &Authorities) -> Opt
         _ => &authorities.current,
     };
     let key = KeyPair::generate().unwrap();
-    let certificate = issuer.agent(node, &key, DAY).unwrap();
+    let certificate = issuer.sign_agent_certificate(node, &key, DAY).unwrap();
     let leaf = Leaf::from_pem(certificate.as_bytes(), key.serialize_der()).unwrap();
     let trust = Trust::from_pem(&authorities.bundle()).unwrap();
     let config = leaf.serve_only(trust.clients(identity::WEBHOOK).unwrap());

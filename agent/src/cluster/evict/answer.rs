@@ -1,5 +1,5 @@
-//! Reading the API server's answer to an eviction: the one place that knows what each means. No I/O. When
-//! to ask again is told by [`EvictionOutcome::wait`].
+//! Reads the API server's answer to an eviction. Only this module knows what each answer means. No I/O.
+//! [`EvictionOutcome::wait`] says when to retry.
 
 use std::time::{Duration, SystemTime};
 

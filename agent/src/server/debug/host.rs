@@ -1,8 +1,8 @@
-//! For whom the port answers: for names of this host only.
+//! The debug port answers only requests for names of this host.
 //!
-//! A page of somebody else may have its own name point to 127.0.0.1 once it is open in a browser (DNS
-//! rebinding), and the browser then lets it read what is served there. It cannot change the name by which
-//! it asks.
+//! After a user has opened a page of another site, that site can change the DNS entry of its own name to 127.0.0.1
+//! (DNS rebinding). The browser then lets the page read what this port serves. But the requests still contain the
+//! name of the site, so the port can refuse them.
 
 use std::net::IpAddr;
 

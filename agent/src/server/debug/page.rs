@@ -1,8 +1,8 @@
 //! The page at `/`: the same view as a person reads it. It needs nothing from elsewhere, and without
 //! JavaScript it only counts down more coarsely.
 //!
-//! What is shown was typed by others (names of users, commands, reasons of holds). The template escapes all
-//! of it, and should it ever not, the browser runs no script and loads nothing that is not served here.
+//! The page shows text that users typed (user names, commands, reasons of holds). The template escapes all of it.
+//! Even if it did not, the browser would not run any script and would load nothing from elsewhere.
 
 use std::{borrow::Borrow, fmt::Display};
 

@@ -1,4 +1,4 @@
-//! What came of what was asked for: of patches, of evictions, and what the watch of a budget shows.
+//! Handles the results of patches and evictions, and what the watch of a disruption budget shows.
 
 use std::time::Duration;
 
@@ -16,20 +16,21 @@ use crate::{
     pod::{Eviction, Marking, Refusal},
 };
 
-/// How long the watch has to show a patch, of which the answer could not tell whether it is the latest.
+/// How long to wait until the watch shows a patch, if the answer to the patch may be older than what the watch
+/// showed.
 const WATCH_LAG: Duration = Duration::from_secs(1);
 
 /// How long to wait after a failed patch of the pod's metadata.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
-/// So many patches of a pod's metadata may be made one soon after the other; then there is a pause before
-/// each, which a loop of execs would otherwise have the API server write for, one by one.
+/// How many patches of a pod's metadata may follow each other without a pause. After that there is a pause before
+/// each patch. Otherwise a loop of execs would make the API server write the pod once for each exec.
 const MARK_BURST: u32 = 15;
 const MARK_BURST_ENDS: SignedDuration = SignedDuration::from_secs(10);
 const MARK_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often people are told that an obstacle is still there. Events live for an hour by default, and
-/// each such telling prolongs that.
+/// How often the Event about an obstacle is repeated while the obstacle lasts. Events are kept for an hour by
+/// default, and each repetition prolongs this.
 const TELL_AGAIN: Duration = Duration::from_secs(300);
 
 impl NodeState {
@@ -77,7 +78,7 @@ impl NodeState {
                 }
             }
             PatchOutcome::Gone => {
-                // The watch should have said so; the pod is looked up before it is believed.
+                // The watch should have shown this. Look the pod up before treating it as gone.
                 let record = entry.record.as_ref();
                 out.actions
                     .extend(record.map(|record| AgentAction::LookUp(record.pod.clone())));
@@ -140,8 +141,8 @@ impl NodeState {
                 entry.unseen_since = now - UNSEEN_PATIENCE;
             }
             EvictionOutcome::Gone => {
-                // The watch will say so; should it not, the look-up does. Should the pod be there all
-                // the same, it is asked for again.
+                // The watch will show this. If it does not, the look-up will. If the pod still exists, the agent
+                // requests its eviction again.
                 entry.eviction = Eviction::From(later(now, outcome.wait(1, uid)));
                 entry.pod = None;
                 entry.unseen_since = now - UNSEEN_PATIENCE;
@@ -163,9 +164,9 @@ impl NodeState {
         self.tell_obstacle(uid, now, out);
     }
 
-    /// A budget that somebody waits for was seen, or seen to be gone. As many as it has room for ask at
-    /// once, those whose turn is first; all of them when people changed it, for who knows what it holds
-    /// now.
+    /// The watch showed a budget that pods wait for, or showed that it is gone. The evictions of as many pods as the
+    /// budget allows are requested at once, in order. If people changed or deleted the budget, the evictions of all
+    /// waiting pods are requested, because the new budget may allow them.
     pub fn budget_seen(
         &mut self,
         id: &BudgetId,
@@ -199,8 +200,8 @@ impl NodeState {
         }
     }
 
-    /// Tells what stands in a pod's way: once, from time to time that it is still there, and once more
-    /// when it has been there for too long.
+    /// Reports what blocks the eviction of a pod: once at first, then from time to time while it lasts, and once
+    /// more when it has lasted for too long.
     fn tell_obstacle(&mut self, uid: &str, now: Timestamp, out: &mut Decisions) {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
@@ -214,7 +215,7 @@ impl NodeState {
         let (Some(obstacle), Some(block)) = (&entry.obstacle, entry.block(view)) else {
             return;
         };
-        // What a budget wants is known a moment later, when its watch has begun.
+        // The numbers of the budget are known a moment later, when its watch has started.
         let awaited = entry.queued.is_some() && view.is_none() && obstacle.times == 1;
         let tell = match obstacle.again {
             None if awaited => None,

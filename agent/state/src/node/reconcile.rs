@@ -1,5 +1,5 @@
-//! What is to be done for a pod, and when: the one place where actions begin. Here is decided that a pod may be
-//! evicted now.
+//! Decides what must be done for a pod, and when. All actions start here, and this module decides whether a pod may
+//! be evicted now.
 
 use curfew_core::{Overrides, Record, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
@@ -16,13 +16,13 @@ use crate::{
     pod_view::PodSnapshot,
 };
 
-/// How often in a row an eviction may come too early because people gave the pod more time meanwhile. Who changes
-/// that time again and again must not keep the pod for ever.
+/// How often in a row an eviction may be put off because people gave the pod more time in the meantime. The limit
+/// prevents people from keeping a pod forever by changing its extension or hold again and again.
 pub(super) const MAX_EARLY: u32 = 5;
 
 impl NodeState {
-    /// Looks at every pod whose time has come, and then lets those ask for their eviction whose turn it
-    /// is: to be called after all that happened at one time, so that their order holds among all of them.
+    /// Checks every pod whose time has come, and then requests the evictions that are next in order. Call this after
+    /// all events of one moment are handled, so that the order is right among all pods.
     pub fn tick(&mut self, now: Timestamp, out: &mut Decisions) {
         if now < self.latest {
             self.jumped_back(self.latest.duration_since(now), now, out);
@@ -37,7 +37,7 @@ impl NodeState {
         self.next_turns(now, out);
     }
 
-    /// The clock went back by so much: eviction times are what it shows, but pauses end as if it had not.
+    /// The clock went back by this much. Eviction times follow the clock, but pauses end as if it had not changed.
     fn jumped_back(&mut self, by: SignedDuration, now: Timestamp, out: &mut Decisions) {
         out.events.push(DomainEvent::ClockWentBack(by));
         self.breaker.shift(by);
@@ -50,7 +50,7 @@ impl NodeState {
         }
     }
 
-    /// The API server answers again: whoever waits only because it did not asks now, in order.
+    /// The API server answers again. Evictions that waited only for this are requested now, in order.
     pub(super) fn resume(&mut self, now: Timestamp, out: &mut Decisions) {
         let waiting = self.entries.iter_mut().filter_map(|(uid, entry)| {
             let refusal = entry.refusal.as_ref()?;
@@ -68,10 +68,10 @@ impl NodeState {
 
     /// When to look again: never before, and not at all when nothing is to come.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        // Once it is open, the answer to the one request that tries the server says what is next.
+        // After that time a single request tries the server, and its answer decides what happens next.
         let breaker = self
             .breaker
-            .opens()
+            .retry_at()
             .filter(|opens| *opens > self.latest && !self.due.is_empty());
         let timers = self.timers.first().map(|(at, _)| *at);
         breaker.into_iter().chain(timers).min()
@@ -177,8 +177,8 @@ impl NodeState {
         }
     }
 
-    /// Whose turn it is. While the API server seems to be away, whoever was asked for the longest ago finds
-    /// out: a fault of the first in order is not to keep all the others.
+    /// The pod whose eviction is requested next. While the API server seems to be unavailable, this is the pod whose
+    /// last request is the oldest. Otherwise a pod whose own requests always fail would block all other pods.
     fn next_turn(&self) -> Option<EvictionKey> {
         if self.breaker.retry_at().is_none() {
             return self.due.first().cloned();
@@ -201,7 +201,7 @@ impl NodeState {
     }
 }
 
-/// Has a pod looked up that the watch owes us for too long. Returns when to look again.
+/// Looks a pod up if the watch should have shown it long ago. Returns when to check again.
 fn look_up(
     record: &Record,
     unseen_since: &mut Timestamp,
@@ -215,7 +215,7 @@ fn look_up(
     *unseen_since + UNSEEN_PATIENCE
 }
 
-/// Has the pod's metadata changed where they do not tell the record. Returns when to look again.
+/// Requests a patch of the pod's metadata if they do not show the record. Returns when to check again.
 fn mark_pod(
     record: &Record,
     unsynced: &[RecordedInteraction],

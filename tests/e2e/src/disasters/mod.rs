@@ -1,9 +1,9 @@
-//! The harness for disasters: one after the other befalls the cluster, and each time it is judged whether anything that
-//! was recorded is lost, whether deadlines are kept, policies are in force, and people are told.
+//! The harness for `make disasters`. It runs one disaster after the other and checks after each that no record is
+//! lost, that deadlines are kept, that policies are in force, and that Events and metrics report what happened.
 //!
-//! A [`Scenario`] says what happens; the [`scene`] has the pods that it happens to; [`senses`] look at metrics, logs and
-//! the audit log all the while; the [verdict](facts::judge) is reckoned from the [`facts`]. The first scenario, in which
-//! nothing happens, is the control of all others.
+//! A [`Scenario`] describes a disaster. The [`scene`] contains the pods. The [`senses`] observe metrics, logs and
+//! the audit log during the disaster. The [verdict](facts::judge) is computed from the [`facts`]. In the first
+//! scenario nothing happens: it shows that the checks pass without a disaster.
 
 pub mod facts;
 pub mod scenarios;
@@ -223,7 +223,7 @@ async fn whole(cluster: &TestCluster) -> Result<()> {
         match healed.unwrap_or_else(|_| Err(anyhow::anyhow!("it takes too long"))) {
             Ok(()) => Ok(Some(())),
             Err(error) => {
-                say(&format!("  starting the controllers anew: {error:#}"));
+                say(&format!("  cannot start the controllers again: {error:#}"));
                 disrupt::restart_controllers(cluster).await?;
                 Err(error)
             }
@@ -235,7 +235,7 @@ async fn whole(cluster: &TestCluster) -> Result<()> {
 
 /// The head of the table.
 pub const HEAD: &str = "\
-| name | what happens | last eviction after deadline or return | policy in force after | told by | noise | figures | what falls short | seconds |
+| name | what happens | last eviction, after deadline or end of the disaster | policy in force after | visible in | load | other results | not met | seconds |
 |---|---|---|---|---|---|---|---|---|";
 
 /// Boxes what happens.

@@ -45,7 +45,7 @@ pub(super) async fn strike_all(
             .await
         };
         if let Err(error) = deal().await {
-            say(&format!("starting the controllers anew: {error:#}"));
+            say(&format!("cannot start the controllers again: {error:#}"));
             disrupt::restart_controllers(&namespace.cluster).await?;
             deal().await?;
         }

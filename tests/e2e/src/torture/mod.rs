@@ -84,7 +84,7 @@ pub async fn run(namespace: &Namespace, settings: Settings) -> Result<Verdict> {
                     async || match disrupt::heal(cluster).await {
                         Ok(()) => Ok(Some(())),
                         Err(error) => {
-                            say(&format!("starting the controllers anew: {error:#}"));
+                            say(&format!("cannot start the controllers again: {error:#}"));
                             disrupt::restart_controllers(cluster).await?;
                             Err(error)
                         }

@@ -128,7 +128,7 @@ async fn an_agent_takes_notices_from_the_webhook_alone() {
         // Certificates hold to the end of a whole second.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let key = KeyPair::generate()?;
-        let other_agent = current.agent(NODES[1], &key, MINUTE)?;
+        let other_agent = current.sign_agent_certificate(NODES[1], &key, MINUTE)?;
         let other_agent = Leaf::from_pem(other_agent.as_bytes(), key.serialize_der())?;
         for (who, leaf, reason) in [
             (

@@ -1,4 +1,4 @@
-//! Which agents could not be told the last time.
+//! The agents that the last notice did not reach.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

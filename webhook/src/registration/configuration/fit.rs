@@ -1,7 +1,8 @@
-//! How far the configuration on the API server is from the one that is wanted.
+//! How the configuration on the API server differs from the expected one.
 //!
-//! Others may add to it what changes nothing. What they add to a selector or to the conditions can only keep
-//! requests from being asked about: that is told, and not fought as what they change is.
+//! Additions by others are fine if they have no effect on the requests that are sent to the webhook. An addition to
+//! a selector or to the conditions can only exclude requests. It is reported, but it is not reverted as quickly as a
+//! change.
 
 use k8s_openapi::{
     api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration},

@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "node-anew",
-        what: "a node deleted and made anew under its name",
+        what: "a node is deleted and created again with the same name",
         later: 40,
         told: &[],
         strike: |scene| boxed(anew(scene)),

@@ -71,7 +71,7 @@ const ITSELF: Duration = Duration::from_secs(60);
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "objects-own",
-        what: "what Curfew makes itself deleted by hand: webhook configuration, ConfigMap and Secret of the CA",
+        what: "objects that Curfew creates are deleted by hand: webhook configuration, ConfigMap and Secret of the CA",
         later: 60,
         told: &[Rose("webhook", "curfew_webhook_registrations_total")],
         strike: |scene| boxed(own(scene)),
@@ -79,7 +79,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "objects-applied",
-        what: "what the manifests make deleted by hand, kind by kind, and applied again",
+        what: "objects from the manifests are deleted by hand, kind by kind, and applied again",
         later: 120,
         told: &[Any(&[
             Silent("agent"),
