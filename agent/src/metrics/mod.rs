@@ -49,6 +49,7 @@ pub struct Metrics {
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
     unmarked: IntCounter,
+    patch_errors: IntCounter,
     store_faults: IntCounter,
     store_rebuilt: IntCounter,
     set_aside: IntGauge,
@@ -117,6 +118,10 @@ impl Metrics {
                 "curfew_agent_store_write_seconds",
                 "How long it took to write a batch of records to disk, including the sync.",
                 &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5],
+            )?,
+            patch_errors: all.counter(
+                "curfew_agent_patch_errors_total",
+                "Errors when the agent changed the labels and annotations of touched pods; it retries after each.",
             )?,
             unmarked: all.counter(
                 "curfew_agent_unmarked_pods_total",
@@ -204,6 +209,7 @@ impl Metrics {
             DomainEvent::EvictionAnswered { outcome, .. } => {
                 self.evictions.with_label_values(&[outcome.as_str()]).inc();
             }
+            DomainEvent::MarkFailed { .. } => self.patch_errors.inc(),
             DomainEvent::Unmarked { again: false, .. } => self.unmarked.inc(),
             DomainEvent::StoreOpened { set_aside, .. } => self.set_aside.set(*set_aside as i64),
             DomainEvent::StoreFailed { .. } => self.store_faults.inc(),
@@ -212,7 +218,6 @@ impl Metrics {
             | DomainEvent::Held { .. }
             | DomainEvent::Stored { .. }
             | DomainEvent::Marked { .. }
-            | DomainEvent::MarkFailed { .. }
             | DomainEvent::Unmarked { again: true, .. }
             | DomainEvent::Blocked(_)
             | DomainEvent::StillBlocked(_)

@@ -6,7 +6,7 @@ use curfew_runtime::metrics::series;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 
 use super::*;
-use crate::testing::{at, pod, record, shell};
+use crate::testing::{at, pod, pod_id, record, shell};
 
 /// What Prometheus is to keep of an agent at the most.
 const MOST: usize = 300;
@@ -82,6 +82,18 @@ fn values(families: &[MetricFamily], name: &str) -> Vec<(String, f64)> {
             (labels.join("/"), metric.get_gauge().get_value())
         })
         .collect()
+}
+
+#[test]
+fn a_patch_that_fails_is_counted() {
+    let metrics = Metrics::new().unwrap();
+    let failed = DomainEvent::MarkFailed {
+        pod: pod_id("u"),
+        ids: String::new(),
+        error: "HTTP status 429".to_owned(),
+    };
+    metrics.count(&failed, at(0));
+    assert_eq!(metrics.patch_errors.get(), 1);
 }
 
 #[test]
