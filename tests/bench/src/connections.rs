@@ -13,6 +13,7 @@ use curfew_e2e::{
     figures::Distribution,
     idlers::{Addresses, Idlers, Port, ask},
     knock::knock,
+    policies::long_ttl,
 };
 use k8s_openapi::api::core::v1::Namespace as Object;
 use kube::Api;
@@ -49,6 +50,8 @@ pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Re
     let name = unique("connections");
     let work = async {
         let namespace = Namespace::create(cluster, &name).await?;
+        // The pod is reached into until the end.
+        long_ttl(&namespace).await?;
         namespace
             .run_pod(&Workload::new("web").on(NODES[0]))
             .await?;
