@@ -392,10 +392,11 @@ impl Controller {
     }
 }
 
-/// Takes what has come; waits for ever when nothing can come any more.
+/// Waits for something to come; for ever when nothing can come any more.
 async fn receive<T>(from: &mut mpsc::Receiver<T>, into: &mut Vec<T>) {
-    if from.recv_many(into, AT_ONCE).await == 0 {
-        pending().await
+    match from.recv().await {
+        Some(item) => into.push(item),
+        None => pending().await,
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Resu
         let answer = requests.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer is incomplete: {error}"))?;
+        let body = body.map_err(|error| anyhow!("the answer is incomplete: {error}"))?;
         if !status.is_success() {
             bail!("the agent of {node} answered with status {status}");
         }

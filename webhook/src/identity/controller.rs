@@ -224,25 +224,10 @@ impl IdentityController {
         if step == PathStep::Retire {
             self.check_told(authorities).await?;
         }
-        let task = "write the CA's Secret";
-        let secret = call(task, self.secrets().get(NAME)).await?;
-        let found = Authorities::read(&secret, &self.namespace)?;
-        let same = !found.has_stored_paths || found.paths == authorities.paths;
-        if !same || !found.is_same(authorities) {
-            return Err(problem(task, "another replica did it first"));
-        }
         let mut wanted = authorities.clone();
         wanted.paths = authorities.paths.after(step, SystemTime::now())?;
-        let mut wanted = wanted.write(Some(secret));
-        if step == PathStep::Prepare
-            && let Some(annotations) = &mut wanted.metadata.annotations
-        {
-            annotations.remove(ROTATE_PATH);
-        }
-        let (secrets, params) = (self.secrets(), PostParams::default());
-        call(task, secrets.replace(NAME, &params, &wanted))
-            .await
-            .map(drop)
+        let answered = (step == PathStep::Prepare).then_some(ROTATE_PATH);
+        self.replace(authorities, &wanted, answered).await
     }
 
     /// Checks that API servers are told the present path: before that the former must be accepted.
@@ -267,20 +252,30 @@ impl IdentityController {
         if step == AuthorityStep::Switch {
             self.check_trusted(authorities).await?;
         }
+        let wanted = authorities.after(step, &self.lifetimes)?;
+        let answered = (step == AuthorityStep::Prepare).then_some(ROTATE);
+        self.replace(authorities, &wanted, answered).await
+    }
+
+    /// Writes what is wanted into the Secret, if it still has what is known, and takes away the annotation that asked
+    /// for it.
+    async fn replace(
+        &self,
+        known: &Authorities,
+        wanted: &Authorities,
+        answered: Option<&str>,
+    ) -> Result<(), IdentityError> {
         let task = "write the CA's Secret";
         let secret = call(task, self.secrets().get(NAME)).await?;
         let found = Authorities::read(&secret, &self.namespace)?;
-        let other_paths = found.has_stored_paths && found.paths != authorities.paths;
-        if other_paths || !found.is_same(authorities) {
+        let other_paths = found.has_stored_paths && found.paths != known.paths;
+        if other_paths || !found.is_same(known) {
             return Err(problem(task, "another replica did it first"));
         }
-        let mut wanted = authorities
-            .after(step, &self.lifetimes)?
-            .write(Some(secret));
-        if step == AuthorityStep::Prepare
-            && let Some(annotations) = &mut wanted.metadata.annotations
+        let mut wanted = wanted.write(Some(secret));
+        if let (Some(annotation), Some(annotations)) = (answered, &mut wanted.metadata.annotations)
         {
-            annotations.remove(ROTATE);
+            annotations.remove(annotation);
         }
         // With the resourceVersion that was read: of two replicas one writes.
         let (secrets, params) = (self.secrets(), PostParams::default());

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_deed_is_no_news() {
+    fn a_repetition_is_no_news() {
         let first = join(&id(), &BTreeMap::new(), &[known(0, "r1", "alice")]).unwrap();
         assert!(first.is_news());
         for again in [
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_deed_on_other_terms_is_news() {
+    fn the_same_on_other_terms_is_news() {
         let exec = |second, request: &str| {
             let mut known = known(second, request, "alice");
             known.interaction.kind = Kind::Exec;
