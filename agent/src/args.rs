@@ -86,3 +86,15 @@ pub enum StoreCommand {
     /// Check that everything in it can be read; exits with 1 if not
     Verify,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_cannot_be_chosen() {
+        let parse = |flags: &[&str]| Args::try_parse_from([&["curfew-agent"], flags].concat());
+        assert_eq!(parse(&[]).unwrap().namespace, "curfew");
+        parse(&["--namespace=elsewhere"]).unwrap_err();
+    }
+}

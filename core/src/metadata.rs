@@ -339,3 +339,6 @@ fn requester(annotations: &BTreeMap<String, String>, key: &str) -> String {
     let name = annotations.get(key).map_or("", String::as_str);
     cut(name, crate::interaction::MAX_USER).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

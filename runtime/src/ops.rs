@@ -87,3 +87,16 @@ fn state(state: Result<(), String>) -> Response {
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_keeps_a_connection_from_one_probe_to_the_next() {
+        // How often the kubelet probes by default.
+        const PERIOD: Duration = Duration::from_secs(10);
+        let Bounds { greeting, idle, .. } = LIMITS.connection_limit;
+        assert!(greeting < PERIOD && idle < PERIOD, "{greeting:?} {idle:?}");
+    }
+}

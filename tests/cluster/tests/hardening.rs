@@ -196,3 +196,14 @@ fn both_accounts_have_seats_of_their_own() {
         .collect();
     assert_eq!(names, ["curfew-webhook", "curfew-agent"]);
 }
+
+#[test]
+fn an_agent_requests_the_memory_that_it_was_seen_to_use() {
+    // Its working set with four records.
+    const SEEN_MIB: f64 = 26.4;
+    let [_, (_, container)] = pods();
+    let requested = container["resources"]["requests"]["memory"].as_str();
+    let requested = requested.and_then(|memory| memory.strip_suffix("Mi"));
+    let requested: f64 = requested.expect("MiB").parse().expect("a number");
+    assert!(requested > SEEN_MIB, "{requested} MiB");
+}

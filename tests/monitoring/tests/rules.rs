@@ -3,8 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Write,
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use curfew_cluster::{run, tools};
@@ -171,6 +172,59 @@ fn runbooks_search_for_what_can_be_found() {
         }
     }
     assert!(searches >= 10, "{searches}");
+}
+
+/// What both parts log of one interaction with a pod, from its admission to the end of the pod.
+const ORDINARY: &str = r#"
+{"level":"INFO","event":"interaction","id":"r-1","pod":"shop/cart-replica-1","user":"alice","recorded":"agent"}
+{"level":"INFO","event":"stored","id":"r-1","pod":"shop/cart-replica-1","timer":"set","message":"stored"}
+{"level":"INFO","event":"marked","ids":"r-1","pod":"shop/cart-replica-1","message":"marked"}
+{"level":"INFO","event":"evicted","id":"r-1","pod":"shop/cart-replica-1","message":"evicted"}
+{"level":"INFO","event":"gone","id":"r-1","pod":"shop/cart-replica-1","message":"gone"}
+"#;
+
+/// Whoever searches a log for a fault must not have to look for it among what is in order.
+#[test]
+fn a_search_of_a_log_finds_nothing_of_an_ordinary_day() {
+    let mut searches = 0;
+    for command in runbooks::commands().unwrap() {
+        let Some((logs, search)) = command.line.split_once(" | ") else {
+            continue;
+        };
+        // One lists who interacts.
+        if !logs.contains(" logs ") || search.contains(r#""event":"interaction""#) {
+            continue;
+        }
+        searches += 1;
+        let mut shell = Command::new("sh")
+            .args(["-c", search])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = shell.stdin.take().unwrap();
+        stdin.write_all(ORDINARY.as_bytes()).unwrap();
+        drop(stdin);
+        let found = shell.wait_with_output().unwrap().stdout;
+        let found = String::from_utf8_lossy(&found);
+        assert!(found.is_empty(), "{command:?} finds {found}");
+    }
+    assert!(searches >= 10, "{searches}");
+}
+
+/// To kubectl, what stands behind a slash is the name of an object.
+#[test]
+fn a_right_to_a_subresource_is_asked_for_by_its_flag() {
+    let mut asked = 0;
+    for command in runbooks::commands().unwrap() {
+        let Some((_, right)) = command.line.split_once(" can-i ") else {
+            continue;
+        };
+        asked += 1;
+        let words: Vec<_> = right.split(' ').take(2).collect();
+        assert!(!words.concat().contains('/'), "{command:?}");
+    }
+    assert!(asked > 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
+use curfew_core::metadata;
 use serde_json::Value;
 use tracing::{Dispatch, subscriber::DefaultGuard};
 
@@ -137,4 +138,26 @@ async fn later_interactions_have_their_own_id_on_the_lines_about_all() {
         assert_eq!(line["id"], "request-0");
         assert_eq!(line["ids"], "request-0 request-30");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_from_an_extension_is_told_by_its_name() {
+    let log = Log::default();
+    let _kept = log.kept();
+    let stage = Stage::set(5);
+    stage.pod("a", 0);
+    let agent = stage.start().await;
+    stage.exec(&agent, "a").await;
+    stage.until(30.0).await;
+    let mut pod = stage.api.list("pods").remove(0);
+    pod["metadata"]["annotations"][metadata::EXTENSION] = "30m".into();
+    stage.api.put("pods", pod);
+    stage.until(60.0).await;
+    agent.end().await;
+
+    let lines = log.about("a");
+    let line = lines.iter().find(|line| line["message"] == "extension");
+    let line = line.unwrap();
+    assert_eq!(line["consequence"], "eviction", "{line}");
+    assert_eq!(line["eviction_time"], "2027-01-15T08:40:00Z", "{line}");
 }

@@ -113,6 +113,20 @@ fn a_denial_of_the_guard_is_read_by_its_code_and_one_of_others_is_told() {
 }
 
 #[test]
+fn a_deadline_that_was_moved_is_no_failure() {
+    let moved = format!("admission webhook \"{GUARD}\" denied the request: it was moved to 12:00");
+    for (code, message) in [
+        (425, moved.as_str()),
+        (409, "the ResourceVersion in the precondition (7) does not match"),
+    ] {
+        let outcome = read(&says(code, message));
+        assert_eq!(outcome, EvictionOutcome::DeadlineMoved(message.into()));
+    }
+    // Something between here and the API server said that.
+    assert_eq!(read(&says(425, "too early")).as_str(), "error");
+}
+
+#[test]
 fn names_the_budget_and_keeps_its_numbers() {
     let numbers = "The disruption budget web needs 2 healthy pods and has 2 currently";
     let expected = EvictionOutcome::Budget {

@@ -1,5 +1,7 @@
 //! When a pod is asked to go, and in which order.
 
+use curfew_core::Ending;
+
 use super::*;
 
 #[test]
@@ -116,4 +118,23 @@ fn while_one_request_tries_the_server_there_is_nothing_to_look_at() {
     assert_eq!(bench.node.next_deadline(), None);
     bench.answer("a", EvictionOutcome::unavailable("broken".into()));
     assert!(bench.node.next_deadline().is_some());
+}
+
+#[test]
+fn of_a_pod_that_ends_it_is_told_that_it_does() {
+    for expected in [Ending::Terminating, Ending::Finished] {
+        let mut bench = Bench::new();
+        let view = seen_as(marked(&record("u", shell(0)), 2), |pod| {
+            pod.terminating = expected == Ending::Terminating;
+            pod.finished = expected == Ending::Finished;
+        });
+        bench.told(|node, now, out| node.seen(view, now, out));
+        let told = bench.told(|node, now, out| {
+            node.learned(pod_id("u"), shell(30), now, out);
+        });
+        assert!(
+            matches!(&told[..], [DomainEvent::Interaction { ending: Some(ending), .. }] if *ending == expected),
+            "{told:?}"
+        );
+    }
 }
