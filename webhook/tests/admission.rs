@@ -5,6 +5,8 @@
 mod evictions;
 #[path = "admission/forged.rs"]
 mod forged;
+#[path = "admission/log.rs"]
+mod log;
 #[path = "admission/policies.rs"]
 mod policies;
 mod script;

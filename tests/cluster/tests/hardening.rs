@@ -207,3 +207,22 @@ fn an_agent_requests_the_memory_that_it_was_seen_to_use() {
     let requested: f64 = requested.expect("MiB").parse().expect("a number");
     assert!(requested > SEEN_MIB, "{requested} MiB");
 }
+
+#[test]
+fn whoever_is_authenticated_may_read_policies_where_that_is_wanted() {
+    let file = root().join("manifests/components/policy-readers/binding.yaml");
+    let text = fs::read_to_string(file).expect("the binding");
+    let binding: Value = serde_saphyr::from_str(&text).expect("YAML");
+    assert_eq!(binding["kind"], "ClusterRoleBinding");
+    let group = json!({
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated",
+    });
+    assert_eq!(binding["subjects"], json!([group]));
+    let role = binding["roleRef"]["name"].as_str().expect("a role");
+    let rules = json!([{
+        "apiGroups": ["curfew.dev"],
+        "resources": ["interactionpolicies"],
+        "verbs": ["get", "list", "watch"],
+    }]);
+    assert_eq!(object("ClusterRole", role)["rules"], rules);
+}

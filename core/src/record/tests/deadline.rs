@@ -32,6 +32,15 @@ fn lax_terms_shield_no_strict_ones() {
 }
 
 #[test]
+fn the_metadata_tell_the_extension_that_every_interaction_allows() {
+    let record = record(&[
+        on_terms(0, "attach", 20, 28_800, 0),
+        on_terms(10, "shell", 30, 0, 0),
+    ]);
+    assert_eq!(marks_of(&record)[metadata::MAX_EXTENSION], "20s");
+}
+
+#[test]
 fn an_extension_counts_as_far_as_each_allows_it() {
     let mut record = record(&[on_terms(0, "a", 100, 50, 0), on_terms(0, "b", 100, 30, 0)]);
     for (by, end) in [(10, 110), (30, 130), (31, 130), (50, 130), (500, 130)] {
