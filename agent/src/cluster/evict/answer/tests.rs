@@ -117,7 +117,10 @@ fn a_deadline_that_was_moved_is_no_failure() {
     let moved = format!("admission webhook \"{GUARD}\" denied the request: it was moved to 12:00");
     for (code, message) in [
         (425, moved.as_str()),
-        (409, "the ResourceVersion in the precondition (7) does not match"),
+        (
+            409,
+            "the ResourceVersion in the precondition (7) does not match",
+        ),
     ] {
         let outcome = read(&says(code, message));
         assert_eq!(outcome, EvictionOutcome::DeadlineMoved(message.into()));
