@@ -4,12 +4,13 @@ mod server;
 
 use std::pin::Pin;
 
+use curfew_api_server::{Answer, StreamEnd, bookmark, end_of_list, event, failure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::server::{End, Reply, Server, alive, bookmark, event, listing, map, status};
+use self::server::{Server, alive, lines, listing, map};
 use super::*;
 
 /// A watch of that server, whose events somebody reads.
@@ -96,13 +97,13 @@ async fn a_lost_connection_is_followed_by_a_list_whatever_its_revisions_are() {
     // etcd was restored from a backup: all revisions are lower, and what was made since is gone.
     let before = listing(
         &[("kept", "5000"), ("removed", "5001")],
-        vec![(1000, event("MODIFIED", map("kept", "5002")))],
-        End::Breaks,
+        vec![(1000, event("MODIFIED", &map("kept", "5002")))],
+        StreamEnd::Breaks,
     );
     let restored = listing(
         &[("kept", "900")],
-        vec![(10, event("ADDED", map("new", "901")))],
-        End::StaysOpen,
+        vec![(10, event("ADDED", &map("new", "901")))],
+        StreamEnd::StaysOpen,
     );
     let mut reader = Reader::of(Server::new(vec![before], restored));
     let events = reader.take(6).await;
@@ -138,10 +139,13 @@ async fn a_lost_connection_is_followed_by_a_list_whatever_its_revisions_are() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_revision_is_followed_by_a_list_at_once() {
     let expires = || {
-        let error = event("ERROR", status(410));
-        listing(&[], vec![(20_000, error)], End::Closes)
+        let error = event("ERROR", &failure(410, "scripted"));
+        listing(&[], vec![(20_000, error)], StreamEnd::Closes)
     };
-    let at_once = Reply::Stream(vec![(0, event("ERROR", status(410)))], End::Closes);
+    let at_once = lines(
+        vec![(0, event("ERROR", &failure(410, "scripted")))],
+        StreamEnd::Closes,
+    );
     let mut reader = Reader::of(Server::new(
         vec![expires(), expires(), at_once.clone(), at_once],
         alive(&[]),
@@ -159,7 +163,7 @@ async fn an_expired_revision_is_followed_by_a_list_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_watch_is_given_up_and_one_with_bookmarks_is_listed_anew_after_some_minutes() {
     let mut reader = Reader::of(Server::new(
-        vec![listing(&[("a", "1")], Vec::new(), End::StaysOpen)],
+        vec![listing(&[("a", "1")], Vec::new(), StreamEnd::StaysOpen)],
         alive(&[("a", "1")]),
     ));
     let events = reader.take(4).await;
@@ -180,7 +184,7 @@ async fn a_silent_watch_is_given_up_and_one_with_bookmarks_is_listed_anew_after_
 
 #[tokio::test(start_paused = true)]
 async fn while_the_server_is_away_pauses_end_after_seconds() {
-    let (server, _, watch) = Reader::of(Server::new(Vec::new(), Reply::Unreachable)).read_on();
+    let (server, _, watch) = Reader::of(Server::new(Vec::new(), Answer::broken())).read_on();
     sleep(Duration::from_secs(90)).await;
     server.then(alive(&[]));
     let back = Instant::now();
@@ -198,7 +202,7 @@ async fn while_the_server_is_away_pauses_end_after_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_answer_to_another_call_ends_the_pauses_of_all_watches() {
-    let server = Server::new(Vec::new(), Reply::Unreachable);
+    let server = Server::new(Vec::new(), Answer::broken());
     let reader = Reader::of(server.clone());
     let watches = reader.watches.clone();
     let others: Vec<_> = (0..5).map(|_| watches.open("others")).collect();
@@ -208,7 +212,7 @@ async fn the_first_answer_to_another_call_ends_the_pauses_of_all_watches() {
     }
     reader.read_on();
     for round in 0..20 {
-        server.then(Reply::Unreachable);
+        server.then(Answer::broken());
         // Whatever is open now breaks with the next list.
         sleep(Duration::from_secs(400 + round)).await;
         assert!(others.iter().all(|watch| !watch.is_live()));
@@ -223,13 +227,13 @@ async fn the_first_answer_to_another_call_ends_the_pauses_of_all_watches() {
 /// As it is with resources that a definition defines: they are served a moment after all others.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_back_and_does_not_serve_this_yet_is_asked_again_soon() {
-    let server = Server::new(Vec::new(), Reply::Unreachable);
+    let server = Server::new(Vec::new(), Answer::broken());
     let (_, watches, watch) = Reader::of(server.clone()).read_on();
     for round in 0..20 {
-        server.then(Reply::Unreachable);
+        server.then(Answer::broken());
         sleep(Duration::from_secs(400 + round)).await;
         assert!(!watch.is_live());
-        server.then(Reply::Status(403, status(403)));
+        server.then(Answer::status(403, "scripted"));
         watches.reach().failed();
         watches.reach().answered();
         sleep(Duration::from_millis(550)).await;
@@ -242,7 +246,7 @@ async fn a_server_that_is_back_and_does_not_serve_this_yet_is_asked_again_soon()
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_hangs_is_given_up_once_the_server_answers_another_call() {
-    let server = Server::new(vec![Reply::Never], alive(&[]));
+    let server = Server::new(vec![Answer::never()], alive(&[]));
     let (_, watches, watch) = Reader::of(server).read_on();
     sleep(Duration::from_secs(5)).await;
     watches.reach().failed();
@@ -257,17 +261,17 @@ async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
         let items: Vec<_> = names.iter().map(|name| map(name, "7")).collect();
         let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "items": items,
             "metadata": {"resourceVersion": "70", "continue": next}});
-        Reply::Status(200, list)
+        Answer::json(200, &list)
     };
-    let changes = Reply::Stream(
+    let changes = lines(
         vec![
-            (5, event("MODIFIED", map("b", "8"))),
-            (5, event("DELETED", map("a", "9"))),
+            (5, event("MODIFIED", &map("b", "8"))),
+            (5, event("DELETED", &map("a", "9"))),
         ],
-        End::Breaks,
+        StreamEnd::Breaks,
     );
     let replies = vec![
-        Reply::Status(422, status(422)),
+        Answer::status(422, "scripted"),
         page(&["a"], "next"),
         page(&["b"], ""),
         changes,
@@ -293,21 +297,15 @@ async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_cannot_be_read_does_not_hide_the_others() {
-    let lines = vec![
-        (0, event("ADDED", map("a", "1"))),
-        (0, event("ADDED", json!({"metadata": {"name": 3}}))),
-        (0, event("ADDED", map("b", "2"))),
-        (
-            0,
-            bookmark("3", json!({"k8s.io/initial-events-end": "true"})),
-        ),
-        (0, event("MODIFIED", json!({"metadata": {"name": 3}}))),
-        (0, event("MODIFIED", map("b", "4"))),
+    let all = vec![
+        (0, event("ADDED", &map("a", "1"))),
+        (0, event("ADDED", &json!({"metadata": {"name": 3}}))),
+        (0, event("ADDED", &map("b", "2"))),
+        (0, end_of_list(3)),
+        (0, event("MODIFIED", &json!({"metadata": {"name": 3}}))),
+        (0, event("MODIFIED", &map("b", "4"))),
     ];
-    let mut reader = Reader::of(Server::new(
-        Vec::new(),
-        Reply::Stream(lines, End::StaysOpen),
-    ));
+    let mut reader = Reader::of(Server::new(Vec::new(), lines(all, StreamEnd::StaysOpen)));
     let events = reader.take(7).await;
     let told: Vec<_> = events
         .iter()
@@ -319,7 +317,7 @@ async fn an_object_that_cannot_be_read_does_not_hide_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn who_relies_on_a_watch_has_it_list_at_once_and_all_wait_for_the_same_list() {
-    let mut reader = Reader::of(Server::new(vec![alive(&[])], Reply::Unreachable));
+    let mut reader = Reader::of(Server::new(vec![alive(&[])], Answer::broken()));
     reader.until_live().await;
     assert!(reader.watch.revive(Duration::ZERO).await);
     // The next list fails, and those after it, until the server is back.
@@ -344,10 +342,10 @@ async fn who_relies_on_a_watch_has_it_list_at_once_and_all_wait_for_the_same_lis
 async fn nobody_waits_for_a_watch_longer_than_is_said() {
     let within = Duration::from_millis(200);
     for (reply, most) in [
-        (Reply::Never, within),
-        (Reply::Unreachable, within),
+        (Answer::never(), within),
+        (Answer::broken(), within),
         // Where the kind is not defined there is nothing to wait for.
-        (Reply::Status(404, status(404)), Duration::from_millis(60)),
+        (Answer::status(404, "scripted"), Duration::from_millis(60)),
     ] {
         let (server, _, watch) = Reader::of(Server::new(Vec::new(), reply)).read_on();
         sleep(Duration::from_secs(60)).await;
@@ -372,7 +370,7 @@ async fn nobody_waits_for_a_watch_longer_than_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn the_age_is_that_of_the_last_proof_and_of_what_is_open() {
-    let mut reader = Reader::of(Server::new(Vec::new(), Reply::Unreachable));
+    let mut reader = Reader::of(Server::new(Vec::new(), Answer::broken()));
     let other = reader.watches.open("maps");
     sleep(Duration::from_secs(70)).await;
     assert_eq!(reader.age(), 70);
@@ -389,11 +387,15 @@ async fn the_age_is_that_of_the_last_proof_and_of_what_is_open() {
 async fn one_object_is_told_again_with_each_list() {
     let server = Server::new(
         vec![
-            listing(&[], vec![(5, event("ADDED", map("a", "1")))], End::Breaks),
+            listing(
+                &[],
+                vec![(5, event("ADDED", &map("a", "1")))],
+                StreamEnd::Breaks,
+            ),
             listing(
                 &[("a", "1")],
-                vec![(5, event("DELETED", map("a", "2")))],
-                End::Breaks,
+                vec![(5, event("DELETED", &map("a", "2")))],
+                StreamEnd::Breaks,
             ),
         ],
         alive(&[]),
