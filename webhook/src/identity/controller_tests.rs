@@ -1,7 +1,4 @@
-use std::sync::Mutex;
-
-use axum::http::{Request, Response};
-use kube::client::Body;
+use curfew_api_server::{ApiServer, Target};
 use serde_json::{Value, json};
 
 use super::*;
@@ -14,90 +11,63 @@ const LIFETIMES: Lifetimes = Lifetimes {
     path: Duration::from_secs(600),
 };
 
-/// What an API server knows: the Secret, if there is one, and what it tells agents and itself to trust.
-#[derive(Default)]
-struct Stored {
-    secret: Option<Value>,
-    version: u32,
-    trusted: String,
-    /// The path that API servers are told.
-    told: String,
-}
+/// An API server that tells agents to trust this CA, and API servers this CA and path.
+struct Cluster(ApiServer);
 
-impl Stored {
-    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
-        if path.contains("configmaps") {
-            return (
-                200,
-                json!({"metadata": {"name": TRUST}, "data": {TRUST_KEY: self.trusted}}),
-            );
-        }
-        if path.contains("validatingwebhookconfigurations") {
-            let ca = k8s_openapi::ByteString(self.trusted.clone().into_bytes());
-            let client = json!({"caBundle": ca,
-                "service": {"name": "w", "namespace": "curfew", "path": self.told}});
-            let webhook = json!({"name": "interaction.curfew.dev", "clientConfig": client, "sideEffects": "None",
-                "admissionReviewVersions": ["v1"]});
-            return (200, json!({"metadata": {}, "webhooks": [webhook]}));
-        }
-        let known = self.secret.as_ref();
-        let version = known.map(|known| known["metadata"]["resourceVersion"].clone());
-        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
-        match (method, version) {
-            ("POST", Some(_)) => (409, json!("AlreadyExists")),
-            ("GET", None) => (404, json!("NotFound")),
-            ("PUT", version) if version.as_ref() != Some(&sent["metadata"]["resourceVersion"]) => {
-                (409, json!("Conflict"))
-            }
-            ("POST" | "PUT", _) => {
-                self.version += 1;
-                let mut secret = sent;
-                secret["metadata"]["resourceVersion"] = json!(self.version.to_string());
-                self.secret = Some(secret.clone());
-                (200, secret)
-            }
-            _ => (200, self.secret.clone().unwrap_or_default()),
-        }
+impl Cluster {
+    fn new() -> Self {
+        let cluster = Self(ApiServer::new());
+        cluster.publish("", "");
+        cluster
     }
-}
 
-/// A replica with that API server.
-fn replica(stored: &Arc<Mutex<Stored>>) -> IdentityController {
-    let stored = stored.clone();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let stored = stored.clone();
-        async move {
-            let (method, path) = (
-                request.method().to_string(),
-                request.uri().path().to_owned(),
-            );
-            let body = request.into_body().collect_bytes().await.unwrap();
-            let (code, answer) = stored.lock().unwrap().answer(&method, &path, &body);
-            let answer = match code {
-                200 => answer,
-                _ => {
-                    json!({"kind": "Status", "status": "Failure", "code": code, "reason": answer,
-                    "message": answer})
-                }
-            };
-            let body = Body::from(answer.to_string().into_bytes());
-            let response = Response::builder().status(code).body(body).unwrap();
-            Ok::<_, std::convert::Infallible>(response)
+    fn publish(&self, trusted: &str, told: &str) {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {TRUST_KEY: trusted},
+            "metadata": {"namespace": "curfew", "name": TRUST}});
+        self.0.put("configmaps", map);
+        let ca = k8s_openapi::ByteString(trusted.as_bytes().to_vec());
+        let client = json!({"caBundle": ca,
+            "service": {"name": "w", "namespace": "curfew", "path": told}});
+        let webhook = json!({"name": "interaction.curfew.dev", "clientConfig": client, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"]});
+        let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration", "metadata": {"name": CONFIGURATION},
+            "webhooks": [webhook]});
+        self.0.put("validatingwebhookconfigurations", configuration);
+    }
+
+    /// The CA's Secret, as a request would name it.
+    fn secret() -> Target {
+        Target::object("secrets", "curfew", NAME)
+    }
+
+    /// Changes the Secret, as somebody else might.
+    fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut secret = self.0.get(&Self::secret()).unwrap();
+        change(&mut secret);
+        self.0.put("secrets", secret);
+    }
+
+    fn annotate(&self, annotations: Value) {
+        self.change(|secret| secret["metadata"]["annotations"] = annotations);
+    }
+
+    /// A replica with this API server.
+    fn replica(&self) -> IdentityController {
+        IdentityController {
+            client: self.0.client(),
+            namespace: "curfew".to_owned(),
+            lifetimes: LIFETIMES,
+            client_ca: None,
+            metrics: Metrics::new().unwrap(),
         }
-    });
-    IdentityController {
-        client: Client::new(service, "curfew"),
-        namespace: "curfew".to_owned(),
-        lifetimes: LIFETIMES,
-        client_ca: None,
-        metrics: Metrics::new().unwrap(),
     }
 }
 
 #[tokio::test]
 async fn replicas_that_start_at_once_agree() {
-    let stored = Arc::default();
-    let (one, two) = (replica(&stored), replica(&stored));
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
     // Both saw no Secret and made a CA.
     let made = [(); 2].map(|()| Authorities::new(LIFETIMES.authority).unwrap());
     let first = one.create(&made[0]).await.unwrap();
@@ -105,7 +75,8 @@ async fn replicas_that_start_at_once_agree() {
     assert!(first.authorities.is_same(&made[0]));
     assert!(second.authorities.is_same(&first.authorities));
     assert!(
-        replica(&stored)
+        cluster
+            .replica()
             .agreed()
             .await
             .unwrap()
@@ -116,11 +87,11 @@ async fn replicas_that_start_at_once_agree() {
 
 #[tokio::test]
 async fn a_secret_that_is_lost_comes_back_and_one_that_is_unfit_is_passed_over() {
-    let stored: Arc<Mutex<Stored>> = Arc::default();
-    let controller = replica(&stored);
+    let cluster = Cluster::new();
+    let controller = cluster.replica();
     let mut known = controller.agreed().await.unwrap();
     let before = known.authorities.bundle();
-    stored.lock().unwrap().secret = None;
+    cluster.0.remove(&Cluster::secret()).unwrap();
     assert!(
         !controller.adopt(&mut known, None).await,
         "it is the same CA"
@@ -138,8 +109,8 @@ async fn a_secret_that_is_lost_comes_back_and_one_that_is_unfit_is_passed_over()
 
 #[tokio::test]
 async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
-    let stored: Arc<Mutex<Stored>> = Arc::default();
-    let (one, two) = (replica(&stored), replica(&stored));
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
     let first = one.agreed().await.unwrap().authorities;
     one.carry_out(&first, AuthorityStep::Prepare).await.unwrap();
     let late = two
@@ -161,7 +132,7 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
         untold.to_string().contains("does not contain it yet"),
         "{untold}"
     );
-    stored.lock().unwrap().trusted = prepared.bundle();
+    cluster.publish(&prepared.bundle(), "");
     one.carry_out(&prepared, AuthorityStep::Switch)
         .await
         .unwrap();
@@ -179,17 +150,16 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
 
 #[tokio::test]
 async fn an_exchange_that_was_asked_for_is_asked_for_once() {
-    let stored: Arc<Mutex<Stored>> = Arc::default();
-    let controller = replica(&stored);
+    let cluster = Cluster::new();
+    let controller = cluster.replica();
     controller.agreed().await.unwrap();
-    stored.lock().unwrap().secret.as_mut().unwrap()["metadata"]["annotations"] =
-        json!({ROTATE: "now", "example.org/kept": "yes"});
+    cluster.annotate(json!({ROTATE: "now", "example.org/kept": "yes"}));
     let known = controller.stored().await.unwrap().unwrap();
     assert!(known.asked);
     controller.advance(&known).await;
     let known = controller.stored().await.unwrap().unwrap();
     assert!(!known.asked && known.authorities.next().is_some());
-    let secret = stored.lock().unwrap().secret.clone().unwrap();
+    let secret = cluster.0.get(&Cluster::secret()).unwrap();
     assert_eq!(
         secret["metadata"]["annotations"],
         json!({"example.org/kept": "yes"})
@@ -199,11 +169,10 @@ async fn an_exchange_that_was_asked_for_is_asked_for_once() {
 #[tokio::test]
 async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
     const BASE: &str = crate::names::INTERACTION_PATH;
-    let stored: Arc<Mutex<Stored>> = Arc::default();
-    let (one, two) = (replica(&stored), replica(&stored));
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
     let first = one.agreed().await.unwrap().authorities;
-    stored.lock().unwrap().secret.as_mut().unwrap()["metadata"]["annotations"] =
-        json!({ROTATE_PATH: "now", "example.org/kept": "yes"});
+    cluster.annotate(json!({ROTATE_PATH: "now", "example.org/kept": "yes"}));
     let known = one.stored().await.unwrap().unwrap();
     assert!(known.asked_path && !known.asked);
     one.advance(&known).await;
@@ -222,11 +191,11 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
     let (old, new) = (first.paths.told(BASE), switched.paths.told(BASE));
     assert_ne!(old, new);
 
-    stored.lock().unwrap().told = old.clone();
+    cluster.publish("", &old);
     let untold = one.carry_out_of_paths(&switched, PathStep::Retire).await;
     let untold = untold.unwrap_err().to_string();
     assert!(untold.contains("does not contain it yet"), "{untold}");
-    stored.lock().unwrap().told = new.clone();
+    cluster.publish("", &new);
     let step = PathStep::Retire;
     one.carry_out_of_paths(&switched, step).await.unwrap();
     let retired = two.stored().await.unwrap().unwrap().authorities;
@@ -235,13 +204,14 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
 
 #[tokio::test]
 async fn a_secret_of_an_earlier_release_gets_paths_and_keeps_those_that_are_known() {
-    let stored: Arc<Mutex<Stored>> = Arc::default();
-    let controller = replica(&stored);
+    let cluster = Cluster::new();
+    let controller = cluster.replica();
     controller.agreed().await.unwrap();
     let forget = || {
-        let mut stored = stored.lock().unwrap();
-        let data = stored.secret.as_mut().unwrap()["data"].as_object_mut();
-        data.unwrap().retain(|key, _| !key.starts_with("path."));
+        cluster.change(|secret| {
+            let data = secret["data"].as_object_mut().unwrap();
+            data.retain(|key, _| !key.starts_with("path."));
+        });
     };
     forget();
     let mut known = controller.agreed().await.unwrap();
@@ -260,7 +230,7 @@ async fn a_secret_of_an_earlier_release_gets_paths_and_keeps_those_that_are_know
 
 #[tokio::test]
 async fn a_client_ca_that_cannot_be_read_is_said() {
-    let mut controller = replica(&Arc::default());
+    let mut controller = Cluster::new().replica();
     assert!(controller.clients().unwrap().is_none());
     controller.client_ca = Some("/nowhere/ca.crt".into());
     let error = controller.clients().err().unwrap().to_string();

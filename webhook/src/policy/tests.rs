@@ -1,13 +1,12 @@
 //! What is known after which events, and what is told of it.
 
-use std::{collections::HashMap, convert::Infallible, sync::Mutex};
+use std::collections::HashMap;
 
-use axum::http::{Method, Request, Response};
+use curfew_api_server::{Answer, ApiServer};
 use curfew_crd::Status;
-use futures::{StreamExt, stream};
-use http_body_util::BodyExt;
+use futures::stream;
 use jiff::Timestamp;
-use kube::client::Body;
+use kube::client::ClientBuilder;
 use serde_json::{Value, json};
 use watcher::Event::{self, Apply, Delete, Init, InitApply, InitDone};
 
@@ -229,23 +228,13 @@ async fn told(all: Vec<Vec<Stored>>, code: u16) -> Vec<(String, Value)> {
 
 /// The same at longer distances.
 async fn told_each(pause: Duration, all: Vec<Vec<Stored>>, code: u16) -> Vec<(String, Value)> {
-    let patches = Arc::new(Mutex::new(Vec::new()));
-    let sink = patches.clone();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let sink = sink.clone();
-        async move {
-            assert_eq!(request.method(), Method::PATCH);
-            let path = request.uri().path().to_owned();
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            sink.lock()
-                .unwrap()
-                .push((path, serde_json::from_slice(&body).unwrap()));
-            let answer = json!({"metadata": {"name": "a"}, "code": code, "message": "scripted"});
-            let answer = Body::from(answer.to_string().into_bytes());
-            Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
-        }
+    let server = ApiServer::new();
+    let made = json!({"metadata": {"name": "a"}});
+    server.script(move |_| match code {
+        200 => Answer::json(200, &made),
+        _ => Answer::status(code, "scripted"),
     });
-    let api: Api<Stored> = Api::all(Client::new(service, "default"));
+    let api: Api<Stored> = Api::all(server.client());
     let (send, known) = watch::channel(None);
     let telling = tokio::spawn(status::report(api, known));
     let mut book = PolicyCache::default();
@@ -257,8 +246,11 @@ async fn told_each(pause: Duration, all: Vec<Vec<Stored>>, code: u16) -> Vec<(St
     }
     drop(send);
     telling.abort();
-    let patches = patches.lock().unwrap();
-    patches.clone()
+    let asked = server.asked().into_iter();
+    asked
+        .inspect(|asked| assert_eq!(asked.method, "PATCH"))
+        .map(|asked| (asked.path, asked.body))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,52 +333,6 @@ fn a_condition_keeps_the_time_since_when_it_is_so() {
     );
 }
 
-/// An API server that can be away, with these policies and no namespace.
-struct Cluster {
-    policies: Mutex<Vec<Value>>,
-    away: watch::Sender<bool>,
-}
-
-impl Cluster {
-    fn client(self: &Arc<Self>, watches: &Watches) -> Client {
-        let cluster = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let cluster = cluster.clone();
-            async move {
-                if *cluster.away.borrow() {
-                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-                }
-                if request.method() == Method::PATCH {
-                    return Ok(Response::new(axum::body::Body::from("{\"metadata\": {}}")));
-                }
-                let of_policies = request.uri().path().contains("interactionpolicies");
-                let listed = cluster.policies.lock().unwrap().clone();
-                let mut lines: Vec<_> = listed
-                    .into_iter()
-                    .filter(|_| of_policies)
-                    .map(|policy| json!({"type": "ADDED", "object": policy}))
-                    .collect();
-                lines.push(json!({"type": "BOOKMARK", "object": {
-                    "apiVersion": "v1", "kind": "Bookmark",
-                    "metadata": {"resourceVersion": "1",
-                                 "annotations": {"k8s.io/initial-events-end": "true"}},
-                }}));
-                let lines = stream::iter(lines).map(|line| Ok(format!("{line}\n")));
-                let mut away = cluster.away.subscribe();
-                let end = stream::once(async move {
-                    let _ = away.wait_for(|away| *away).await;
-                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
-                });
-                let body = axum::body::Body::from_stream(lines.chain(end));
-                Ok(Response::new(body))
-            }
-        });
-        kube::client::ClientBuilder::new(service, "default")
-            .with_layer(&watches.reach().layer())
-            .build()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
     let defaults = DefaultTerms {
@@ -394,17 +340,17 @@ async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
     };
-    let cluster = Arc::new(Cluster {
-        policies: Mutex::default(),
-        away: watch::Sender::new(false),
-    });
+    let server = ApiServer::new();
     let watches = Metrics::new().unwrap().watches;
     let (rules, updater) = rules(defaults, &watches);
-    tokio::spawn(updater.run(cluster.client(&watches), CancellationToken::new()));
+    let client = ClientBuilder::new(server.clone(), "default")
+        .with_layer(&watches.reach().layer())
+        .build();
+    tokio::spawn(updater.run(client, CancellationToken::new()));
     let patience = Duration::from_millis(1500);
     assert_eq!(rules.known(patience).await, Knowledge::Current);
 
-    cluster.away.send_replace(true);
+    server.go_away(Answer::broken());
     tokio::time::sleep(Duration::from_secs(90)).await;
     let began = tokio::time::Instant::now();
     assert_eq!(rules.known(patience).await, Knowledge::Former);
@@ -415,8 +361,8 @@ async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
     let mut made = json!({"metadata": {"name": "no", "uid": "u", "generation": 1}, "spec": spec});
     made["apiVersion"] = json!("curfew.dev/v1alpha1");
     made["kind"] = json!("InteractionPolicy");
-    cluster.policies.lock().unwrap().push(made);
-    cluster.away.send_replace(false);
+    server.put("interactionpolicies", made);
+    server.come_back();
     let began = tokio::time::Instant::now();
     assert_eq!(rules.known(patience).await, Knowledge::Current);
     let waited = began.elapsed();
