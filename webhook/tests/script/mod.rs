@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,11 +15,12 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{Request, Response, StatusCode},
+    http::{Request, StatusCode},
     response::IntoResponse,
     routing::post,
 };
 use axum_server::tls_rustls::RustlsConfig;
+use curfew_api_server::{Answer, ApiServer, Asked};
 use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
 use curfew_runtime::{
@@ -39,7 +39,6 @@ use curfew_webhook::{
     server,
 };
 use http_body_util::BodyExt;
-use kube::{Client, client::Body};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tokio::{net::TcpSocket, sync::watch};
@@ -127,8 +126,7 @@ pub(crate) struct Script {
     pub(crate) forwarder: Forwarder,
     metrics: Metrics,
     notices: Notices,
-    patches: Arc<Mutex<Vec<Value>>>,
-    paths: Arc<Mutex<Vec<String>>>,
+    api: ApiServer,
     updater: RulesUpdater,
     told: Paths,
     gate: Gate,
@@ -148,7 +146,6 @@ impl Script {
 
     fn reading(reads: Reads, agent: Agent, api: Api) -> Self {
         let notices = Notices::default();
-        let patches = Arc::new(Mutex::new(Vec::new()));
         let late = api.late;
         let authorities = Arc::new(Authorities::new(DAY).unwrap());
         let identity = Identity::new(authorities.clone(), None, "curfew", DAY).unwrap();
@@ -159,8 +156,8 @@ impl Script {
             known.insert("node-1".to_owned(), address);
         }
         let (sender, agents) = watch::channel(Arc::new(known));
-        let paths = Arc::new(Mutex::new(Vec::new()));
-        let client = api_server(api, patches.clone(), paths.clone());
+        let api = api_server(api);
+        let client = api.client();
         let metrics = Metrics::new().unwrap();
         let budgets = Budgets {
             pod: if late { SHORT } else { PATIENCE },
@@ -205,8 +202,7 @@ impl Script {
             forwarder,
             metrics,
             notices,
-            patches,
-            paths,
+            api,
             updater,
             told,
             gate,
@@ -281,12 +277,18 @@ impl Script {
 
     /// What the API server was asked to patch, refused or not.
     pub(crate) fn patches(&self) -> Vec<Value> {
-        self.patches.lock().unwrap().clone()
+        let patches = self.asked().filter(|asked| asked.method == "PATCH");
+        patches.map(|asked| asked.body).collect()
     }
 
-    /// The paths of pods that the API server was asked for.
+    /// The paths that the API server was asked for, but for the list of namespaces.
     pub(crate) fn paths(&self) -> Vec<String> {
-        self.paths.lock().unwrap().clone()
+        self.asked().map(|asked| asked.path).collect()
+    }
+
+    fn asked(&self) -> impl Iterator<Item = Asked> {
+        let asked = self.api.asked().into_iter();
+        asked.filter(|asked| asked.path != "/api/v1/namespaces")
     }
 
     /// The sum of a counter over all its labels.
@@ -385,57 +387,39 @@ async fn take(
     .into_response()
 }
 
+fn the_pod(server: &ApiServer) -> Value {
+    server.list("pods").remove(0)
+}
+
 /// An API server that has one pod, of whichever name it is asked for.
-fn api_server(api: Api, patches: Arc<Mutex<Vec<Value>>>, paths: Arc<Mutex<Vec<String>>>) -> Client {
-    let api = Arc::new(Mutex::new(api));
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (api, patches, paths) = (api.clone(), patches.clone(), paths.clone());
-        async move {
-            let method = request.method().clone();
-            if request.uri().path() == "/api/v1/namespaces" {
-                let labels = api.lock().unwrap().labels.clone();
-                let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                    "metadata": {}, "items": [{"metadata": {"name": "wh-test", "labels": labels}}]});
-                let body = Body::from(list.to_string().into_bytes());
-                return Ok::<_, Infallible>(Response::new(body));
-            }
-            paths.lock().unwrap().push(request.uri().path().to_owned());
-            if method == "GET" && api.lock().unwrap().late {
-                std::future::pending::<()>().await;
-            }
-            let body = request.into_body().collect_bytes().await.unwrap();
-            let mut api = api.lock().unwrap();
-            let code = if method == "PATCH" {
-                let patch: Value = serde_json::from_slice(&body).unwrap();
-                let code = if api.conflicts > 0 {
-                    api.conflicts -= 1;
-                    let version = api.pod["metadata"]["resourceVersion"].as_str().unwrap();
-                    let next = version.parse::<u32>().unwrap() + 1;
-                    api.pod["metadata"]["resourceVersion"] = json!(next.to_string());
-                    409
-                } else {
-                    api.patch
-                };
-                if code == 200 {
-                    let annotations = patch["metadata"]["annotations"].as_object().unwrap();
-                    for (key, value) in annotations.iter().filter(|(_, value)| !value.is_null()) {
-                        api.pod["metadata"]["annotations"][key] = value.clone();
-                    }
-                }
-                patches.lock().unwrap().push(patch);
-                code
-            } else {
-                api.get
+fn api_server(api: Api) -> ApiServer {
+    let server = ApiServer::new();
+    server.put(
+        "namespaces",
+        json!({"metadata": {"name": "wh-test", "labels": api.labels}}),
+    );
+    server.put("pods", api.pod);
+    let (known, mut conflicts) = (server.clone(), api.conflicts);
+    server.script(move |asked| {
+        if asked.path == "/api/v1/namespaces" {
+            return Answer::honest();
+        }
+        if asked.method == "GET" {
+            return match api.get {
+                _ if api.late => Answer::never(),
+                200 => Answer::json(200, &the_pod(&known)),
+                code => Answer::status(code, "as the script says"),
             };
-            let answer = match code {
-                200 => api.pod.clone(),
-                _ => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                    "code": code, "reason": "Scripted", "message": "as the script says"}),
-            };
-            let body = Body::from(answer.to_string().into_bytes());
-            let response = Response::builder().status(code).body(body).unwrap();
-            Ok(response)
+        }
+        if conflicts > 0 {
+            conflicts -= 1;
+            known.put("pods", the_pod(&known));
+            return Answer::honest();
+        }
+        match api.patch {
+            200 => Answer::honest(),
+            code => Answer::status(code, "as the script says"),
         }
     });
-    Client::new(service, "default")
+    server
 }
