@@ -120,14 +120,14 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        answer::Answer,
+        api::{Answer, client},
         stage::{NODE, Stage},
     };
 
     fn find_out(stage: &Stage, works: &IntGauge) -> NodeUser {
         let user = NodeUser::default();
         let own = ("curfew".to_owned(), "curfew-agent-x".to_owned());
-        let client = stage.api.client(&Reachability::default());
+        let client = client(&stage.api, &Reachability::default());
         let found = user
             .clone()
             .find_out(client, NODE.to_owned(), own, works.clone());

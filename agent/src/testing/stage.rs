@@ -18,7 +18,12 @@ use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{api::ApiServer, at, disk::Disk, model::Target, shell};
+use super::{
+    api::{self, ApiServer, Target},
+    at,
+    disk::Disk,
+    shell,
+};
 use crate::{
     cluster::{self, acting_as::NodeUser, executor::Executor, pod_watch},
     controller::{
@@ -131,7 +136,7 @@ impl Stage {
         // Pauses that are cut by chance are the same in each run.
         fastrand::seed(1);
         Self {
-            api: ApiServer::new(),
+            api: api::guarded(),
             disk: Disk::default(),
             wall: WallClock::new(),
             node_user: NodeUser::default(),
@@ -143,7 +148,7 @@ impl Stage {
     /// Starts an agent, on what the one before left, and waits until it is ready.
     pub(crate) async fn start(&self) -> Agent {
         let metrics = Metrics::new().unwrap();
-        let client = self.api.client(metrics.watches.reach());
+        let client = api::client(&self.api, metrics.watches.reach());
         let (controller, inbox) = controller::handle();
         let (observed, observations) = cluster::observations();
         let (recorder, events) = EventRecorder::new(NODE, metrics.clone());
@@ -249,12 +254,8 @@ impl Stage {
     }
 
     fn remove(&self, resource: &str, name: &str) {
-        self.api.remove(&Target {
-            resource: resource.to_owned(),
-            namespace: NAMESPACE.to_owned(),
-            name: name.to_owned(),
-            subresource: String::new(),
-        });
+        let target = Target::object(resource, NAMESPACE, name);
+        self.api.remove(&target);
     }
 
     /// Somebody opens a shell in the pod now, by the webhook's clock, which never jumps; it gives the

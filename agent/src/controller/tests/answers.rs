@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use super::{events, told};
 use crate::testing::{
-    answer::Answer,
-    api::Asked,
+    api::{Answer, Asked},
     stage::{Agent, Stage},
 };
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     cluster::acting_as::NodeUser,
     testing::{
-        answer::Answer,
+        api::Answer,
         stage::{Agent, NODE},
     },
 };

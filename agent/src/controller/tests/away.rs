@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use super::{accepted, asked, told};
 use crate::testing::{
-    answer::Answer,
+    api::Answer,
     stage::{Agent, Stage},
 };
 

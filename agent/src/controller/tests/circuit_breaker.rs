@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{accepted, asked};
 use crate::testing::{
-    answer::Answer,
-    api::Asked,
+    api::{Answer, Asked},
     stage::{Agent, Stage},
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{asked, assert_asked};
-use crate::testing::{answer::Answer, stage::Stage};
+use crate::testing::{api::Answer, stage::Stage};
 
 #[tokio::test(start_paused = true)]
 async fn a_jump_over_a_deadline_is_noticed_within_ten_seconds() {

@@ -6,7 +6,7 @@ use curfew_core::State;
 use serde_json::Value;
 
 use super::{accepted, assert_asked, told};
-use crate::testing::{answer::Answer, stage::Stage};
+use crate::testing::{api::Answer, stage::Stage};
 
 #[tokio::test(start_paused = true)]
 async fn an_interaction_is_marked_told_and_ends_in_an_eviction() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::{accepted, asked, told};
-use crate::testing::{answer::Answer, stage::Stage};
+use crate::testing::{api::Answer, stage::Stage};
 
 const PODS: usize = 250;
 

@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::asked;
 use crate::testing::{
-    answer::Answer,
-    api::Asked,
+    api::{Answer, Asked},
     stage::{Agent, Stage},
 };
 

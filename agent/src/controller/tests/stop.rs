@@ -9,7 +9,7 @@ use super::assert_asked;
 use crate::{
     store::NotRecorded,
     testing::{
-        answer::Answer,
+        api::Answer,
         shell,
         stage::{Agent, Stage, notice},
     },

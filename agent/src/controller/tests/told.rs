@@ -7,8 +7,7 @@ use std::sync::{
 
 use super::{events, told};
 use crate::testing::{
-    answer::Answer,
-    api::Asked,
+    api::{Answer, Asked},
     shell,
     stage::{Stage, notice},
 };

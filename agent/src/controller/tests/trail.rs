@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use crate::testing::{
-    answer::Answer,
+    api::Answer,
     shell,
     stage::{NODE, Stage, notice},
 };
