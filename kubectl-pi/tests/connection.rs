@@ -1,5 +1,4 @@
-//! The plugin itself, run as people run it, against an API server that answers everything with one pod and
-//! remembers what it was asked.
+//! The plugin itself, run as people run it, against an API server that has one pod, behind proxies and without.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,64 +15,47 @@ use std::{
     thread,
 };
 
+use curfew_api_server::{Answer, ApiServer, Asked};
 use serde_json::{Value, json};
 
-const PODS: &str = r#"{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {},
-    "items": [{"metadata": {"name": "web", "namespace": "default",
-        "labels": {"curfew.dev/interacted": "true"}}}]}"#;
 /// Nobody can look it up, so only a proxy gets there.
 const FAR: &str = "http://api.invalid:80";
 
-/// A server, and the heads of the requests that it got.
-struct Server {
+/// A proxy, and where it was asked to connect to.
+struct Proxy {
     address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl Server {
+impl Proxy {
     fn start(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let heads = Arc::<Mutex<Vec<String>>>::default();
-        let (serve, kept) = (Arc::new(serve), heads.clone());
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let (serve, kept) = (Arc::new(serve), asked.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (serve, kept) = (serve.clone(), kept.clone());
                 thread::spawn(move || serve(stream, &kept));
             }
         });
-        Self { address, heads }
-    }
-
-    fn api() -> Self {
-        Self::start(|mut stream, heads| {
-            while let Some(head) = read_head(&mut stream) {
-                heads.lock().unwrap().push(head);
-                let length = PODS.len();
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{PODS}"
-                );
-                if stream.write_all(answer.as_bytes()).is_err() {
-                    return;
-                }
-            }
-        })
+        Self { address, asked }
     }
 
     /// One that connects everybody with `to`, wherever they want to go.
-    fn http_proxy(to: SocketAddr) -> Self {
-        Self::start(move |mut stream, heads| {
+    fn http(to: SocketAddr) -> Self {
+        Self::start(move |mut stream, asked| {
             let Some(head) = read_head(&mut stream) else {
                 return;
             };
-            heads.lock().unwrap().push(head);
+            asked.lock().unwrap().push(head);
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
             connect(stream, to);
         })
     }
 
     /// One that also wants a name and a password, where they are given, and remembers what it got.
-    fn socks_proxy(to: SocketAddr, secret: Option<[&'static str; 2]>) -> Self {
+    fn socks(to: SocketAddr, secret: Option<[&'static str; 2]>) -> Self {
         fn read(stream: &mut TcpStream, length: u8) -> Vec<u8> {
             let mut bytes = vec![0; length.into()];
             stream.read_exact(&mut bytes).unwrap();
@@ -83,7 +65,7 @@ impl Server {
             let length = read(stream, 1)[0];
             String::from_utf8(read(stream, length)).unwrap()
         }
-        Self::start(move |mut stream, heads| {
+        Self::start(move |mut stream, asked| {
             let stream = &mut stream;
             let count = read(stream, 2)[1];
             let methods = read(stream, count);
@@ -105,7 +87,7 @@ impl Server {
             read(stream, 4);
             let name = text(stream);
             read(stream, 2);
-            heads.lock().unwrap().push(name);
+            asked.lock().unwrap().push(name);
             stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
             connect(stream.try_clone().unwrap(), to);
         })
@@ -117,7 +99,35 @@ impl Server {
 
     /// What it was asked since it was last looked at.
     fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.heads.lock().unwrap())
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// An API server with one pod, and its address.
+struct Api {
+    server: ApiServer,
+    address: SocketAddr,
+}
+
+impl Api {
+    fn start() -> Self {
+        let server = ApiServer::new();
+        server.put(
+            "pods",
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default",
+                "labels": {"curfew.dev/interacted": "true"}}}),
+        );
+        let address = server.listen();
+        Self { server, address }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The last request.
+    fn asked(&self) -> Asked {
+        self.server.asked().pop().unwrap()
     }
 }
 
@@ -182,9 +192,9 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn proxies_are_asked_for_the_way() {
-    let api = Server::api();
-    let http = Server::http_proxy(api.address);
-    let socks = Server::socks_proxy(api.address, None);
+    let api = Api::start();
+    let http = Proxy::http(api.address);
+    let socks = Proxy::socks(api.address, None);
     let far = configured(&json!({"server": FAR}), &json!({}));
     let config = far.path().join("config");
     sees(pi(&config).env("HTTP_PROXY", http.url()));
@@ -211,8 +221,8 @@ fn proxies_are_asked_for_the_way() {
 
 #[test]
 fn a_socks_proxy_is_told_who_asks() {
-    let api = Server::api();
-    let socks = Server::socks_proxy(api.address, Some(["alice", "p@ss:word"]));
+    let api = Api::start();
+    let socks = Proxy::socks(api.address, Some(["alice", "p@ss:word"]));
     let through = |user: &str| {
         let proxy = format!("socks5://{user}{}", socks.address);
         configured(&json!({"server": FAR, "proxy-url": proxy}), &json!({}))
@@ -221,7 +231,10 @@ fn a_socks_proxy_is_told_who_asks() {
     sees(&mut pi(&known.path().join("config")));
     assert_eq!(socks.asked(), ["api.invalid"]);
     let asked = api.asked();
-    assert!(asked[0].starts_with("get /api/v1/"), "{asked:?}");
+    assert!(
+        asked.method == "GET" && asked.path.starts_with("/api/v1/"),
+        "{asked:?}"
+    );
 
     for user in ["", "alice:s3cret@"] {
         let unknown = through(user);
@@ -252,7 +265,7 @@ fn a_socks_proxy_is_told_who_asks() {
 
 #[test]
 fn credentials_reach_the_api_server() {
-    let api = Server::api();
+    let api = Api::start();
     let cluster = json!({"server": api.url()});
     let folder = tempfile::tempdir().unwrap();
     let (token, runs) = (folder.path().join("token"), folder.path().join("runs"));
@@ -261,11 +274,7 @@ fn credentials_reach_the_api_server() {
     let missing = folder.path().join("missing");
     let list = std::env::join_paths([missing, by_file.path().join("config")]).unwrap();
     sees(&mut pi(Path::new(&list)));
-    let asked = api.asked();
-    assert!(
-        asked[0].contains("authorization: bearer abc\r\n"),
-        "{asked:?}"
-    );
+    assert_eq!(api.asked().header("authorization"), ["Bearer abc"]);
 
     let script = format!(
         "echo >> '{}'; echo '{{\"status\": {{\"token\": \"def\"}}}}'",
@@ -285,11 +294,7 @@ fn credentials_reach_the_api_server() {
         "\n",
         "it ran more than once"
     );
-    let asked = api.asked();
-    assert!(
-        asked[0].contains("authorization: bearer def\r\n"),
-        "{asked:?}"
-    );
+    assert_eq!(api.asked().header("authorization"), ["Bearer def"]);
 
     let absent = configured(&cluster, &exec("no-such-plugin"));
     let output = pi(&absent.path().join("config"))
@@ -304,7 +309,7 @@ fn credentials_reach_the_api_server() {
 
 #[test]
 fn flags_go_before_the_kubeconfig() {
-    let api = Server::api();
+    let api = Api::start();
     let empty = tempfile::NamedTempFile::new().unwrap();
     let url = api.url();
     let output = sees(pi(empty.path()).args(["-s", &url, "--token", "abc", "-v", "6"]));
@@ -314,11 +319,7 @@ fn flags_go_before_the_kubeconfig() {
         stderr.starts_with(&told) && stderr.contains(" 200 OK in "),
         "{stderr}"
     );
-    let asked = api.asked();
-    assert!(
-        asked[0].contains("authorization: bearer abc\r\n"),
-        "{asked:?}"
-    );
+    assert_eq!(api.asked().header("authorization"), ["Bearer abc"]);
 
     let somebody = [
         "-s",
@@ -334,27 +335,23 @@ fn flags_go_before_the_kubeconfig() {
     ];
     sees(pi(empty.path()).args(somebody));
     let asked = api.asked();
-    for line in [
-        "impersonate-user: bob\r\n",
-        "impersonate-uid: 7\r\n",
-        "impersonate-group: dev\r\n",
-        "impersonate-extra-a: b\r\n",
-        "impersonate-extra-a: c\r\n",
+    for (name, values) in [
+        ("impersonate-user", vec!["bob"]),
+        ("impersonate-uid", vec!["7"]),
+        ("impersonate-group", vec!["dev"]),
+        ("impersonate-extra-a", vec!["b", "c"]),
     ] {
-        assert!(asked[0].contains(line), "{line:?}: {asked:?}");
+        assert_eq!(asked.header(name), values, "{name}: {asked:?}");
     }
 }
 
 #[test]
 fn an_api_server_that_is_silent_is_not_waited_for() {
-    let silent = Server::start(|mut stream, heads| {
-        while let Some(head) = read_head(&mut stream) {
-            heads.lock().unwrap().push(head);
-        }
-    });
+    let api = Api::start();
+    api.server.script(|_| Answer::never());
     let empty = tempfile::NamedTempFile::new().unwrap();
     let output = pi(empty.path())
-        .args(["get", "-s", &silent.url(), "--request-timeout=1s"])
+        .args(["get", "-s", &api.url(), "--request-timeout=1s"])
         .output()
         .unwrap();
     let stderr = stderr(&output);

@@ -83,19 +83,16 @@ impl Right {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use http_body_util::Full;
-    use hyper::{Response, body::Bytes};
+    use curfew_api_server::{Answer, ApiServer};
     use serde_json::{Value, json};
+
+    use super::*;
 
     /// Whether the right is there by this answer of the API server.
     async fn by(code: u16, answer: Value) -> Option<bool> {
-        let body = Full::new(Bytes::from(answer.to_string()));
-        let answer = tower::service_fn(move |_: hyper::Request<kube::client::Body>| {
-            let answer = Response::builder().status(code).body(body.clone());
-            std::future::ready(answer)
-        });
-        allowed(&Client::new(answer, "shop"), ResourceAttributes::default()).await
+        let server = ApiServer::new();
+        server.script(move |_| Answer::json(code, &answer));
+        allowed(&server.client(), ResourceAttributes::default()).await
     }
 
     #[tokio::test]
