@@ -2,7 +2,7 @@
 //! whenever it is killed and whatever the file system does.
 //!
 //! No cluster is needed: an agent takes notices without an API server, and where pods have to end, a
-//! stand-in of a few lines says so.
+//! scripted one says so.
 //!
 //! `kill -9` loses what a process has not handed to the kernel, and keeps the kernel's page cache. So this
 //! finds what is answered before it is written, what is written in part and what recovery loses. It does
