@@ -106,12 +106,6 @@ impl Watches {
         }
     }
 
-    /// How many errors watches of that name had, for tests.
-    #[doc(hidden)]
-    pub fn errors(&self, name: &str) -> u64 {
-        self.0.errors.with_label_values(&[name]).get()
-    }
-
     /// Sets the gauges as the watches are now.
     pub fn show(&self) {
         let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,7 +21,9 @@ pub mod policy;
 pub mod recording;
 pub mod registration;
 pub mod review;
-pub mod server;
+mod server;
+#[cfg(test)]
+mod tests;
 mod watching;
 
 use std::{sync::Arc, time::Duration};

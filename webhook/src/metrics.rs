@@ -283,9 +283,9 @@ impl Metrics {
         self.catalog.gather()
     }
 
-    /// The value of one counter, for tests.
-    #[doc(hidden)]
-    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    /// The sum of a counter over all its series with these labels.
+    #[cfg(test)]
+    pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.catalog
             .gather()
             .iter()

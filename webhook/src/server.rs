@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Bytes, extract::DefaultBodyLimit, response::Response, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::DefaultBodyLimit,
+    response::Response,
+    routing::{MethodRouter, post},
+};
 use curfew_runtime::{
     connection_limit::{Bounds, ConnectionInfo},
     http::Gate,
@@ -30,9 +36,9 @@ const MAX_OBJECT: usize = 3 * 1024 * 1024 / 2;
 const ESCAPED: usize = 6;
 /// The largest review that is read. That of an update of a pod holds the pod twice, as it is and as it is to
 /// be; who asks and what else there is has room in the rest.
-pub const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 2 * MAX_OBJECT * ESCAPED + 1024 * 1024;
 /// Who may ask, and how much at a time: of the largest reviews one from each API server.
-pub const CLIENTS: Bounds = Bounds {
+pub(crate) const CLIENTS: Bounds = Bounds {
     bodies: 8 * MAX_BODY,
     ..Bounds::MANY
 };
@@ -40,7 +46,7 @@ pub const CLIENTS: Bounds = Bounds {
 const TELL_OF_STRANGERS: Duration = Duration::from_secs(10);
 
 /// Lets in requests under the paths that API servers were told, or will be, and nobody else's.
-pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
+pub(crate) fn gate(identities: Identities, metrics: Metrics) -> Gate {
     let told = Mutex::new(None::<Instant>);
     Arc::new(move |request| {
         let path = request.uri().path();
@@ -68,23 +74,27 @@ pub fn gate(identities: Identities, metrics: Metrics) -> Gate {
     })
 }
 
-/// The routes. Which paths are let in is for the [`gate`], and the bound on bodies for the server, see
-/// [`MAX_BODY`].
-pub fn router(admission: Arc<Admission>, guard: Arc<EvictionGuard>) -> Router {
-    let token = |base: &str| format!("{base}/{{token}}");
-    let interactions = Router::new()
-        .route(INTERACTION_PATH, post(admission::interaction))
-        .route(&token(INTERACTION_PATH), post(admission::interaction))
-        .with_state(admission);
-    let evictions = Router::new()
-        .route(EVICTION_PATH, post(eviction_guard::eviction))
-        .route(&token(EVICTION_PATH), post(eviction_guard::eviction))
-        .with_state(guard);
-    Router::new()
-        .route(PROBE_PATH, post(probe))
-        .route(&token(PROBE_PATH), post(probe))
-        .merge(interactions)
-        .merge(evictions)
+/// The routes, each for the path itself and with the token behind it. Which of them are let in is for the [`gate`],
+/// and the bound on bodies for the server, see [`MAX_BODY`].
+pub(crate) fn router(admission: Arc<Admission>, guard: Arc<EvictionGuard>) -> Router {
+    let routes: [(&str, MethodRouter); 3] = [
+        (PROBE_PATH, post(probe)),
+        (
+            INTERACTION_PATH,
+            post(admission::interaction).with_state(admission),
+        ),
+        (
+            EVICTION_PATH,
+            post(eviction_guard::eviction).with_state(guard),
+        ),
+    ];
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, route)| {
+            router
+                .route(path, route.clone())
+                .route(&format!("{path}/{{token}}"), route)
+        })
         // Axum's own limit is below ours.
         .layer(DefaultBodyLimit::disable())
 }

@@ -89,20 +89,25 @@ impl Agent {
 
     /// How many actions of this name panicked.
     pub(crate) fn panicked(&self, action: &str) -> f64 {
+        self.counted("curfew_agent_actions_panicked_total", action)
+    }
+
+    /// The value of a counter whose only label has this value.
+    fn counted(&self, name: &str, label: &str) -> f64 {
         let families = self.metrics.catalog().gather();
-        let name = "curfew_agent_actions_panicked_total";
         let family = families.iter().find(|family| family.name() == name);
         let counts = family.unwrap().get_metric();
         let count = counts
             .iter()
-            .find(|count| count.get_label()[0].value() == action);
+            .find(|count| count.get_label()[0].value() == label);
         count.unwrap().get_counter().get_value()
     }
 
     /// Whether it says that the watch of its pods is complete and well, and how often it failed.
     pub(crate) async fn watch(&self) -> (bool, u64) {
         let summary = self.controller.summary().await.unwrap();
-        (summary.watched, self.metrics.watches.errors("pods"))
+        let errors = self.counted("curfew_agent_watch_errors_total", "pods");
+        (summary.watched, errors as u64)
     }
 
     /// The only pod of its schedule; none when that is empty.

@@ -178,7 +178,10 @@ async fn a_silent_watch_is_given_up_and_one_with_bookmarks_is_listed_anew_after_
     let seconds = silent.elapsed().as_secs();
     assert!((180..=301).contains(&seconds), "{seconds}");
     assert_eq!(reader.resynced(), 0, "nothing differs");
-    assert_eq!(reader.watches.errors("maps"), 1);
+    assert_eq!(
+        reader.watches.0.errors.with_label_values(&["maps"]).get(),
+        1
+    );
     assert_eq!(reader.age(), 0);
 }
 

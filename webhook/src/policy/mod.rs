@@ -197,9 +197,9 @@ impl RulesUpdater {
         }
     }
 
-    /// Says what the policies and the labels of the namespaces are, for tests.
-    #[doc(hidden)]
-    pub fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
+    /// Says what the policies and the labels of the namespaces are.
+    #[cfg(test)]
+    pub(crate) fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
         let mut book = PolicyCache::default();
         book.replace(policies);
         self.policies.send_replace(Some(Arc::new(book.known())));

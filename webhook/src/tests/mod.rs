@@ -1,19 +1,15 @@
 //! The admission of interactions and evictions through the router, with an agent and an API server that
 //! follow a script. No cluster, and no socket but the agent's.
 
-#[path = "admission/evictions.rs"]
 mod evictions;
-#[path = "admission/forged.rs"]
 mod forged;
-#[path = "admission/log.rs"]
 mod log;
-#[path = "admission/policies.rs"]
 mod policies;
 mod script;
 
+use crate::{args::Unrecorded, server};
 use axum::http::StatusCode;
 use curfew_core::{Kind, terms::Action};
-use curfew_webhook::{args::Unrecorded, server};
 use jiff::Timestamp;
 use script::{Agent, Api, Script, changed, exec, review};
 use serde_json::{Value, json};

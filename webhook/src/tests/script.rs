@@ -1,10 +1,5 @@
 //! An agent and an API server that do as they are told, and the router between them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the lint knows tests only where they are marked as such"
-)]
-
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
@@ -12,6 +7,17 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    admission::{Admission, Removal},
+    args::{Budgets, Unrecorded},
+    eviction_guard::EvictionGuard,
+    identity::{Identity, paths::Paths, secret::Authorities},
+    metrics::Metrics,
+    names::INTERACTION_PATH,
+    policy::{self, RulesUpdater},
+    recording::{Recorder, forward::Forwarder},
+    server,
+};
 use axum::{
     Json, Router,
     extract::State,
@@ -26,17 +32,6 @@ use curfew_crd::Stored;
 use curfew_runtime::{
     http::{Gate, Limits, bounded, gated},
     tls::{Leaf, Trust},
-};
-use curfew_webhook::{
-    admission::{Admission, Removal},
-    args::{Budgets, Unrecorded},
-    eviction_guard::EvictionGuard,
-    identity::{Identity, paths::Paths, secret::Authorities},
-    metrics::Metrics,
-    names::INTERACTION_PATH,
-    policy::{self, RulesUpdater},
-    recording::{Recorder, forward::Forwarder},
-    server,
 };
 use http_body_util::BodyExt;
 use rcgen::KeyPair;

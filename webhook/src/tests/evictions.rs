@@ -1,15 +1,10 @@
 //! The evictions of agents. The review is what an API server sent when the eviction of a pod was asked for
 //! with the token of an agent's pod.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the lint knows tests only where they are marked as such"
-)]
-
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::script::{Agent, Api, Script, changed, review};
+use super::script::{Agent, Api, Script, changed, review};
 
 /// The UID in the review.
 const UID: &str = "3d60e876-ae3c-41e4-885c-1bc3b27ca032";

@@ -1,14 +1,9 @@
 //! Reviews that no API server sent. What they say of a pod beyond its name comes to nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the lint knows tests only where they are marked as such"
-)]
-
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::script::{Agent, Api, Script, changed, exec, review};
+use super::script::{Agent, Api, Script, changed, exec, review};
 
 /// The captured review of a debug container, with what it says of the pod replaced.
 fn debug(pod: impl Fn(&mut Value)) -> String {

@@ -1,10 +1,5 @@
 //! What the log tells of an interaction.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the lint knows tests only where they are marked as such"
-)]
-
 use std::{
     io::{self, Write},
     sync::{Arc, LazyLock, Mutex},
@@ -13,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tracing::Dispatch;
 
-use crate::script::{Agent, Api, Script, exec};
+use super::script::{Agent, Api, Script, exec};
 
 /// What this thread logs.
 #[derive(Clone, Default)]

@@ -1,10 +1,10 @@
 //! What policies make of interactions, through the router.
 
+use crate::args::Unrecorded;
 use curfew_core::{Exemption, Kind, terms::Action};
-use curfew_webhook::args::Unrecorded;
 use serde_json::{Value, json};
 
-use crate::script::{Agent, Api, Script, changed, exec, review};
+use super::script::{Agent, Api, Script, changed, exec, review};
 
 const SHOP: &[(&str, &str)] = &[("env", "dev")];
 
