@@ -10,12 +10,12 @@ const KINDS: [&str; 3] = ["pod", "pods", "po"];
 const VERBS: [&str; 6] = ["get", "describe", "explain", "extend", "hold", "release"];
 
 /// Whether the word between a verb and the names says no more than that pods are meant.
-pub(crate) fn is_kind(verb: &str, word: &str) -> bool {
+fn is_kind(verb: &str, word: &str) -> bool {
     VERBS.contains(&verb) && KINDS.contains(&word)
 }
 
 /// Whether the flag's value is the next word.
-pub(crate) fn takes_next(arg: &Arg) -> bool {
+fn takes_next(arg: &Arg) -> bool {
     arg.get_action().takes_values() && !arg.is_require_equals_set()
 }
 

@@ -5,20 +5,26 @@
 //! This program is both, by the name under which it is called. Whatever goes wrong completes nothing:
 //! nobody wants to read an error while typing.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Debug,
+    path::Path,
+    time::Duration,
+};
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueHint, value_parser};
 use curfew_core::{duration::relative, metadata};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, Node, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::{
-    cli::words::{is_kind, takes_next},
-    cli::{Cli, Target},
+    cli::{Cli, Target, words},
     cluster::{
         connection::{Connection, read_kubeconfig},
         find,
@@ -35,6 +41,8 @@ use crate::{
 const NAME: &str = "kubectl_complete-pi";
 /// The verb by which a script of that name may call this program.
 const VERB: &str = "__complete";
+/// What stands in the place of the word to complete while the line is parsed. Nobody types it.
+const PROBE: &str = "\u{1}";
 /// Who presses a key waits.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// No shell shows more.
@@ -85,162 +93,104 @@ async fn complete(words: &[String]) -> (Vec<Candidate>, Directive) {
         Some((last, before)) => (last.as_str(), before),
         None => ("", words),
     };
-    let mut cli = Cli::command();
+    let mut cli = Cli::command().ignore_errors(true);
     cli.build();
-    let line = Line::read(&cli, before);
-    let (wanted, typed) = line.wanted(last);
-    let (mut candidates, directive) = match wanted {
-        Wanted::Verb => (line.verbs(), Directive::NoFiles),
-        Wanted::Flag => (line.flags(), Directive::NoFiles),
-        Wanted::Positional => {
-            let found = tokio::time::timeout(TIMEOUT, line.positionals()).await;
-            (found.unwrap_or_default(), Directive::NoFiles)
-        }
-        Wanted::ValueOf(arg) => {
-            let values = tokio::time::timeout(TIMEOUT, line.values(arg)).await;
-            let directive = match arg.get_id().as_str() {
-                "kubeconfig" | "client_certificate" | "client_key" | "certificate_authority" => {
-                    Directive::Files
-                }
-                _ => Directive::NoFiles,
-            };
-            (values.unwrap_or_default(), directive)
-        }
+    let line = Line::read(&cli, before, last);
+    let found = timeout(TIMEOUT, line.candidates(last)).await;
+    let mut candidates = found.unwrap_or_default();
+    let typed = match (line.arg, long_flag(last)) {
+        (Some(_), Some((_, value))) => value,
+        _ => last,
     };
     candidates.retain(|(word, _)| word.starts_with(typed));
-    let unfinished = |(word, _): &Candidate| word.ends_with('=');
-    match candidates.is_empty() || !candidates.iter().all(unfinished) {
-        true => (candidates, directive),
-        false => (candidates, Directive::NoSpaceNoFiles),
-    }
+    let is_path = |arg: &Arg| arg.get_value_hint() == ValueHint::AnyPath;
+    let directive = match line.arg.is_some_and(is_path) {
+        true => Directive::Files,
+        false if candidates.is_empty() => Directive::NoFiles,
+        false if candidates.iter().all(|(word, _)| word.ends_with('=')) => {
+            Directive::NoSpaceNoFiles
+        }
+        false => Directive::NoFiles,
+    };
+    (candidates, directive)
 }
 
-/// What the last word may be.
-enum Wanted<'a> {
-    Verb,
-    Flag,
-    ValueOf(&'a Arg),
-    Positional,
+/// The flag and the value of a word such as `--output=wide`.
+fn long_flag(word: &str) -> Option<(&str, &str)> {
+    let (flag, value) = word.split_once('=')?;
+    flag.starts_with("--").then_some((flag, value))
 }
 
-/// What stands before the last word.
+/// The same command line, which takes whatever stands in the place of a value.
+fn untyped(command: Command) -> Command {
+    command
+        .mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.value_parser(value_parser!(OsString)),
+            false => arg,
+        })
+        .mut_subcommands(untyped)
+}
+
+/// What clap makes of the words.
 struct Line<'a> {
+    /// The verb, or the program where there is none yet.
     command: &'a Command,
     verb: Option<&'a str>,
-    given: Vec<&'a str>,
+    /// What the last word is a value of.
+    arg: Option<&'a Arg>,
+    /// The other values of that.
+    given: Vec<String>,
     target: Target,
     all_namespaces: bool,
-    /// The flag whose value comes next.
-    open: Option<&'a Arg>,
 }
 
 impl<'a> Line<'a> {
-    fn read(cli: &'a Command, words: &'a [String]) -> Self {
-        let mut line = Self {
-            command: cli,
-            verb: None,
-            given: Vec::new(),
-            target: Target::default(),
-            all_namespaces: false,
-            open: None,
+    /// Puts [`PROBE`] in the place of the last word, and looks where it comes to stand. `cli` is built.
+    fn read(cli: &'a Command, before: &[String], last: &str) -> Self {
+        let probe = match long_flag(last) {
+            Some((flag, _)) => format!("{flag}={PROBE}"),
+            None => PROBE.to_owned(),
         };
-        for word in words {
-            if let Some(arg) = line.open.take() {
-                line.set(arg, word);
-            } else if let Some((name, value)) = word
-                .strip_prefix("--")
-                .and_then(|flag| flag.split_once('='))
-            {
-                if let Some(arg) = line.long(name) {
-                    line.set(arg, value);
-                }
-            } else if word.starts_with('-') {
-                line.open_flag(word);
-            } else if let Some(verb) = line.verb {
-                if !(line.given.is_empty() && is_kind(verb, word)) {
-                    line.given.push(find::bare(word));
-                }
-            } else if let Some(verb) = cli.find_subcommand(word) {
-                line.command = verb;
-                line.verb = Some(verb.get_name());
-            }
-        }
-        line
-    }
-
-    fn open_flag(&mut self, word: &'a str) {
-        let arg = match word.strip_prefix("--") {
-            Some(name) => self.long(name),
-            None => {
-                let mut rest = word.chars().skip(1);
-                let arg = rest.next().and_then(|short| self.short(short));
-                // `-nshop` has its value with it.
-                let value = word.get(2..).unwrap_or_default();
-                if let Some(arg) = arg.filter(|arg| takes_next(arg) && !value.is_empty()) {
-                    return self.set(arg, value);
-                }
-                arg
-            }
+        let words = [NAME.to_owned()].into_iter().chain(before.iter().cloned());
+        let before = words::without_kind(cli, words.map(OsString::from));
+        let target = cli.clone().try_get_matches_from(&before).ok();
+        let target = target.and_then(|matches| Target::from_arg_matches(&matches).ok());
+        let words = before.into_iter().chain([probe.into()]);
+        let matches = untyped(cli.clone()).try_get_matches_from(words);
+        let matches = matches.unwrap_or_default();
+        let (verb, of_verb) = match matches.subcommand() {
+            Some((verb, of_verb)) => (cli.find_subcommand(verb), of_verb),
+            None => (None, &matches),
         };
-        match arg {
-            Some(arg) if takes_next(arg) => self.open = Some(arg),
-            Some(arg) if arg.get_id() == "all_namespaces" => self.all_namespaces = true,
-            Some(arg) if arg.get_id() == "insecure_skip_tls_verify" => self.set(arg, "true"),
-            _ => {}
-        }
-    }
-
-    fn long(&self, name: &str) -> Option<&'a Arg> {
-        let mut args = self.command.get_arguments();
-        args.find(|arg| arg.get_long() == Some(name))
-    }
-
-    fn short(&self, name: char) -> Option<&'a Arg> {
-        let mut args = self.command.get_arguments();
-        args.find(|arg| arg.get_short() == Some(name))
-    }
-
-    /// Takes note of what decides where candidates are looked for.
-    fn set(&mut self, arg: &Arg, value: &str) {
-        let value = value.to_owned();
-        match arg.get_id().as_str() {
-            "namespace" => self.target.namespace = Some(value),
-            "context" => self.target.context = Some(value),
-            "cluster" => self.target.cluster = Some(value),
-            "user" => self.target.user = Some(value),
-            "kubeconfig" => self.target.kubeconfig = Some(value.into()),
-            "impersonate" => self.target.impersonate = Some(value),
-            "groups" => self.target.groups.push(value),
-            "server" => self.target.server = Some(value),
-            "token" => self.target.token = Some(value),
-            "tls_server_name" => self.target.tls_server_name = Some(value),
-            "client_certificate" => self.target.client_certificate = Some(value.into()),
-            "client_key" => self.target.client_key = Some(value.into()),
-            "certificate_authority" => self.target.certificate_authority = Some(value.into()),
-            "insecure_skip_tls_verify" => {
-                self.target.insecure_skip_tls_verify = value.parse().ok();
-            }
-            _ => {}
-        }
-    }
-
-    /// What the last word may be, and as much of it as is there.
-    fn wanted<'w>(&self, last: &'w str) -> (Wanted<'a>, &'w str) {
-        if let Some(arg) = self.open {
-            return (Wanted::ValueOf(arg), last);
-        }
-        // The shells put the flag before the value again.
-        if let Some((name, value)) = last.strip_prefix("--").and_then(|f| f.split_once('='))
-            && let Some(arg) = self.long(name)
-        {
-            return (Wanted::ValueOf(arg), value);
-        }
-        let wanted = match self.verb {
-            _ if last.starts_with('-') => Wanted::Flag,
-            None => Wanted::Verb,
-            Some(_) => Wanted::Positional,
+        let command = verb.unwrap_or(cli);
+        let values = |arg: &Arg| {
+            let raw = of_verb.try_get_raw(arg.get_id().as_str());
+            let words = raw.ok().flatten().into_iter().flatten();
+            words.filter_map(OsStr::to_str).collect::<Vec<_>>()
         };
-        (wanted, last)
+        let arg = command
+            .get_arguments()
+            .find(|arg| values(arg).contains(&PROBE));
+        let given = arg.map(values).unwrap_or_default().into_iter();
+        let all_namespaces = of_verb.try_get_one("all_namespaces");
+        Self {
+            command,
+            verb: verb.map(Command::get_name),
+            arg,
+            given: given.map(|word| find::bare(word).to_owned()).collect(),
+            target: target.unwrap_or_default(),
+            all_namespaces: matches!(all_namespaces, Ok(Some(true))),
+        }
+    }
+
+    async fn candidates(&self, last: &str) -> Vec<Candidate> {
+        match self.arg {
+            Some(arg) if !arg.is_positional() => self.values(arg).await,
+            _ if last.starts_with('-') => self.flags(),
+            Some(arg) => self.names(arg).await.unwrap_or_default(),
+            None if self.verb.is_none() => self.verbs(),
+            None => Vec::new(),
+        }
     }
 
     fn verbs(&self) -> Vec<Candidate> {
@@ -262,30 +212,32 @@ impl<'a> Line<'a> {
     }
 
     async fn values(&self, arg: &Arg) -> Vec<Candidate> {
-        let kubeconfig = || read_kubeconfig(&self.target);
-        let plain = |names: Vec<String>| names.into_iter().map(|name| (name, String::new()));
+        let kubeconfig = || read_kubeconfig(&self.target).unwrap_or_default();
+        let plain = |name: String| (name, String::new());
         match (arg.get_id().as_str(), self.verb) {
-            ("namespace", _) => self.namespaces().await.unwrap_or_default(),
+            ("namespace", _) => {
+                let namespaces = |client, _: &str| Api::<Namespace>::all(client);
+                names(namespaces, &self.target).await.unwrap_or_default()
+            }
             ("context", _) => {
-                let contexts = kubeconfig().unwrap_or_default().contexts;
-                plain(contexts.into_iter().map(|one| one.name).collect()).collect()
+                let contexts = kubeconfig().contexts.into_iter();
+                contexts.map(|one| plain(one.name)).collect()
             }
             ("cluster", _) => {
-                let clusters = kubeconfig().unwrap_or_default().clusters;
-                plain(clusters.into_iter().map(|one| one.name).collect()).collect()
+                let clusters = kubeconfig().clusters.into_iter();
+                clusters.map(|one| plain(one.name)).collect()
             }
             ("user", _) => {
-                let users = kubeconfig().unwrap_or_default().auth_infos;
-                plain(users.into_iter().map(|one| one.name).collect()).collect()
+                let users = kubeconfig().auth_infos.into_iter();
+                users.map(|one| plain(one.name)).collect()
             }
             ("output", Some("get")) => {
                 let formats = format::NAMES.map(|(name, what)| (name.to_owned(), what.to_owned()));
                 formats.to_vec()
             }
-            ("duration", _) => {
-                let lengths = ["15m", "30m", "1h", "2h", "4h"];
-                plain(lengths.map(str::to_owned).to_vec()).collect()
-            }
+            ("duration", _) => ["15m", "30m", "1h", "2h", "4h"]
+                .map(|length| plain(length.to_owned()))
+                .to_vec(),
             _ => {
                 let values = arg.get_possible_values().into_iter();
                 values
@@ -295,17 +247,15 @@ impl<'a> Line<'a> {
         }
     }
 
-    async fn positionals(&self) -> Vec<Candidate> {
-        match self.verb {
-            // A verb of its own line, all namespaces or the one node leave no room for names.
-            _ if self.all_namespaces => Vec::new(),
-            Some("node" | "explain") if !self.given.is_empty() => Vec::new(),
-            Some("version") => Vec::new(),
+    async fn names(&self, arg: &Arg) -> anyhow::Result<Vec<Candidate>> {
+        match (arg.get_id().as_str(), self.verb) {
+            // The pods of all namespaces have no names to be called by.
+            _ if self.all_namespaces => Ok(Vec::new()),
+            ("pods", Some(verb)) => self.pods(verb).await,
             // What is asked about has not happened: all pods are meant.
-            Some("explain") => self.all_pods().await.unwrap_or_default(),
-            Some("node") => self.nodes().await.unwrap_or_default(),
-            Some(verb) => self.pods(verb).await.unwrap_or_default(),
-            None => Vec::new(),
+            ("pod", _) => names(Api::<Pod>::namespaced, &self.target).await,
+            ("node", _) => names(|client, _| Api::<Node>::all(client), &self.target).await,
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -317,9 +267,10 @@ impl<'a> Line<'a> {
         let mut pods: Vec<_> = marked.into_iter().map(|pod| pod.metadata).collect();
         pods.retain(|pod| {
             fits(verb, pod)
-                && !self
-                    .given
-                    .contains(&pod.name.as_deref().unwrap_or_default())
+                && !pod
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| self.given.contains(name))
         });
         pods.sort_by_cached_key(order);
         let now = Timestamp::now();
@@ -331,29 +282,18 @@ impl<'a> Line<'a> {
         });
         Ok(pods.collect())
     }
-
-    async fn all_pods(&self) -> anyhow::Result<Vec<Candidate>> {
-        let Connection { client, namespace } = Connection::open(&self.target)?;
-        names(Api::<Pod>::namespaced(client, &namespace)).await
-    }
-
-    async fn namespaces(&self) -> anyhow::Result<Vec<Candidate>> {
-        let client = Connection::open(&self.target)?.client;
-        names(Api::<Namespace>::all(client)).await
-    }
-
-    async fn nodes(&self) -> anyhow::Result<Vec<Candidate>> {
-        let client = Connection::open(&self.target)?.client;
-        names(Api::<Node>::all(client)).await
-    }
 }
 
-async fn names<K>(all: Api<K>) -> anyhow::Result<Vec<Candidate>>
+async fn names<K>(
+    api: impl FnOnce(Client, &str) -> Api<K>,
+    target: &Target,
+) -> anyhow::Result<Vec<Candidate>>
 where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource + Clone + Debug + DeserializeOwned,
 {
+    let Connection { client, namespace } = Connection::open(target)?;
     let params = ListParams::default().limit(MAX_NAMES);
-    let found = all.list_metadata(&params).await?;
+    let found = api(client, &namespace).list_metadata(&params).await?;
     let names = found.items.into_iter();
     Ok(names.map(|one| (one.name_any(), String::new())).collect())
 }
@@ -418,14 +358,14 @@ mod tests {
 
     #[test]
     fn flags_say_where_names_are_looked_for() {
-        let mut cli = Cli::command();
+        let mut cli = Cli::command().ignore_errors(true);
         cli.build();
         let typed = words("-n shop extend --context=blue -d 1h web-1 --kubeconfig /f pod/web-2");
-        let line = Line::read(&cli, &typed);
+        let line = Line::read(&cli, &typed, "");
         assert_eq!(line.target.namespace.as_deref(), Some("shop"));
         assert_eq!(line.target.context.as_deref(), Some("blue"));
         assert_eq!(line.verb, Some("extend"));
-        assert_eq!(line.given, ["web-1", "web-2"]);
+        assert_eq!(line.given, ["web-1", "web-2", PROBE]);
     }
 
     #[test]
