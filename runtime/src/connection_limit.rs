@@ -98,7 +98,7 @@ pub struct ConnectionLimit(Arc<Inner>);
 
 struct Inner {
     bounds: Bounds,
-    book: Mutex<ConnectionTable<CloseHandle>>,
+    table: Mutex<ConnectionTable<CloseHandle>>,
     turns: Mutex<HandshakeQueue<Arc<CloseSignal>>>,
     /// Told whenever somebody waits for a turn.
     asked: Notify,
@@ -120,7 +120,7 @@ impl ConnectionLimit {
     pub fn new(bounds: Bounds, closed: IntCounter) -> Self {
         Self(Arc::new(Inner {
             bounds,
-            book: Mutex::new(ConnectionTable::new(bounds)),
+            table: Mutex::new(ConnectionTable::new(bounds)),
             turns: Mutex::default(),
             asked: Notify::new(),
             roomier: Notify::new(),
@@ -128,9 +128,9 @@ impl ConnectionLimit {
         }))
     }
 
-    fn book(&self) -> MutexGuard<'_, ConnectionTable<CloseHandle>> {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable<CloseHandle>> {
         // Nothing panics while it holds this lock, and numbers stay numbers.
-        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turns(&self) -> MutexGuard<'_, HandshakeQueue<Arc<CloseSignal>>> {
@@ -161,12 +161,12 @@ impl ConnectionLimit {
             exit: exit.clone(),
             gone,
         };
-        let (id, closed) = self.book().enter(address, leave);
+        let (id, closed) = self.table().enter(address, leave);
         let placed = Placed {
             stream,
             exit,
             place: Place(ConnectionInfo {
-                connection_limit: self.clone(),
+                limit: self.clone(),
                 address,
                 id,
                 greeted: Arc::default(),
@@ -227,7 +227,7 @@ impl CloseSignal {
 /// Whose connection it is. Each request has it in its extensions.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
-    connection_limit: ConnectionLimit,
+    limit: ConnectionLimit,
     address: IpAddr,
     id: Id,
     /// Whether a request of it has begun.
@@ -242,9 +242,9 @@ impl ConnectionInfo {
 
     /// A request in hand, if there may be one more.
     pub(crate) fn begin(&self) -> Option<RequestPermit<'_>> {
-        let (begun, closed) = self.connection_limit.book().begin(self.address, self.id);
+        let (begun, closed) = self.limit.table().begin(self.address, self.id);
         if let Some(closed) = closed {
-            self.connection_limit.close(closed);
+            self.limit.close(closed);
         }
         self.greeted.store(true, Ordering::Relaxed);
         begun.then_some(RequestPermit(self))
@@ -258,24 +258,19 @@ pub(crate) struct RequestPermit<'a>(&'a ConnectionInfo);
 impl RequestPermit<'_> {
     /// Room for its body of so many bytes at most, as soon as there is some.
     pub(crate) async fn room(&self, bytes: usize) -> Room<'_> {
-        let ConnectionInfo {
-            connection_limit,
-            address,
-            id,
-            ..
-        } = self.0;
-        let most = connection_limit.0.bounds.bodies_of_one();
+        let ConnectionInfo { limit, .. } = self.0;
+        let most = limit.0.bounds.bodies_of_one();
         let bytes = bytes.max(LEAST_BODY).min(most);
         loop {
-            let mut roomier = std::pin::pin!(connection_limit.0.roomier.notified());
+            let mut roomier = std::pin::pin!(limit.0.roomier.notified());
             // From here on nothing is missed.
             roomier.as_mut().enable();
-            let turn = connection_limit.book().room(*address, *id, bytes);
+            let turn = limit.table().room(self.0.address, self.0.id, bytes);
             match turn {
                 BodyPermit::Granted => break,
                 BodyPermit::Wait => roomier.await,
                 BodyPermit::Close(connection) => {
-                    connection_limit.close(connection);
+                    limit.close(connection);
                     roomier.await;
                 }
             }
@@ -290,10 +285,7 @@ impl RequestPermit<'_> {
 
 impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
-        self.0
-            .connection_limit
-            .book()
-            .end(self.0.address, self.0.id);
+        self.0.limit.table().end(self.0.address, self.0.id);
     }
 }
 
@@ -309,13 +301,8 @@ impl Room<'_> {
     /// The body is complete.
     pub(crate) fn read(&mut self) {
         if std::mem::take(&mut self.is_reading) {
-            let ConnectionInfo {
-                connection_limit,
-                address,
-                id,
-                ..
-            } = self.visit;
-            connection_limit.book().read(*address, *id, self.bytes);
+            let ConnectionInfo { address, id, .. } = *self.visit;
+            self.visit.limit.table().read(address, id, self.bytes);
         }
     }
 }
@@ -323,13 +310,9 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.read();
-        let ConnectionInfo {
-            connection_limit,
-            address,
-            ..
-        } = self.visit;
-        connection_limit.book().release(*address, self.bytes);
-        connection_limit.0.roomier.notify_waiters();
+        let ConnectionInfo { limit, address, .. } = self.visit;
+        limit.table().release(*address, self.bytes);
+        limit.0.roomier.notify_waiters();
     }
 }
 
@@ -339,10 +322,7 @@ struct Place(ConnectionInfo);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0
-            .connection_limit
-            .book()
-            .leave(self.0.address, self.0.id);
+        self.0.limit.table().leave(self.0.address, self.0.id);
     }
 }
 
@@ -380,13 +360,8 @@ pub struct Placed {
 impl Placed {
     /// Ready when what was sent may be read: at once after the first request, until then when it is its turn.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let ConnectionInfo {
-            connection_limit,
-            address,
-            id,
-            greeted,
-        } = &self.place.0;
-        if greeted.load(Ordering::Relaxed) {
+        let connection = &self.place.0;
+        if connection.greeted.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
         // Who sends nothing waits for no turn.
@@ -396,10 +371,9 @@ impl Placed {
             return Poll::Ready(Ok(()));
         }
         if !std::mem::replace(&mut self.waits, true) {
-            connection_limit
-                .turns()
-                .ask(*address, *id, self.exit.clone());
-            connection_limit.0.asked.notify_one();
+            let mut turns = connection.limit.turns();
+            turns.ask(connection.address, connection.id, self.exit.clone());
+            connection.limit.0.asked.notify_one();
         }
         Poll::Pending
     }
@@ -408,13 +382,8 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         if self.waits {
-            let ConnectionInfo {
-                connection_limit,
-                address,
-                id,
-                ..
-            } = &self.place.0;
-            connection_limit.turns().withdraw(*address, *id);
+            let ConnectionInfo { address, id, .. } = self.place.0;
+            self.place.0.limit.turns().withdraw(address, id);
         }
     }
 }

@@ -4,9 +4,10 @@
 //! one ends before it was told to, or panics, the whole process ends with an error, and the kubelet
 //! starts it anew.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, task::Poll, time::Duration};
 
 use anyhow::{Context, bail};
+use futures::{Stream, StreamExt, stream};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -47,39 +48,20 @@ impl Tasks {
     pub async fn run(self, grace: Duration) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let signalled = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping");
-            (terminate, interrupt)
-        };
-        self.run_until(
-            signalled,
-            grace,
-            |(mut terminate, mut interrupt)| async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            },
-        )
-        .await
+        let signals = stream::poll_fn(move |cx| match terminate.poll_recv(cx) {
+            Poll::Pending => interrupt.poll_recv(cx),
+            ready => ready,
+        });
+        self.run_until(signals, grace).await
     }
 
-    async fn run_until<S, A, F>(
+    async fn run_until(
         mut self,
-        stopped: impl Future<Output = S>,
+        mut signals: impl Stream<Item = ()> + Unpin,
         grace: Duration,
-        aborted: A,
-    ) -> anyhow::Result<()>
-    where
-        A: FnOnce(S) -> F,
-        F: Future<Output = ()>,
-    {
-        let signals = tokio::select! {
-            signals = stopped => signals,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            _ = signals.next() => tracing::info!("stopping"),
             ended = self.running.join_next() => {
                 let failure = match ended {
                     None => anyhow::anyhow!("there is no task to run"),
@@ -93,7 +75,7 @@ impl Tasks {
                 let _ = tokio::time::timeout(grace, self.running.join_all()).await;
                 return Err(failure);
             }
-        };
+        }
         self.stop.cancel();
         let drained = async {
             while let Some(ended) = self.running.join_next().await {
@@ -106,7 +88,7 @@ impl Tasks {
                 Ok(result) => result,
                 Err(_) => bail!("some tasks had not ended after {grace:?}"),
             },
-            () = aborted(signals) => bail!("aborted by a second signal"),
+            _ = signals.next() => bail!("aborted by a second signal"),
         }
     }
 }
@@ -125,10 +107,10 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
 
-    async fn run(tasks: Tasks, stopped: impl Future<Output = ()>) -> anyhow::Result<()> {
-        tasks
-            .run_until(stopped, GRACE, |()| std::future::pending())
-            .await
+    /// Runs them with so many signals at once.
+    async fn run(tasks: Tasks, signals: usize) -> anyhow::Result<()> {
+        let signals = stream::repeat(()).take(signals).chain(stream::pending());
+        tasks.run_until(signals, GRACE).await
     }
 
     fn waiting(tasks: &mut Tasks) {
@@ -143,7 +125,7 @@ mod tests {
     async fn ends_when_it_is_told_to() {
         let mut tasks = Tasks::new();
         waiting(&mut tasks);
-        run(tasks, async {}).await.unwrap();
+        run(tasks, 1).await.unwrap();
     }
 
     #[tokio::test]
@@ -151,13 +133,13 @@ mod tests {
         let mut tasks = Tasks::new();
         waiting(&mut tasks);
         tasks.spawn("quits", async { Ok(()) });
-        let error = run(tasks, std::future::pending()).await.unwrap_err();
+        let error = run(tasks, 0).await.unwrap_err();
         assert_eq!(error.to_string(), "task quits ended unexpectedly");
 
         let mut tasks = Tasks::new();
         waiting(&mut tasks);
         tasks.spawn("panics", async { panic!("oh") });
-        let error = run(tasks, std::future::pending()).await.unwrap_err();
+        let error = run(tasks, 0).await.unwrap_err();
         assert!(error.to_string().contains("panicked"), "{error}");
     }
 
@@ -190,7 +172,7 @@ mod tests {
     async fn waits_no_longer_than_the_grace() {
         let mut tasks = Tasks::new();
         tasks.spawn("hangs", std::future::pending());
-        let error = run(tasks, async {}).await.unwrap_err();
+        let error = run(tasks, 1).await.unwrap_err();
         assert!(error.to_string().contains("5s"), "{error}");
     }
 }

@@ -14,7 +14,8 @@ use std::{
 
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, DEFAULT_VERSIONS, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerifier},
@@ -190,12 +191,7 @@ impl Leaf {
     /// # Errors
     /// When certificate and key do not belong together.
     pub fn serve(&self) -> Result<ServerConfig, Unusable> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        self.server(DEFAULT_VERSIONS, None, &[b"h2", b"http/1.1"])
     }
 
     /// How a server uses it for API servers that have to show one, too. They may speak TLS 1.2.
@@ -206,15 +202,7 @@ impl Leaf {
         &self,
         clients: Arc<dyn ClientCertVerifier>,
     ) -> Result<ServerConfig, Unusable> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
-        // A session that is resumed would not verify anew what was verified once.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        self.server(DEFAULT_VERSIONS, Some(clients), &[b"h2", b"http/1.1"])
     }
 
     /// How a server uses it for clients that have to show one, too.
@@ -225,14 +213,26 @@ impl Leaf {
         &self,
         clients: Arc<dyn ClientCertVerifier>,
     ) -> Result<ServerConfig, Unusable> {
+        self.server(&[&TLS13], Some(clients), &[b"http/1.1"])
+    }
+
+    fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+        protocols: &[&[u8]],
+    ) -> Result<ServerConfig, Unusable> {
+        let verifies = clients.is_some();
         let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(clients)
+            .with_protocol_versions(versions)?
+            .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
-        // A session that is resumed would not verify anew what was verified once.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if verifies {
+            // A session that is resumed would not verify anew what was verified once.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(config)
     }
 

@@ -162,7 +162,7 @@ impl<H> ConnectionTable<H> {
         }
         let mut closed = None;
         if self.requests >= self.bounds.requests {
-            closed = self.close_busiest(own + 1);
+            closed = self.close_largest(own + 1, |client| client.requests, |c| c.requests);
             if closed.is_none() {
                 return (false, None);
             }
@@ -176,17 +176,22 @@ impl<H> ConnectionTable<H> {
         (true, closed)
     }
 
-    /// Takes away the connection with most requests in hand, of the address that has most of them and more
-    /// than so many.
-    fn close_busiest(&mut self, more_than: usize) -> Option<H> {
-        let asks = |client: &Client<H>| client.connections.values().any(|c| c.requests > 0);
+    /// Takes away the connection with most of something, of the address that has most of it and more than so much.
+    /// Only what its open connections have is taken.
+    fn close_largest(
+        &mut self,
+        more_than: usize,
+        of_client: impl Fn(&Client<H>) -> usize,
+        of_connection: impl Fn(&Connection<H>) -> usize,
+    ) -> Option<H> {
+        let has = |client: &Client<H>| client.connections.values().any(|c| of_connection(c) > 0);
         let (&address, client) = self
             .clients
             .iter()
-            .filter(|(_, client)| client.requests > more_than && asks(client))
-            .max_by_key(|(_, client)| client.requests)?;
+            .filter(|(_, client)| of_client(client) > more_than && has(client))
+            .max_by_key(|(_, client)| of_client(client))?;
         let connections = client.connections.iter();
-        let (&id, _) = connections.max_by_key(|(_, connection)| connection.requests)?;
+        let (&id, _) = connections.max_by_key(|(_, connection)| of_connection(connection))?;
         self.leave(address, id)
     }
 
@@ -226,24 +231,11 @@ impl<H> ConnectionTable<H> {
         if self.bodies - self.leaving + bytes <= self.bounds.bodies {
             return BodyPermit::Wait;
         }
-        match self.close_reader(own) {
+        // A body that is complete is answered soon, and so left alone.
+        match self.close_largest(own, |client| client.bodies, |c| c.reading) {
             Some(handle) => BodyPermit::Close(handle),
             None => BodyPermit::Wait,
         }
-    }
-
-    /// Takes away the connection with the largest unfinished body, of the address that has most room for
-    /// bodies and more than so much. A body that is complete is answered soon, and so left alone.
-    fn close_reader(&mut self, more_than: usize) -> Option<H> {
-        let reads = |client: &Client<H>| client.connections.values().any(|c| c.reading > 0);
-        let (&address, client) = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.bodies > more_than && reads(client))
-            .max_by_key(|(_, client)| client.bodies)?;
-        let connections = client.connections.iter();
-        let (&id, _) = connections.max_by_key(|(_, connection)| connection.reading)?;
-        self.leave(address, id)
     }
 
     /// A body of so many bytes is complete, or will never be.
