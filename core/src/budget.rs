@@ -1,7 +1,5 @@
 //! PodDisruptionBudgets that can never have room, and what to change about them.
 
-use std::fmt;
-
 /// The numbers of a budget.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Numbers<'a> {
@@ -16,13 +14,26 @@ pub struct Numbers<'a> {
 }
 
 /// Why a budget never has room for an eviction, however healthy its pods are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum NeverRoom {
     /// `maxUnavailable` is 0 or 0%.
+    #[strum(
+        to_string = "this budget never allows an eviction, because its maxUnavailable is 0: set maxUnavailable to \
+                         1 or more, or delete the pod"
+    )]
     NoneUnavailable,
     /// `minAvailable` is 100% or more.
+    #[strum(
+        to_string = "this budget never allows an eviction, because its minAvailable is 100%: set a lower \
+                         minAvailable, or use maxUnavailable: 1 instead, or delete the pod"
+    )]
     AllAvailable,
     /// As many pods have to be healthy as there are, or more.
+    #[strum(
+        to_string = "this budget never allows an eviction while it selects {expected} pods and requires {desired} \
+                         of them to be healthy: set a lower minAvailable, or run more than {desired} replicas, or \
+                         delete the pod"
+    )]
     TooLarge {
         /// How many have to be healthy.
         desired: i32,
@@ -59,27 +70,6 @@ impl NeverRoom {
 
 fn number(text: &str) -> Option<u32> {
     text.trim_end_matches('%').parse().ok()
-}
-
-impl fmt::Display for NeverRoom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoneUnavailable => f.write_str(
-                "this budget never allows an eviction, because its maxUnavailable is 0: set maxUnavailable to \
-                 1 or more, or delete the pod",
-            ),
-            Self::AllAvailable => f.write_str(
-                "this budget never allows an eviction, because its minAvailable is 100%: set a lower \
-                 minAvailable, or use maxUnavailable: 1 instead, or delete the pod",
-            ),
-            Self::TooLarge { desired, expected } => write!(
-                f,
-                "this budget never allows an eviction while it selects {expected} pods and requires {desired} \
-                 of them to be healthy: set a lower minAvailable, or run more than {desired} replicas, or \
-                 delete the pod"
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Why nothing follows from an interaction with a pod.
 
-use std::fmt;
-
 /// How a pod ends, or has ended, without being evicted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum Ending {
     /// It is being shut down.
+    #[strum(to_string = "the pod is already terminating")]
     Terminating,
     /// All its containers ended by themselves.
+    #[strum(to_string = "the pod has already ended by itself and will not be evicted")]
     Finished,
 }
 
@@ -19,14 +19,5 @@ impl Ending {
             Some("Succeeded" | "Failed") => Some(Ending::Finished),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ending::Terminating => "the pod is already terminating",
-            Ending::Finished => "the pod has already ended by itself and will not be evicted",
-        })
     }
 }

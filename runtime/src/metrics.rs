@@ -8,12 +8,10 @@ use std::time::SystemTime;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result,
-    core::Collector,
+    core::{Collector, MetricVec, MetricVecBuilder},
     process_collector::ProcessCollector,
     proto::{MetricFamily, MetricType},
 };
-
-use crate::tls::Refusals;
 
 /// A label and the values that it is known to have. A counter that does not exist before the first event
 /// hides that event from `rate()`, so these are there from the start.
@@ -77,10 +75,7 @@ impl Catalog {
         labels: &[Label<'_>],
     ) -> Result<IntCounterVec> {
         let all = IntCounterVec::new(Opts::new(name, help), &names(labels))?;
-        for values in combinations(labels) {
-            all.with_label_values(&values);
-        }
-        self.add(all)
+        self.fill(all, labels)
     }
 
     /// A whole number.
@@ -97,10 +92,7 @@ impl Catalog {
     /// As [`Self::add`].
     pub fn gauges(&mut self, name: &str, help: &str, labels: &[Label<'_>]) -> Result<IntGaugeVec> {
         let all = IntGaugeVec::new(Opts::new(name, help), &names(labels))?;
-        for values in combinations(labels) {
-            all.with_label_values(&values);
-        }
-        self.add(all)
+        self.fill(all, labels)
     }
 
     /// A time or a duration in seconds.
@@ -133,20 +125,19 @@ impl Catalog {
     ) -> Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(upto.to_vec());
         let all = HistogramVec::new(options, &names(labels))?;
+        self.fill(all, labels)
+    }
+
+    /// Registers a metric, of which all that these values make together exist from the start.
+    fn fill<B: MetricVecBuilder + 'static>(
+        &mut self,
+        all: MetricVec<B>,
+        labels: &[Label<'_>],
+    ) -> Result<MetricVec<B>> {
         for values in combinations(labels) {
             all.with_label_values(&values);
         }
         self.add(all)
-    }
-
-    /// Peers that were refused because of a certificate, by reason.
-    ///
-    /// # Errors
-    /// As [`Self::add`].
-    pub fn refusals(&mut self, name: &str, help: &str) -> Result<Refusals> {
-        let refusals = Refusals::new(name, help)?;
-        self.add(refusals.collector())?;
-        Ok(refusals)
     }
 
     /// Registers a metric and gives it back.

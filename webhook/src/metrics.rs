@@ -17,6 +17,7 @@ use prometheus::{
     Gauge, Histogram, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, proto::MetricFamily,
 };
+use strum::VariantNames;
 
 pub use self::labels::{Guarded, Noticed, Outcome, RecordedIn};
 use crate::policy::PolicySet;
@@ -93,33 +94,32 @@ impl Metrics {
     /// When a name is not one, which a test rules out.
     pub fn new() -> prometheus::Result<Self> {
         let mut all = Catalog::of("webhook", env!("CARGO_PKG_VERSION"))?;
-        let outcomes = Outcome::ALL.map(Outcome::as_str);
         let admissions = all.counters(
             "curfew_webhook_admissions_total",
             "Admission requests, by kind of interaction and outcome.",
             &[
                 ("kind", &Kind::ALL.map(Kind::as_str)),
-                ("outcome", &outcomes),
+                ("outcome", Outcome::VARIANTS),
             ],
         )?;
-        admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_str()]);
+        admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_ref()]);
         Ok(Self {
             admissions,
             admission: all.histograms(
                 "curfew_webhook_admission_duration_seconds",
                 "Time until an admission request was answered, by outcome.",
-                &[("outcome", &outcomes)],
+                &[("outcome", Outcome::VARIANTS)],
                 &[0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
             )?,
             recorded: all.counters(
                 "curfew_webhook_recorded_total",
                 "Interactions, by where they were recorded.",
-                &[("where", &RecordedIn::ALL.map(RecordedIn::as_str))],
+                &[("where", RecordedIn::VARIANTS)],
             )?,
             notices: all.counters(
                 "curfew_webhook_notices_total",
                 "Notices to the agent of the pod's node, by result.",
-                &[("result", &Noticed::ALL.map(Noticed::as_str))],
+                &[("result", Noticed::VARIANTS)],
             )?,
             forward: all.histogram(
                 "curfew_webhook_forward_duration_seconds",
@@ -148,7 +148,7 @@ impl Metrics {
             evictions: all.counters(
                 "curfew_webhook_eviction_reviews_total",
                 "Reviews of the agents' evictions, by outcome.",
-                &[("outcome", &Guarded::ALL.map(Guarded::as_str))],
+                &[("outcome", Guarded::VARIANTS)],
             )?,
             registrations: all.counters(
                 "curfew_webhook_registrations_total",
@@ -173,7 +173,8 @@ impl Metrics {
                 "Certificate requests of agents that this replica answered, by answer.",
                 &[("result", &["issued", "denied"])],
             )?,
-            refusals: all.refusals(
+            refusals: Refusals::new(
+                &mut all,
                 "curfew_webhook_refused_peers_total",
                 "Connections with agents or clients that were refused because of a certificate, by reason.",
             )?,
@@ -199,7 +200,7 @@ impl Metrics {
     /// An admission was answered after so long.
     pub fn admitted(&self, kind: Option<Kind>, outcome: Outcome, took: Duration) {
         let kind = kind.map_or(UNKNOWN, Kind::as_str);
-        let outcome = outcome.as_str();
+        let outcome = outcome.as_ref();
         self.admissions.with_label_values(&[kind, outcome]).inc();
         self.admission
             .with_label_values(&[outcome])
@@ -208,19 +209,19 @@ impl Metrics {
 
     /// The agent of the pod's node was told, or not.
     pub fn noticed(&self, noticed: Noticed) {
-        self.notices.with_label_values(&[noticed.as_str()]).inc();
+        self.notices.with_label_values(&[noticed.as_ref()]).inc();
     }
 
     /// So many interactions were recorded there.
     pub fn recorded(&self, recorded_in: RecordedIn, interactions: usize) {
         self.recorded
-            .with_label_values(&[recorded_in.as_str()])
+            .with_label_values(&[recorded_in.as_ref()])
             .inc_by(interactions as u64);
     }
 
     /// An agent's eviction was reviewed.
     pub fn guarded(&self, guarded: Guarded) {
-        self.evictions.with_label_values(&[guarded.as_str()]).inc();
+        self.evictions.with_label_values(&[guarded.as_ref()]).inc();
     }
 
     /// A policy let an interaction start no timer.

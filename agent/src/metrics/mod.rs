@@ -97,7 +97,7 @@ impl Metrics {
             evictions: all.counters(
                 "curfew_agent_evictions_total",
                 "Answers of the API server to eviction requests, by meaning.",
-                &[("result", &EvictionOutcome::NAMES)],
+                &[("result", EvictionOutcome::NAMES)],
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",
@@ -151,7 +151,8 @@ impl Metrics {
                 "When the agent's certificate expires; it is renewed after two thirds of its lifetime. 0 if \
                  there is none.",
             )?,
-            refusals: all.refusals(
+            refusals: Refusals::new(
+                &mut all,
                 "curfew_agent_refused_peers_total",
                 "Connections to the port for notices that were refused because of a certificate, by reason.",
             )?,

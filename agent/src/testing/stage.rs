@@ -82,7 +82,8 @@ impl Agent {
     pub(crate) fn results(&self) -> BTreeMap<&'static str, u64> {
         let count = |name| self.metrics.evictions.with_label_values(&[name]).get();
         let counts = EvictionOutcome::NAMES
-            .into_iter()
+            .iter()
+            .copied()
             .map(|name| (name, count(name)));
         counts.filter(|(_, count)| *count > 0).collect()
     }

@@ -5,8 +5,11 @@ use std::{
     time::Duration,
 };
 
+use strum::{IntoStaticStr, VariantNames};
+
 /// What came of a request to evict a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum EvictionOutcome {
     /// The pod is on its way out; grace period and finalizers take their time.
     Accepted,
@@ -14,8 +17,10 @@ pub enum EvictionOutcome {
     Gone,
     /// People gave the pod more time in the meantime, or the pod was changed. Contains the message of the component
     /// that noticed this.
+    #[strum(serialize = "early")]
     DeadlineMoved(String),
     /// A PodDisruptionBudget has no room.
+    #[strum(serialize = "disruption_budget")]
     Budget {
         /// Its name, where the answer tells it.
         name: Option<String>,
@@ -24,6 +29,7 @@ pub enum EvictionOutcome {
     },
     /// More than one PodDisruptionBudget selects the pod. The API server does not support that, and a person has to
     /// correct it.
+    #[strum(serialize = "several_disruption_budgets")]
     MultipleBudgets(String),
     /// The API server throttles the agent. Contains the time that it asks the agent to wait, if it says one.
     Throttled(Option<Duration>),
@@ -39,6 +45,7 @@ pub enum EvictionOutcome {
         wait: Option<Duration>,
     },
     /// It will pass: an error of the server, or of something in its way, over this one request.
+    #[strum(serialize = "error")]
     Transient {
         /// What was said, or what went wrong.
         why: String,
@@ -71,33 +78,11 @@ impl EvictionOutcome {
 
     /// The name of the outcome in metrics.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            EvictionOutcome::Accepted => "accepted",
-            EvictionOutcome::Gone => "gone",
-            EvictionOutcome::DeadlineMoved(_) => "early",
-            EvictionOutcome::Budget { .. } => "disruption_budget",
-            EvictionOutcome::MultipleBudgets(_) => "several_disruption_budgets",
-            EvictionOutcome::Throttled(_) => "throttled",
-            EvictionOutcome::Forbidden(_) => "forbidden",
-            EvictionOutcome::Denied(_) => "denied",
-            EvictionOutcome::Unavailable { .. } => "unavailable",
-            EvictionOutcome::Transient { .. } => "error",
-        }
+        self.into()
     }
 
     /// Every name of an outcome.
-    pub const NAMES: [&str; 10] = [
-        "accepted",
-        "gone",
-        "early",
-        "disruption_budget",
-        "several_disruption_budgets",
-        "throttled",
-        "forbidden",
-        "denied",
-        "unavailable",
-        "error",
-    ];
+    pub const NAMES: &[&str] = Self::VARIANTS;
 
     /// Whether a PodDisruptionBudget stands in the way.
     pub fn is_blocked(&self) -> bool {

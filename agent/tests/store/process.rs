@@ -17,7 +17,7 @@ use curfew_agent::store::inspect::Holdings;
 use curfew_core::{
     Action, Interaction, Kind, Notice, PodId, Receipt, RecordedInteraction, Terms, notice,
 };
-use curfew_runtime::tls::Refusals;
+use curfew_runtime::{metrics::Catalog, tls::Refusals};
 use curfew_webhook::{
     identity::Identity,
     recording::forward::{ForwardError, Forwarder},
@@ -133,7 +133,8 @@ impl Host {
         let agents = HashMap::from([(NODE.to_owned(), self.listen[0])]);
         let (_, agents) = watch::channel(Arc::new(agents));
         let (_, identities) = watch::channel(Some(self.webhook.clone()));
-        let refusals = Refusals::new("refused_total", "For tests").unwrap();
+        let refusals =
+            Refusals::new(&mut Catalog::default(), "refused_total", "For tests").unwrap();
         Agent {
             host: self,
             child: Mutex::new(command.spawn().unwrap()),

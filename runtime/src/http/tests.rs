@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::metrics::Catalog;
 
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -58,7 +59,8 @@ impl Server {
         let stop = CancellationToken::new();
         let tls = tls.map(|config| Tls {
             config,
-            refusals: Refusals::new("refused_peers", "Refused clients").unwrap(),
+            refusals: Refusals::new(&mut Catalog::default(), "refused_peers", "Refused clients")
+                .unwrap(),
         });
         tokio::spawn(serve_with(
             handle.clone(),

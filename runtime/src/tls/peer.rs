@@ -109,7 +109,7 @@ async fn check(State(peers): State<PeerCheck>, request: Request, next: Next) -> 
             peers.refusals.count(refusal);
             let why = format!(
                 "the client certificate is not valid: {}\n",
-                refusal.as_str()
+                refusal.as_ref()
             );
             let mut answer = (StatusCode::UNAUTHORIZED, why).into_response();
             // Whoever has a better one by now has to connect anew to show it.

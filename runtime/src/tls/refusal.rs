@@ -2,17 +2,22 @@
 
 use std::{error::Error, io};
 
-use prometheus::{IntCounterVec, Opts};
+use prometheus::IntCounterVec;
 use rustls::CertificateError;
+use strum::{AsRefStr, VariantNames};
 
-/// Why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::metrics::Catalog;
+
+/// Why. The metrics' label has the name in snake case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// It showed no certificate.
     Missing,
     /// Its certificate has ended.
     Expired,
     /// Its certificate does not hold yet: a clock is wrong.
+    #[strum(serialize = "not_yet_valid")]
     Early,
     /// No CA that is trusted issued its certificate.
     Untrusted,
@@ -24,33 +29,6 @@ pub enum Refusal {
     Rejected,
     /// It does not speak TLS as it should, or at all.
     Protocol,
-}
-
-impl Refusal {
-    const ALL: [Self; 8] = [
-        Refusal::Missing,
-        Refusal::Expired,
-        Refusal::Early,
-        Refusal::Untrusted,
-        Refusal::Name,
-        Refusal::Purpose,
-        Refusal::Rejected,
-        Refusal::Protocol,
-    ];
-
-    /// The value of the metrics' label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Refusal::Missing => "missing",
-            Refusal::Expired => "expired",
-            Refusal::Early => "not_yet_valid",
-            Refusal::Untrusted => "untrusted",
-            Refusal::Name => "name",
-            Refusal::Purpose => "purpose",
-            Refusal::Rejected => "rejected",
-            Refusal::Protocol => "protocol",
-        }
-    }
 }
 
 impl From<&rustls::Error> for Refusal {
@@ -98,28 +76,20 @@ pub fn refusal(error: &(dyn Error + 'static)) -> Option<Refusal> {
 
 /// Counts those who were refused.
 #[derive(Debug, Clone)]
-pub struct Refusals(IntCounterVec);
+pub struct Refusals(pub(super) IntCounterVec);
 
 impl Refusals {
     /// A counter of this name, in which every reason stands from the start.
     ///
     /// # Errors
-    /// When the name is not one.
-    pub fn new(name: &str, help: &str) -> prometheus::Result<Self> {
-        let counter = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
-        for refusal in Refusal::ALL {
-            counter.with_label_values(&[refusal.as_str()]);
-        }
-        Ok(Self(counter))
-    }
-
-    /// The counter, to be registered.
-    pub fn collector(&self) -> IntCounterVec {
-        self.0.clone()
+    /// As [`Catalog::add`].
+    pub fn new(catalog: &mut Catalog, name: &str, help: &str) -> prometheus::Result<Self> {
+        let labels = [("reason", Refusal::VARIANTS)];
+        catalog.counters(name, help, &labels).map(Self)
     }
 
     /// Somebody was refused.
     pub fn count(&self, refusal: Refusal) {
-        self.0.with_label_values(&[refusal.as_str()]).inc();
+        self.0.with_label_values(&[refusal.as_ref()]).inc();
     }
 }

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::metrics::Catalog;
 use crate::{
     connection_limit::Bounds,
     http::{self, Limits},
@@ -84,7 +85,8 @@ impl Server {
         let verifier = trust.clients(CLIENT).unwrap();
         let config =
             RustlsConfig::from_config(Arc::new(leaf.serve_only(verifier.clone()).unwrap()));
-        let refusals = Refusals::new("refused_total", "For tests").unwrap();
+        let refusals =
+            Refusals::new(&mut Catalog::default(), "refused_total", "For tests").unwrap();
         let (sender, clients) = watch::channel(verifier);
         let router = Router::new().route("/", get(async || "hello"));
         let router = only(
@@ -146,11 +148,7 @@ impl Server {
     async fn counts(&self, refusal: Refusal) -> u64 {
         // The server counts when it is told, which the client does not wait for.
         for _ in 0..2000 {
-            let count = self
-                .refusals
-                .collector()
-                .with_label_values(&[refusal.as_str()])
-                .get();
+            let count = self.refusals.0.with_label_values(&[refusal.as_ref()]).get();
             if count > 0 {
                 return count;
             }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use curfew_cluster::{layout::Checkout, rust_binaries};
 use curfew_core::Notice;
 use curfew_e2e::{CURFEW, TestCluster, footprint};
-use curfew_runtime::tls::Refusals;
+use curfew_runtime::{metrics::Catalog, tls::Refusals};
 use curfew_webhook::{
     identity::{
         Identity,
@@ -230,7 +230,11 @@ impl Agent<'_> {
         let agents = HashMap::from([(self.setup.node.clone(), self.setup.notices)]);
         let (_, agents) = watch::channel(Arc::new(agents));
         let (_, identities) = watch::channel(Some(self.setup.webhook.clone()));
-        let refusals = Refusals::new("refused_total", "Who the agent is not")?;
+        let refusals = Refusals::new(
+            &mut Catalog::default(),
+            "refused_total",
+            "Who the agent is not",
+        )?;
         let forwarder = Forwarder::new(agents, identities, LIMIT, refusals);
         stream::iter(notices)
             .map(async |notice: Notice| {

@@ -17,6 +17,7 @@ use curfew_e2e::TestCluster;
 use curfew_runtime::{
     connection_limit::Bounds,
     http::{self, Limits},
+    metrics::Catalog,
     tls::Refusals,
 };
 use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
@@ -70,7 +71,11 @@ impl Instant {
         let stop = CancellationToken::new();
         let tls = http::Tls {
             config: tls,
-            refusals: Refusals::new("refused_total", "Who was not let in")?,
+            refusals: Refusals::new(
+                &mut Catalog::default(),
+                "refused_total",
+                "Who was not let in",
+            )?,
         };
         tokio::spawn(http::serve(
             address,

@@ -209,7 +209,7 @@ impl Admission {
                         user,
                         kind = kind.as_str(),
                         container = known.interaction.container,
-                        recorded = outcome.recorded_in.as_str(),
+                        recorded = outcome.recorded_in.as_ref(),
                         without_agent = outcome.without_agent,
                         policy,
                         exemption = terms.exemption.map(Exemption::as_str),

@@ -62,7 +62,7 @@ impl Admission {
             user = subject.user,
             kind = subject.kind.as_str(),
             command = subject.commands(),
-            outcome = outcome.as_str(),
+            outcome = outcome.as_ref(),
             error = why,
         );
         (outcome, answer)

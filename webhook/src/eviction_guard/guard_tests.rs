@@ -116,11 +116,15 @@ fn only_the_pod_that_is_meant_on_the_callers_node_is_let_through() {
         ),
     ] {
         let judged = judged(&eviction, found);
-        let seen = match &judged {
-            Ok(()) => (Guarded::Admitted.as_str(), 200),
-            Err(refusal) => (refusal.outcome().as_str(), refusal.status().0),
+        let (seen, status) = match &judged {
+            Ok(()) => (Guarded::Admitted, 200),
+            Err(refusal) => (refusal.outcome(), refusal.status().0),
         };
-        assert_eq!(seen, (outcome, code), "{case}: {judged:?}");
+        assert_eq!(
+            (seen.as_ref(), status),
+            (outcome, code),
+            "{case}: {judged:?}"
+        );
     }
 }
 

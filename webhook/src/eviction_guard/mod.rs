@@ -231,7 +231,7 @@ async fn decide(guard: &EvictionGuard, eviction: &Eviction, id: &str) -> Answer 
     };
     guard.metrics.guarded(outcome);
     let (pod, uid, node) = (named(eviction), &eviction.uid, eviction.nodes.first());
-    let outcome = outcome.as_str();
+    let outcome = outcome.as_ref();
     match decided {
         // The agent tells of what it evicts; and while a budget blocks, it asks again and again.
         Ok(()) => {

@@ -1,7 +1,11 @@
-//! What is told apart: the values of labels.
+//! The values of labels. Each is the name of its variant in snake case.
+
+use strum::{AsRefStr, VariantNames};
 
 /// What became of an admission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Recorded and admitted.
     Recorded,
@@ -17,31 +21,10 @@ pub enum Outcome {
     Invalid,
 }
 
-impl Outcome {
-    pub(super) const ALL: [Outcome; 6] = [
-        Outcome::Recorded,
-        Outcome::Nothing,
-        Outcome::Unrecorded,
-        Outcome::Denied,
-        Outcome::Forbidden,
-        Outcome::Invalid,
-    ];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Recorded => "recorded",
-            Outcome::Nothing => "nothing",
-            Outcome::Unrecorded => "unrecorded",
-            Outcome::Denied => "denied",
-            Outcome::Forbidden => "forbidden",
-            Outcome::Invalid => "invalid",
-        }
-    }
-}
-
 /// What became of the review of an agent's eviction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
 pub enum Guarded {
     /// Admitted: it means the pod that is there, and comes from that pod's node.
     Admitted,
@@ -63,37 +46,10 @@ pub enum Guarded {
     Invalid,
 }
 
-impl Guarded {
-    pub(super) const ALL: [Guarded; 9] = [
-        Guarded::Admitted,
-        Guarded::NoUid,
-        Guarded::NoNode,
-        Guarded::Gone,
-        Guarded::OtherPod,
-        Guarded::OtherNode,
-        Guarded::Moved,
-        Guarded::Unread,
-        Guarded::Invalid,
-    ];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Guarded::Admitted => "admitted",
-            Guarded::NoUid => "no_uid",
-            Guarded::NoNode => "no_node",
-            Guarded::Gone => "gone",
-            Guarded::OtherPod => "other_pod",
-            Guarded::OtherNode => "other_node",
-            Guarded::Moved => "moved",
-            Guarded::Unread => "unread",
-            Guarded::Invalid => "invalid",
-        }
-    }
-}
-
 /// Where an interaction was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
 pub enum RecordedIn {
     /// In the store of the node's agent.
     Agent,
@@ -103,22 +59,10 @@ pub enum RecordedIn {
     Nowhere,
 }
 
-impl RecordedIn {
-    pub(super) const ALL: [RecordedIn; 3] =
-        [RecordedIn::Agent, RecordedIn::Metadata, RecordedIn::Nowhere];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RecordedIn::Agent => "agent",
-            RecordedIn::Metadata => "metadata",
-            RecordedIn::Nowhere => "nowhere",
-        }
-    }
-}
-
 /// What came of telling an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
 pub enum Noticed {
     /// It is on the agent's disk.
     Stored,
@@ -134,29 +78,4 @@ pub enum Noticed {
     NoIdentity,
     /// What should not happen: the node's name fits no certificate, the answer is no receipt.
     Other,
-}
-
-impl Noticed {
-    pub(super) const ALL: [Noticed; 7] = [
-        Noticed::Stored,
-        Noticed::NoAgent,
-        Noticed::Late,
-        Noticed::Broken,
-        Noticed::Refused,
-        Noticed::NoIdentity,
-        Noticed::Other,
-    ];
-
-    /// Its name in labels and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Noticed::Stored => "stored",
-            Noticed::NoAgent => "no_agent",
-            Noticed::Late => "late",
-            Noticed::Broken => "broken",
-            Noticed::Refused => "refused",
-            Noticed::NoIdentity => "no_identity",
-            Noticed::Other => "other",
-        }
-    }
 }

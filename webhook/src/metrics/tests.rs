@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use curfew_runtime::metrics::series;
+use strum::IntoEnumIterator;
 
 use super::*;
 
@@ -17,19 +18,19 @@ fn the_number_of_series_is_bounded() {
     };
     let before = series(&metrics.gather(state));
     assert!(before < MOST, "{before} series");
-    for outcome in Outcome::ALL {
+    for outcome in Outcome::iter() {
         for kind in Kind::ALL {
             metrics.admitted(Some(kind), outcome, Duration::from_millis(3));
         }
     }
     metrics.admitted(None, Outcome::Invalid, Duration::ZERO);
-    for noticed in Noticed::ALL {
+    for noticed in Noticed::iter() {
         metrics.noticed(noticed);
     }
-    for guarded in Guarded::ALL {
+    for guarded in Guarded::iter() {
         metrics.guarded(guarded);
     }
-    for recorded_in in RecordedIn::ALL {
+    for recorded_in in RecordedIn::iter() {
         metrics.recorded(recorded_in, 2);
     }
     for exemption in EXEMPTIONS {

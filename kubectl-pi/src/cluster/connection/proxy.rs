@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, ensure};
 use hyper::Uri;
+use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 /// The most bytes that SOCKS5 has for a name, and for a password (RFC 1929).
@@ -145,10 +146,8 @@ fn matches(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     if entry == "*" {
         return true;
     }
-    if let Some((network, bits)) = entry.split_once('/')
-        && let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>())
-    {
-        return ip.is_some_and(|ip| is_within(ip, network, bits));
+    if let Ok(network) = entry.parse::<IpNet>() {
+        return ip.is_some_and(|ip| network.contains(&ip));
     }
     if let Ok(one) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
         return ip == Some(one);
@@ -171,19 +170,6 @@ fn matches(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
         Some(_) => host.ends_with(name),
         None => host == name || host.ends_with(&format!(".{name}")),
     }
-}
-
-fn is_within(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
-    let (ip, network, width) = match (ip, network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => (
-            u128::from(u32::from(ip)),
-            u128::from(u32::from(network)),
-            32,
-        ),
-        (IpAddr::V6(ip), IpAddr::V6(network)) => (u128::from(ip), u128::from(network), 128),
-        _ => return false,
-    };
-    bits <= width && (bits == 0 || (ip ^ network) >> (width - bits) == 0)
 }
 
 #[cfg(test)]
