@@ -1,6 +1,6 @@
 //! The plain port for those who look after the process: `/metrics`, `/healthz` and `/readyz`.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures::future::BoxFuture;
 use prometheus::{Encoder, IntCounter, TextEncoder, proto::MetricFamily};
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -21,15 +22,12 @@ use crate::{
 /// What the port tells. It is asked anew at each request, so that nothing told can be stale.
 pub trait Ops: Send + Sync + 'static {
     /// Why the process cannot do its work any more, if so: it is started anew then.
-    fn healthy(&self) -> Answer<'_, Result<(), String>>;
+    fn healthy(&self) -> BoxFuture<'_, Result<(), String>>;
     /// Why the process is not ready for requests, if so.
-    fn ready(&self) -> Answer<'_, Result<(), String>>;
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>>;
     /// The metrics, with gauges read from the state.
-    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>>;
+    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>>;
 }
-
-/// What an [`Ops`] comes to.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 const LIMITS: Limits = Limits {
     body: 0,

@@ -1,6 +1,10 @@
 //! What the plain port tells of this process.
+//!
+//! Owns when a replica counts as ready. It owns no state: each request reads that of the other modules. The port itself
+//! is in [`curfew_runtime::ops`].
 
-use curfew_runtime::ops::{Answer, Ops};
+use curfew_runtime::ops::Ops;
+use futures::future::BoxFuture;
 use prometheus::proto::MetricFamily;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -26,12 +30,12 @@ pub(crate) struct Health {
 }
 
 impl Ops for Health {
-    fn healthy(&self) -> Answer<'_, Result<(), String>> {
+    fn healthy(&self) -> BoxFuture<'_, Result<(), String>> {
         // A task that cannot go on ends the process by itself.
         Box::pin(async { Ok(()) })
     }
 
-    fn ready(&self) -> Answer<'_, Result<(), String>> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
         // It waits neither for agents, whose absence the pods' metadata makes up for, nor for the
         // registration, which in turn waits until this replica is ready and can be reached.
         let ready = if self.stop.is_cancelled() {
@@ -47,7 +51,7 @@ impl Ops for Health {
         Box::pin(async { ready })
     }
 
-    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
+    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>> {
         let policies = self.rules.policies();
         let families = self.metrics.gather(State {
             agents: self.agents.borrow().len(),

@@ -1,4 +1,7 @@
 //! Names and numbers on which the parts of the webhook agree, with each other and with the API server.
+//!
+//! Owns the names of the webhooks, their paths and their labels. The token behind a path is in
+//! [`crate::identity::paths`], and what is registered under these names in [`crate::registration`].
 
 use std::{collections::BTreeMap, time::Duration};
 

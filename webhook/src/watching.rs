@@ -1,4 +1,6 @@
 //! Watching one object by its name.
+//!
+//! Owns no state. How a watch is kept alive, and what is logged of it, is in [`curfew_runtime::watch`].
 
 use std::fmt::Debug;
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::{
     controller::{ControllerHandle, Ended, NodeSchedule},
     identity::Identities,
-    store::inspect,
+    store::inspect::{self, Holdings},
 };
 
 /// `GET /v1/schedule` and the page at `/`: all that there is to see of the agent.
@@ -78,27 +78,20 @@ pub fn router(controller: ControllerHandle, identities: Identities) -> Router {
         .layer(middleware::from_fn(host::check))
 }
 
-async fn html(State(sources): State<Sources>) -> Response {
-    match sources.view().await {
-        Ok(view) => page::render(&view),
-        Err(error) => ended(error),
-    }
+async fn html(State(sources): State<Sources>) -> Result<Response, Ended> {
+    Ok(page::render(&sources.view().await?))
 }
 
-async fn schedule_json(State(sources): State<Sources>) -> Response {
-    match sources.view().await {
-        Ok(view) => Json(view).into_response(),
-        Err(error) => ended(error),
-    }
+async fn schedule_json(State(sources): State<Sources>) -> Result<Json<View>, Ended> {
+    sources.view().await.map(Json)
 }
 
-async fn store_json(State(sources): State<Sources>) -> Response {
-    match sources.controller.dump().await {
-        Ok(holdings) => Json(holdings).into_response(),
-        Err(error) => ended(error),
-    }
+async fn store_json(State(sources): State<Sources>) -> Result<Json<Holdings>, Ended> {
+    sources.controller.dump().await.map(Json)
 }
 
-fn ended(error: Ended) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+impl IntoResponse for Ended {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use curfew_runtime::ops::{Answer, Ops};
+use curfew_runtime::ops::Ops;
+use futures::future::BoxFuture;
 use prometheus::proto::MetricFamily;
 use tokio_util::sync::CancellationToken;
 
@@ -16,14 +17,14 @@ pub(crate) struct Agent {
 }
 
 impl Ops for Agent {
-    fn healthy(&self) -> Answer<'_, Result<(), String>> {
+    fn healthy(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let summary = self.controller.summary().await;
             summary.map(|_| ()).map_err(|error| error.to_string())
         })
     }
 
-    fn ready(&self) -> Answer<'_, Result<(), String>> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             if self.stop.is_cancelled() {
                 return Err("stopping".to_owned());
@@ -50,7 +51,7 @@ impl Ops for Agent {
         })
     }
 
-    fn metrics(&self) -> Answer<'_, Vec<MetricFamily>> {
+    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>> {
         Box::pin(async {
             match self.controller.summary().await {
                 Ok(summary) => self.metrics.gather(&summary),

@@ -4,6 +4,9 @@
 //! One task writes what is known; all others only read it. [`curfew_core::policy`] decides which policy applies and
 //! what follows.
 //!
+//! A `kube::runtime::reflector` keeps objects as they are now. Of a policy the last version that could be followed is
+//! needed, too, and of a namespace only its labels, so each watch fills a memory of its own.
+//!
 //! An admission waits for the policies no longer than for the pod. Policies that are known stay in force: if the
 //! watches fail, the webhook continues with what it saw last. But an admission during that time first makes the
 //! watches list again immediately, and waits a moment for the result.
