@@ -1,4 +1,6 @@
-//! The flags of the agent.
+//! The flags of the agent, each with an environment variable.
+//!
+//! Owns their names and defaults. The modules that get the values define what they mean.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

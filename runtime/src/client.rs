@@ -1,4 +1,7 @@
 //! The client of the API server.
+//!
+//! Owns how it connects and how much it buffers. How long a call may take is in [`crate::api`], and whether calls are
+//! answered in [`crate::reach`].
 
 use std::time::Duration;
 

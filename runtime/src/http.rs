@@ -1,4 +1,7 @@
 //! Servers whose every request has a bound and a time limit.
+//!
+//! Owns the limits of a request: its head, its body, its time, and how many are worked on at once. Who may be connected is
+//! in [`crate::connection_limit`], and whose certificate is good in [`crate::tls`]. The parts own their routes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

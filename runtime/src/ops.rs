@@ -1,4 +1,6 @@
 //! The plain port for those who look after the process: `/metrics`, `/healthz` and `/readyz`.
+//!
+//! Owns the routes and their limits. Each part says by [`Ops`] when it is healthy and ready.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,7 @@
 //! Whether the API server can be reached, as all calls of a process tell together. Whoever waits before it
 //! tries again need not wait any longer once another call was answered.
+//!
+//! Owns whether the last call failed, and how often the API server came back. The watches use it, see [`crate::watch`].
 
 use std::sync::{
     Arc,

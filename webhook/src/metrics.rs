@@ -1,5 +1,7 @@
-//! The metrics of the webhook: their names, and where they are counted. Gauges are computed from the state at each
-//! scrape. No metric contains a pod, a user or a command.
+//! The metrics of the webhook: their names, and where they are counted. No metric contains a pod, a user or a command.
+//!
+//! Owns the counters. Gauges are computed from the state of the other modules at each scrape. What the values of labels
+//! mean is in [`labels`].
 
 mod labels;
 #[cfg(test)]
