@@ -9,7 +9,7 @@ mod action;
 mod budget;
 mod budget_waiters;
 mod circuit_breaker;
-mod diff;
+mod domain_events;
 mod event;
 mod eviction_key;
 mod eviction_outcome;

@@ -23,7 +23,7 @@ use crate::{
     action::Decisions,
     budget_waiters::BudgetWaiters,
     circuit_breaker::CircuitBreaker,
-    diff,
+    domain_events,
     eviction_key::EvictionKey,
     eviction_outcome::EvictionOutcome,
     patch,
@@ -180,8 +180,8 @@ impl NodeState {
             .entry(uid.clone())
             .or_insert_with(|| Box::new(PodEntry::new(now)));
         let before = entry.record.as_ref();
-        diff::noticed(before, &record, &known, entry.ending(), out);
-        diff::overrides(before, &record, entry, out);
+        domain_events::noticed(before, &record, &known, entry.ending(), out);
+        domain_events::overrides(before, &record, entry, out);
         entry.record = Some(record.clone());
         self.reconcile(&uid, now, out);
         record
@@ -233,7 +233,7 @@ impl NodeState {
             Some(record) => {
                 if restored {
                     let untold = record.interactions().saturating_sub(marks.interactions());
-                    diff::latest(record, untold, ending, out);
+                    domain_events::latest(record, untold, ending, out);
                 }
                 record.absorb(marks);
             }
@@ -248,8 +248,8 @@ impl NodeState {
             && let Some(record) = &entry.record
         {
             self.dirty.insert(uid.clone());
-            diff::learned(before.as_ref(), record, ending, out);
-            diff::overrides(before.as_ref(), record, entry, out);
+            domain_events::learned(before.as_ref(), record, ending, out);
+            domain_events::overrides(before.as_ref(), record, entry, out);
         }
         self.reconcile(&uid, now, out);
     }
@@ -266,9 +266,9 @@ impl NodeState {
             self.dirty.insert(uid.to_owned());
             if entry.is_carried_out() {
                 out.events
-                    .extend(diff::eviction(record, entry.pod.as_ref()));
+                    .extend(domain_events::eviction(record, entry.pod.as_ref()));
             }
-            out.events.push(diff::gone(record));
+            out.events.push(domain_events::gone(record));
             if entry.eviction == Eviction::Asked {
                 self.gone_before_answer.insert(uid.to_owned(), entry);
             }

@@ -9,7 +9,7 @@ use super::{NodeState, UNSEEN_PATIENCE};
 use crate::{
     action::{AgentAction, Decisions},
     budget::{BudgetId, BudgetView},
-    diff,
+    domain_events,
     event::DomainEvent,
     eviction_outcome::EvictionOutcome,
     patch::PatchOutcome,
@@ -48,7 +48,7 @@ impl NodeState {
         if let PatchOutcome::Refused { code, why } = &result
             && let Some(record) = &entry.record
         {
-            let event = diff::unmarked(record, *code, why, entry.unmarked);
+            let event = domain_events::unmarked(record, *code, why, entry.unmarked);
             out.events.push(event);
         }
         entry.unmarked = match result {
@@ -119,7 +119,7 @@ impl NodeState {
             if (outcome == EvictionOutcome::Accepted || shown)
                 && let Some(record) = &entry.record
             {
-                out.events.extend(diff::eviction(record, pod));
+                out.events.extend(domain_events::eviction(record, pod));
             }
             return;
         }
@@ -130,8 +130,9 @@ impl NodeState {
             EvictionOutcome::Accepted => {
                 entry.eviction = Eviction::Accepted;
                 let record = entry.record.as_ref();
-                out.events
-                    .extend(record.and_then(|record| diff::eviction(record, entry.pod.as_ref())));
+                out.events.extend(
+                    record.and_then(|record| domain_events::eviction(record, entry.pod.as_ref())),
+                );
             }
             // It is looked at again before it is asked for again.
             EvictionOutcome::DeadlineMoved(_) => {

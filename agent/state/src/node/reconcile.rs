@@ -8,7 +8,7 @@ use super::{NodeState, UNSEEN_PATIENCE};
 use crate::{
     action::{AgentAction, Decisions},
     budget::BudgetId,
-    diff,
+    domain_events,
     event::DomainEvent,
     eviction_key::EvictionKey,
     patch,
@@ -85,7 +85,7 @@ impl NodeState {
         let left = self.unschedule(&mut entry, uid);
         let started = entry.end_exemption(now);
         if !started.is_empty() {
-            diff::exemption_ended(&entry, &started, out);
+            domain_events::exemption_ended(&entry, &started, out);
             self.dirty.insert(uid.to_owned());
         }
         entry.wake = match (&entry.record, &entry.pod) {
@@ -95,7 +95,8 @@ impl NodeState {
             (Some(record), Some(pod)) if pod.terminating => {
                 if entry.is_carried_out() {
                     entry.eviction = Eviction::Accepted;
-                    out.events.extend(diff::eviction(record, Some(pod)));
+                    out.events
+                        .extend(domain_events::eviction(record, Some(pod)));
                 }
                 None
             }
