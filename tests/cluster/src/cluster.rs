@@ -12,7 +12,8 @@ use crate::{
     layout::{self, Checkout, NODES},
     node, pki,
     process::{self, Fate, Process},
-    state::State,
+    release::Release,
+    state::{Lock, State},
 };
 
 /// `kubectl` as administrator, independent of any checkout.
@@ -105,6 +106,17 @@ impl Cluster {
     /// The root of the checkout.
     pub fn checkout(&self) -> &Path {
         self.checkout.root()
+    }
+
+    /// Deploys a version of Curfew over the one that runs, and waits until it guards the cluster.
+    pub fn deploy(&self, release: &Release) -> Result<()> {
+        let _lock = Lock::take()?;
+        release.deploy()
+    }
+
+    /// The source tree that the cluster belongs to.
+    pub fn source(&self) -> &Checkout {
+        &self.checkout
     }
 
     /// The components that [`Self::kill`] and [`Self::start`] know.

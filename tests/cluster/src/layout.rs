@@ -100,6 +100,8 @@ pub fn machine(path: &str) -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkout {
     root: PathBuf,
+    /// Another than the one that cargo would choose there.
+    target_dir: Option<PathBuf>,
 }
 
 impl Checkout {
@@ -115,11 +117,31 @@ impl Checkout {
             for dir in start.ancestors() {
                 if dir.join("tests/cluster/kube/go.mod").is_file() {
                     let root = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-                    return Ok(Self { root });
+                    return Ok(Self {
+                        root,
+                        target_dir: None,
+                    });
                 }
             }
         }
         bail!("run this inside a checkout of Curfew")
+    }
+
+    /// The source tree of another version of Curfew. It has a target directory of its own: in the same one, cargo would
+    /// take the packages of both for the same, and build them again at each change between the two.
+    pub fn other_version(&self, root: &Path) -> Result<Self> {
+        Ok(Self {
+            root: root.to_owned(),
+            target_dir: Some(self.cargo_target_dir()?.join("other-version")),
+        })
+    }
+
+    /// Runs cargo in this source tree.
+    pub fn run_cargo_here(&self, cargo: &mut Command) {
+        cargo.current_dir(&self.root);
+        if let Some(dir) = &self.target_dir {
+            cargo.env("CARGO_TARGET_DIR", dir);
+        }
     }
 
     /// The root of the source tree.
@@ -145,9 +167,8 @@ impl Checkout {
     /// Where cargo puts what it builds, which the environment or a configuration file may have moved.
     pub fn cargo_target_dir(&self) -> Result<PathBuf> {
         let mut cargo = Command::new("cargo");
-        cargo
-            .args(["metadata", "--no-deps", "--format-version=1"])
-            .current_dir(&self.root);
+        cargo.args(["metadata", "--no-deps", "--format-version=1"]);
+        self.run_cargo_here(&mut cargo);
         let metadata: serde_json::Value = serde_json::from_str(&run::output(&mut cargo)?)?;
         let dir = metadata["target_directory"]
             .as_str()

@@ -33,6 +33,7 @@ pub mod pki;
 pub mod preflight;
 pub mod process;
 pub mod progress;
+pub mod release;
 pub mod run;
 pub mod rust_binaries;
 pub mod state;
@@ -42,3 +43,4 @@ pub mod tools;
 pub mod up;
 
 pub use cluster::Cluster;
+pub use release::Release;

@@ -71,8 +71,8 @@ fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
             cargo.env_remove(&name);
         }
     }
+    checkout.run_cargo_here(cargo);
     let status = cargo
-        .current_dir(checkout.root())
         .status()
         .map_err(|error| run::not_started("cargo", &error))?;
     if !status.success() {

@@ -7,12 +7,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::{
     cgroup,
     cluster::components,
-    control_plane, deploy, images,
+    control_plane, images,
     kube_binary::{self, KubeBinary},
     layout::{self, Checkout, NODES},
     network, node, packages, pki, preflight,
     process::{self, Fate, Process},
-    progress, rust_binaries,
+    progress,
+    release::Release,
+    rust_binaries,
     state::{self, Lock, State},
     teardown,
 };
@@ -46,11 +48,7 @@ pub fn run(bare: bool) -> Result<()> {
 
     kube.ensure()?;
     let test_images = images::build_test_images(&checkout)?;
-    let curfew_images = if bare {
-        Vec::new()
-    } else {
-        images::build_curfew_images(&checkout)?
-    };
+    let release = (!bare).then(|| Release::build(&checkout)).transpose()?;
     if !bare {
         let plugin = rust_binaries::build_plugin(&checkout)?;
         let installed = checkout.bin_dir().join("kubectl-pi");
@@ -74,9 +72,8 @@ pub fn run(bare: bool) -> Result<()> {
         node::ensure_kubelet(node)?;
     }
     NODES.into_iter().try_for_each(node::wait_until_ready)?;
-    if !bare {
-        images::import(&curfew_images)?;
-        deploy::ensure(&checkout, &curfew_images)?;
+    if let Some(release) = release {
+        release.deploy()?;
     }
     greet(&checkout, began);
     Ok(())
