@@ -9,7 +9,7 @@ RULE := manifests/components/monitoring/rules.yaml
 # Properties use the same cases in every run, unless the environment sets another seed (.cargo/config.toml).
 SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
 
-.PHONY: help cluster bare demo test flaky torture disasters bench fuzz status down crd metrics rules cargo
+.PHONY: help cluster bare demo test flaky torture disasters upgrade bench fuzz status down crd metrics rules cargo
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ torture: cluster ## Kill parts of Curfew at random while clients exec, and repor
 
 disasters: cluster ## Remove or damage parts of the cluster, and judge the result; ARGS="--only outage,store-deleted", --list
 	cargo run --package curfew-e2e --bin curfew-disasters -- $(ARGS)
+
+upgrade: bare ## Replace an older Curfew by this one while clients exec, and report what was denied or lost; ARGS="--from COMMIT --back"
+	cargo run --package curfew-e2e --bin curfew-upgrade -- $(ARGS)
 
 bench: cluster ## Measure what Curfew costs, and compare with the targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape, connections
 	cargo run --package curfew-bench -- $(ARGS)

@@ -31,7 +31,7 @@ pub struct Schedule {
 }
 
 /// A pod of a schedule.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduled {
     /// Its namespace.

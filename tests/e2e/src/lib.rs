@@ -32,6 +32,7 @@ pub mod rotation;
 pub mod table;
 pub mod tokens;
 pub mod torture;
+pub mod upgrade;
 pub mod watch;
 pub mod webhook;
 pub mod workload;

@@ -1,0 +1,58 @@
+//! `make upgrade`: replaces the Curfew of a commit by that of the working tree while clients exec.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Result;
+use clap::Parser;
+use curfew_core::duration;
+use curfew_e2e::{
+    upgrade::{self, Version},
+    within_namespace,
+};
+
+/// Replaces an older version of Curfew by this one while clients exec, and checks that nothing is denied or lost
+#[derive(Debug, Parser)]
+struct Args {
+    /// The commit of the older version: a hash, a tag or a branch
+    #[arg(long, env = "CURFEW_UPGRADE_FROM")]
+    from: String,
+    /// Go back to the older version, too
+    #[arg(long, env = "CURFEW_UPGRADE_BACK")]
+    back: bool,
+    /// How long pods live that were touched before the change: longer than the change takes
+    #[arg(long, env = "CURFEW_UPGRADE_LIFE", default_value = "5m", value_parser = duration::parse)]
+    life: Duration,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "curfew-upgrade: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<()> {
+    let versions = upgrade::prepare(&args.from).await?;
+    change("upgrade", &versions.old, &versions.new, args.life).await;
+    if args.back {
+        change("downgrade", &versions.new, &versions.old, args.life).await;
+        upgrade::restore(&versions.new).await?;
+    }
+    Ok(())
+}
+
+/// Panics when a check fails, which makes the exit status.
+async fn change(name: &str, from: &Version, to: &Version, life: Duration) {
+    within_namespace(name, async |namespace| {
+        upgrade::change(namespace, from, to, life).await
+    })
+    .await;
+}
