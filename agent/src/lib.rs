@@ -101,7 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (controller, inbox) = controller::handle();
     let (new_identities, identities) = watch::channel(None);
     let (observed, observations) = cluster::observations();
-    let node_user = NodeUser::default();
+    let node_user = NodeUser::pending();
     let (recorder, events) = EventRecorder::new(&node, metrics.clone());
     let clock: Clock = Arc::new(Timestamp::now);
     let task = Controller::new(Parts {
@@ -136,15 +136,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn("node user", {
         let own = (args.namespace.clone(), args.pod_name.clone());
         let works = metrics.acts_as_node.clone();
-        let found = node_user.find_out(client.clone(), node.clone(), own, works);
+        let decided = node_user
+            .clone()
+            .decide(client.clone(), node.clone(), own, works);
         let stop = stop.clone();
         async move {
             tokio::select! {
-                ended = found => ended.map(|never| match never {}),
+                ended = decided => ended.map(|never| match never {}),
                 () = stop.cancelled() => Ok(()),
             }
         }
     });
+    let pods = node_user.client(client.clone());
     tasks.spawn(
         "events",
         events::post_all(client.clone(), args.pod_name, metrics.clone(), events),
@@ -186,7 +189,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tasks.spawn("pods", async move {
         tokio::select! {
-            ended = pod_watch::watch(watch, client, &node, observed) => ended,
+            ended = pod_watch::watch(watch, pods, &node, observed) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

@@ -14,14 +14,19 @@ use curfew_agent_state::{AgentAction, BudgetId, EvictionOutcome, PatchOutcome, P
 use curfew_core::PodId;
 use curfew_runtime::api;
 use jiff::Timestamp;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::sleep,
 };
 
-use super::{Observation, acting_as::NodeUser, budget_watch, evict, patch, pod_watch::WatchedPod};
+use super::{
+    Observation,
+    acting_as::NodeUser,
+    budget_watch, evict, patch,
+    read::{self, PodRead},
+};
 use crate::metrics::Metrics;
 
 /// How many patches and look-ups may be open at a time.
@@ -72,8 +77,11 @@ pub(crate) enum LookUp {
 
 /// Owns the actions in flight.
 pub(crate) struct Executor {
+    /// Acts as the agent's own account.
     client: Client,
     user: NodeUser,
+    /// Reads and evicts pods as the user.
+    pods: Client,
     node: Arc<str>,
     metrics: Metrics,
     observations: mpsc::Sender<Observation>,
@@ -95,6 +103,7 @@ impl Executor {
         observations: mpsc::Sender<Observation>,
     ) -> Self {
         Self {
+            pods: user.client(client.clone()),
             client,
             user,
             node: node.into(),
@@ -109,7 +118,7 @@ impl Executor {
 
     /// Starts an action, which was decided now.
     pub(crate) fn start(&mut self, action: AgentAction, now: Timestamp) {
-        let client = self.client.clone();
+        let (client, pods, node) = (self.client.clone(), self.pods.clone(), self.node.clone());
         match action {
             AgentAction::Evict { pod, id, seen } => {
                 let failure = Report::Evicted {
@@ -122,7 +131,7 @@ impl Executor {
                 };
                 let user = self.user.clone();
                 self.spawn(failure, async move {
-                    let outcome = evict::evict(&client, &user, &pod, seen.as_ref(), now).await;
+                    let outcome = evict::evict(&pods, &user, &node, &pod, seen.as_ref(), now).await;
                     Report::Evicted { pod, id, outcome }
                 });
             }
@@ -132,16 +141,16 @@ impl Executor {
                 let open = self.open.clone();
                 self.spawn(failure, async move {
                     let _permit = open.acquire().await;
-                    let (outcome, pod) = patch::apply(client, &change).await;
+                    let (outcome, pod) = patch::apply(client, &pods, &node, &change).await;
                     Report::Patched(change, outcome, pod.map(Box::new))
                 });
             }
             AgentAction::LookUp(pod) => {
                 let failure = Report::LookedUp(pod.clone(), LookUp::Unknown);
-                let (open, node) = (self.open.clone(), self.node.clone());
+                let open = self.open.clone();
                 self.spawn(failure, async move {
                     let _permit = open.acquire().await;
-                    let found = look_up(client, &node, &pod).await;
+                    let found = look_up(&pods, &node, &pod).await;
                     Report::LookedUp(pod, found)
                 });
             }
@@ -231,14 +240,12 @@ impl Executor {
     }
 }
 
-/// What the API server has under the pod's name. A pod never changes its node: one of another node is
-/// none of ours.
-async fn look_up(client: Client, node: &str, pod: &PodId) -> LookUp {
-    let pods: Api<WatchedPod> = Api::namespaced(client, &pod.namespace);
-    match api::call(pods.get_opt(&pod.name)).await {
-        Ok(Some(found)) if found.is_on(node) => LookUp::Found(Box::new(found.into())),
-        Ok(Some(_) | None) => LookUp::Gone,
+/// What the API server has under the pod's name.
+async fn look_up(pods: &Client, node: &str, pod: &PodId) -> LookUp {
+    match api::call(read::pod(pods, node, pod)).await {
+        Ok(PodRead::Found(found)) => LookUp::Found(Box::new(found.into())),
+        Ok(PodRead::Nothing) => LookUp::Gone,
         // It is asked again after a while.
-        Err(_) => LookUp::Unknown,
+        Ok(PodRead::Refused(_)) | Err(_) => LookUp::Unknown,
     }
 }

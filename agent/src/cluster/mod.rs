@@ -2,7 +2,8 @@
 //!
 //! Owns the open requests, each of which is a task of the [`executor`], and the watches: of the node's pods
 //! ([`pod_watch`]) and of the disruption budgets that block evictions ([`budget_watch`]). [`patch`] changes the
-//! metadata of a pod. [`evict`] requests an eviction and reads the answer, if possible as the node ([`acting_as`]).
+//! metadata of a pod. [`evict`] requests an eviction and reads the answer. [`acting_as`] decides as whom pods are read
+//! and evicted.
 //! This room reports the results of requests and the events of watches. It decides nothing: the controller decides
 //! what to request, and when.
 
@@ -12,6 +13,7 @@ pub mod evict;
 pub(crate) mod executor;
 pub(crate) mod patch;
 pub(crate) mod pod_watch;
+mod read;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,10 @@
 //! The patch of a pod's metadata: made, and its answer read.
 
-use super::pod_watch::WatchedPod;
+use super::{
+    evict::answer,
+    pod_watch::WatchedPod,
+    read::{self, PodRead},
+};
 use curfew_agent_state::{PatchOutcome, PodPatch, PodView};
 use curfew_core::text::cut;
 use curfew_runtime::{api, error_chain};
@@ -12,8 +16,14 @@ use kube::{
 /// As much of a refusal as an Event has room for.
 const MAX_WHY: usize = 512;
 
-/// Makes the change. Returns the pod, too, where it was read or written on the way.
-pub(crate) async fn apply(client: Client, change: &PodPatch) -> (PatchOutcome, Option<PodView>) {
+/// Makes the change as the agent's own account, because a node may not change metadata. `reader` reads pods of the
+/// node. Returns the pod, too, where it was read or written on the way.
+pub(crate) async fn apply(
+    client: Client,
+    reader: &Client,
+    node: &str,
+    change: &PodPatch,
+) -> (PatchOutcome, Option<PodView>) {
     let pods: Api<WatchedPod> = Api::namespaced(client, &change.pod.namespace);
     let name = &change.pod.name;
     let params = PatchParams {
@@ -25,15 +35,20 @@ pub(crate) async fn apply(client: Client, change: &PodPatch) -> (PatchOutcome, O
         Ok(patched) => (PatchOutcome::Done, Some(patched.into())),
         Err(kube::Error::Api(status)) if status.code == 404 => (PatchOutcome::Gone, None),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let found = api::call(pods.get_opt(name)).await;
-            match found.map(|found| found.map(PodView::from)) {
-                Ok(Some(found)) if found.id != change.pod => (PatchOutcome::Gone, None),
-                // The next change is made for what it is now, whatever that was before.
-                Ok(Some(found)) if found.state.version != change.version => {
-                    (PatchOutcome::Outdated, Some(found))
+            match api::call(read::pod(reader, node, &change.pod)).await {
+                Ok(PodRead::Found(found)) => match PodView::from(found) {
+                    found if found.id != change.pod => (PatchOutcome::Gone, None),
+                    // The next change is made for what it is now, whatever that was before.
+                    found if found.state.version != change.version => {
+                        (PatchOutcome::Outdated, Some(found))
+                    }
+                    _ => (PatchOutcome::Failed(status.message), None),
+                },
+                Ok(PodRead::Nothing) => (PatchOutcome::Gone, None),
+                Ok(PodRead::Refused(refusal)) => {
+                    let why = answer::read(&refusal).message().to_owned();
+                    (PatchOutcome::Failed(why), None)
                 }
-                Ok(None) => (PatchOutcome::Gone, None),
-                Ok(Some(_)) => (PatchOutcome::Failed(status.message), None),
                 Err(error) => (PatchOutcome::Failed(error_chain::short(&error)), None),
             }
         }

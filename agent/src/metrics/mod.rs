@@ -42,7 +42,7 @@ pub struct Metrics {
     holds: IntCounter,
     /// Answers of the API server to eviction requests, by their meaning.
     pub evictions: IntCounterVec,
-    /// Whether the API server lets the agent evict as its node.
+    /// Whether the API server lets the agent read and evict pods as its node.
     pub acts_as_node: IntGauge,
     lateness: Histogram,
     panicked: IntCounterVec,
@@ -101,8 +101,8 @@ impl Metrics {
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",
-                "Whether the agent evicts as its node, which does not need the webhook: 1, or 0 where the API server \
-                 does not let it.",
+                "Whether the agent reads and evicts pods as its node: 1, or 0 if it uses its own account (before \
+                 Kubernetes 1.36), or if neither is allowed.",
             )?,
             lateness: all.histogram(
                 "curfew_agent_eviction_lateness_seconds",

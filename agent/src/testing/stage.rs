@@ -130,7 +130,7 @@ pub(crate) struct Stage {
     pub(crate) api: ApiServer,
     pub(crate) disk: Disk,
     pub(crate) wall: WallClock,
-    /// As whom the agent asks for evictions.
+    /// As whom the agent reads and evicts pods.
     pub(crate) node_user: NodeUser,
     begun: Instant,
     most_evictions: usize,
@@ -145,7 +145,7 @@ impl Stage {
             api: api::guarded(),
             disk: Disk::default(),
             wall: WallClock::new(),
-            node_user: NodeUser::default(),
+            node_user: NodeUser::own_account(),
             begun: Instant::now(),
             most_evictions,
         }
@@ -186,7 +186,8 @@ impl Stage {
             events,
         ));
         let watch = metrics.watches.open("pods");
-        let watch = pod_watch::watch(watch, client, NODE, observed);
+        let pods = self.node_user.client(client);
+        let watch = pod_watch::watch(watch, pods, NODE, observed);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),

@@ -1,5 +1,7 @@
 //! Evictions where the API server lets the agent act as its node.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::{
     cluster::acting_as::NodeUser,
@@ -50,34 +52,68 @@ async fn it_reads_and_evicts_the_pod_as_its_node_and_does_the_rest_as_itself() {
         agent.results().into_iter().collect::<Vec<_>>(),
         [("accepted", 1)]
     );
-    let others = stage
-        .api
-        .asked()
-        .into_iter()
-        .filter(|asked| asked.user.is_some());
-    assert_eq!(others.count(), 2);
+    for asked in stage.api.asked() {
+        let reads_or_evicts_pods = asked.target.resource == "pods" && asked.method != "PATCH";
+        assert_eq!(asked.user.is_some(), reads_or_evicts_pods, "{asked:?}");
+    }
     agent.end().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_pod_that_it_may_not_read_as_its_node_is_left_to_the_webhook() {
-    let (stage, agent) = touched_pod().await;
-    stage.api.script(|asked| match asked.user {
-        Some(_) => Answer::status(
-            403,
-            "no relationship found between node 'node-1' and this object",
-        ),
-        None => Answer::honest(),
+/// Answers a `get` as the node authorizer does for a pod that it does not know, and the list with this pod.
+fn unknown_to_the_authorizer(stage: &Stage, listed: Option<Value>) {
+    let items: Vec<_> = listed.into_iter().collect();
+    let list = json!({"metadata": {"resourceVersion": "9"}, "items": items}).to_string();
+    let refusal = "no relationship found between node 'node-1' and this object";
+    stage.api.script(move |asked| match asked.method.as_str() {
+        "GET" if asked.target.name == "a" => Answer::status(403, refusal),
+        "GET" if asked.target.namespace == "shop" => Answer::raw(200, &list),
+        _ => Answer::honest(),
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_authorizer_does_not_know_yet_is_found_in_a_list() {
+    let (stage, agent) = touched_pod().await;
+    let pod = stage.api.list("pods").pop();
+    unknown_to_the_authorizer(&stage, pod);
     stage.until(DUE + 1.0).await;
-    assert_eq!(
-        asked_as(&stage),
-        [as_node("GET"), ("POST".to_owned(), None)]
-    );
+    assert_eq!(asked_as(&stage), [as_node("GET"), as_node("POST")]);
     assert_eq!(
         agent.results().into_iter().collect::<Vec<_>>(),
         [("accepted", 1)]
     );
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_authorizer_has_forgotten_is_gone() {
+    let (stage, agent) = touched_pod().await;
+    unknown_to_the_authorizer(&stage, None);
+    stage.until(DUE + 1.0).await;
+    // It is looked up once more, as any pod that is gone and yet in the watch.
+    assert_eq!(asked_as(&stage), [as_node("GET"), as_node("GET")]);
+    assert_eq!(
+        agent.results().into_iter().collect::<Vec<_>>(),
+        [("gone", 1)]
+    );
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_may_read_nothing_tries_again_and_troubles_nobody() {
+    let (stage, agent) = touched_pod().await;
+    stage.api.script(|asked| match asked.user {
+        Some(_) => Answer::status(403, "cannot impersonate"),
+        None => Answer::honest(),
+    });
+    stage.until(DUE + 10.0).await;
+    let before = told(&stage);
+    let tries = agent.results()["error"];
+    assert!((2..=5).contains(&tries), "{tries} tries in ten seconds");
+    assert_eq!(before, ["PodInteraction"]);
+    stage.api.come_back();
+    stage.until(DUE + 60.0).await;
+    assert_eq!(told(&stage).last().unwrap(), "PodInteractionEvicted");
     agent.end().await;
 }
 
