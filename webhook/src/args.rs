@@ -36,6 +36,10 @@ pub struct Args {
     /// policies
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
     pub unrecorded: Unrecorded,
+    /// Have the API server ask the webhook before an agent evicts a pod as its own account, as agents do before
+    /// Kubernetes 1.36
+    #[arg(long, env = "CURFEW_EVICTION_GUARD")]
+    pub eviction_guard: bool,
     /// The timeout for reading the pod from the API server
     #[arg(long, env = "CURFEW_POD_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
     pub pod_timeout: Duration,
@@ -202,6 +206,7 @@ mod tests {
         assert_eq!(args.default_ttl, Duration::from_secs(600));
         assert_eq!(args.default_max_extension, Duration::from_secs(8 * 3600));
         assert_eq!(args.unrecorded, Unrecorded::Deny);
+        assert!(!args.eviction_guard && parse(&["--eviction-guard"]).unwrap().eviction_guard);
         assert_eq!(args.budgets().unwrap().agent, Duration::from_secs(1));
     }
 

@@ -2,8 +2,9 @@
 //!
 //! The API server calls it before anyone execs into a pod, attaches to it, forwards a port or adds a debug
 //! container. The webhook admits the interaction only after it is recorded: in the store of the agent of the pod's
-//! node, or else in the pod's own metadata. The API server also calls it before an agent evicts a pod. The webhook
-//! then checks that the pod is the one that the agent expects, and that it runs on the agent's node. The webhook
+//! node, or else in the pod's own metadata. With `--eviction-guard`, the API server also calls it before an agent
+//! evicts a pod as its own account. The webhook then checks that the pod is the one that the agent expects, and that
+//! it runs on the agent's node. The webhook
 //! keeps no state; any replica can answer any request. The agent is responsible for deadlines, evictions and Events.
 //!
 //! This module owns only the wiring: which tasks exist, and in which order they stop.
@@ -199,6 +200,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 client,
                 namespace,
                 identities,
+                eviction_guard: args.eviction_guard,
                 metrics,
             };
             registration.run(stop).await

@@ -1,4 +1,5 @@
-//! The guard of evictions: an agent evicts the pod that it means, on its own node, and no other.
+//! The guard of the evictions that agents request as their own account: an agent evicts the pod that it means, on its
+//! own node, and no other. Agents that act as their node need no guard.
 //!
 //! The API server also compares the UID in an eviction, but only after it has counted the eviction against the pod's
 //! disruption budget. After a mismatch, that disruption stays used up for two minutes. And RBAC cannot restrict an

@@ -46,12 +46,16 @@ pub struct Installation {
     pub ca: String,
     /// Under which paths it is asked.
     pub paths: Paths,
+    /// Whether it guards the agents' evictions.
+    pub eviction_guard: bool,
 }
 
 impl Installation {
     /// The whole configuration.
     pub fn full(&self) -> ValidatingWebhookConfiguration {
-        self.configuration(vec![self.interaction(), self.eviction(), self.probe()])
+        let mut webhooks = vec![self.interaction(), self.probe()];
+        webhooks.extend(self.eviction_guard.then(|| self.eviction()));
+        self.configuration(webhooks)
     }
 
     /// What stands while it is not proved that the API server reaches a replica: the probe alone,
@@ -135,7 +139,7 @@ impl Installation {
         }
     }
 
-    /// The guard of the agents' evictions. It knows no exemption, of namespaces or of a removed Curfew:
+    /// The guard of the evictions that agents request as their own account. It knows no exemption, of namespaces or of a removed Curfew:
     /// whom it stops is an agent and nobody else, and an agent that it does not stop could evict
     /// whatever pod it likes, there too.
     fn eviction(&self) -> ValidatingWebhook {
@@ -268,6 +272,7 @@ mod tests {
             namespace_uid: "u-1".into(),
             ca: "PEM".into(),
             paths: Paths::new(std::time::SystemTime::now()).unwrap(),
+            eviction_guard: true,
         }
     }
 
@@ -278,6 +283,27 @@ mod tests {
         assert!(webhook(&probing, EVICTION).is_none());
         assert!(webhook(&probing, PROBE).is_some());
         assert!(webhook(&installation().full(), EVICTION).is_some());
+    }
+
+    #[test]
+    fn evictions_are_sent_here_only_where_the_guard_is_wanted() {
+        let mut without = installation();
+        without.eviction_guard = false;
+        let (full, before) = (without.full(), installation().full());
+        assert!(webhook(&full, EVICTION).is_none());
+        assert!(webhook(&full, INTERACTION).is_some() && webhook(&full, PROBE).is_some());
+        let same = |wanted: &_, actual: &_| fit(wanted, actual) == Fit::Same;
+        let before = ValidatingWebhookConfiguration {
+            webhooks: before.webhooks.map(|all| {
+                let own = full.webhooks.clone().unwrap_or_default();
+                let guard = all.into_iter().filter(|webhook| webhook.name == EVICTION);
+                own.into_iter().chain(guard).collect()
+            }),
+            ..full.clone()
+        };
+        assert!(same(&full, &full));
+        assert!(!same(&full, &before), "a guard that is left is taken away");
+        assert!(!same(&before, &full), "a guard that is missing is added");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Registration {
     pub namespace: String,
     /// Whom the API server is to trust.
     pub identities: Identities,
+    /// Whether the API server asks about the agents' evictions.
+    pub eviction_guard: bool,
     /// To count.
     pub metrics: Metrics,
 }
@@ -189,6 +191,7 @@ impl Registration {
             namespace_uid: namespace.metadata.uid.unwrap_or_default(),
             ca,
             paths,
+            eviction_guard: self.eviction_guard,
         };
         let full = installation.full();
         let before = call(self.configurations().get_opt(NAME)).await?;

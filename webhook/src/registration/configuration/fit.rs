@@ -11,6 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::webhook;
+use crate::names::EVICTION;
 
 /// How a configuration is, compared with the one that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,9 @@ pub fn fit(
             take_additions_off(webhook, wanted, &mut added);
         }
     }
-    match (is_there(wanted, &without), added.is_empty()) {
+    // An earlier release, or this one with other flags, has left the guard.
+    let is_left = webhook(wanted, EVICTION).is_none() && webhook(actual, EVICTION).is_some();
+    match (is_there(wanted, &without) && !is_left, added.is_empty()) {
         (false, _) => Fit::Other,
         (true, true) => Fit::Same,
         (true, false) => Fit::Narrowed(added.join("; ")),
