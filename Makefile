@@ -33,7 +33,7 @@ test: cargo ## Run the unit tests, then the end-to-end tests on the cluster
 flaky: cargo ## Run the unit tests many times on a busy machine, and name those that fail by chance; ARGS="--rounds 50 curfew-agent"
 	cargo run --quiet --package curfew-flaky -- $(ARGS)
 
-torture: cluster ## Kill parts of Curfew at random while clients exec, and report what was lost; ARGS="--seed 7 --kills 50 --execs 200"
+torture: cluster ## Kill parts of Curfew at random while clients exec, and report what was lost; ARGS="--seed 7 --kills 50 --execs 200", "--legacy"
 	cargo run --package curfew-e2e --bin curfew-torture -- $(ARGS)
 
 disasters: cluster ## Remove or damage parts of the cluster, and judge the result; ARGS="--only outage,store-deleted", --list

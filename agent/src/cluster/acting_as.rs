@@ -59,7 +59,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
     "the API server refuses to show the pods of this node; check the ClusterRole {ROLE}, before Kubernetes 1.36 also \
      {LEGACY_ROLE}, and their bindings: {0}"
 )]
-pub(crate) struct Refused(Arc<str>);
+pub(crate) struct PodsForbidden(Arc<str>);
 
 /// What is known so far.
 #[derive(Debug, Clone)]
@@ -67,18 +67,18 @@ enum Decision {
     Pending,
     AsNode(HeaderValue),
     AsItself,
-    Neither(Refused),
+    Neither(PodsForbidden),
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedDecision {
     decision: watch::Sender<Decision>,
     doubts: Notify,
 }
 
 /// The user that the agent acts as. Clones share the decision.
 #[derive(Debug, Clone)]
-pub(crate) struct NodeUser(Arc<Shared>);
+pub(crate) struct NodeUser(Arc<SharedDecision>);
 
 impl NodeUser {
     /// The user before it is decided.
@@ -99,7 +99,7 @@ impl NodeUser {
     }
 
     fn new(decision: Decision) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedDecision {
             decision: watch::Sender::new(decision),
             doubts: Notify::new(),
         }))
@@ -109,7 +109,7 @@ impl NodeUser {
     ///
     /// # Errors
     /// When the API server refuses both.
-    pub(crate) async fn get(&self) -> Result<Option<HeaderValue>, Refused> {
+    pub(crate) async fn get(&self) -> Result<Option<HeaderValue>, PodsForbidden> {
         let mut decisions = self.0.decision.subscribe();
         loop {
             match &*decisions.borrow_and_update() {
@@ -202,7 +202,7 @@ impl NodeUser {
                         );
                         told = Some(now);
                     }
-                    self.refused(&refusal);
+                    self.forbidden(&refusal);
                 }
                 Allowed::Unanswered(error) => tracing::debug!(
                     node = trial.node,
@@ -232,11 +232,11 @@ impl NodeUser {
 
     /// Neither works. A decision that was made before stands: requests are refused, and work again when the API
     /// server has its roles.
-    fn refused(&self, why: &str) {
+    fn forbidden(&self, why: &str) {
         self.0.decision.send_if_modified(|before| {
             let undecided = matches!(before, Decision::Pending | Decision::Neither(_));
             if undecided {
-                *before = Decision::Neither(Refused(why.into()));
+                *before = Decision::Neither(PodsForbidden(why.into()));
             }
             undecided
         });
