@@ -106,6 +106,13 @@ impl TestCluster {
             .checkout()
             .join("manifests/overlays/test-cluster")
     }
+
+    /// The overlay with which it is as on an older Kubernetes.
+    pub fn legacy_overlay(&self) -> PathBuf {
+        self.machine
+            .checkout()
+            .join("manifests/overlays/test-cluster-legacy")
+    }
 }
 
 async fn config(machine: &Cluster) -> Result<Config> {

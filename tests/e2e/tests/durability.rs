@@ -11,6 +11,8 @@ mod deleted;
 mod killed;
 #[path = "durability/rollout.rs"]
 mod rollout;
+#[path = "durability/webhook_away.rs"]
+mod webhook_away;
 
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},

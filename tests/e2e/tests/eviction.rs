@@ -5,10 +5,14 @@
 mod budgets;
 #[path = "eviction/kinds.rs"]
 mod kinds;
+#[path = "eviction/last_moment.rs"]
+mod last_moment;
 #[path = "eviction/leaving.rs"]
 mod leaving;
 #[path = "eviction/order.rs"]
 mod order;
+#[path = "eviction/requests.rs"]
+mod requests;
 
 use std::time::Duration;
 

@@ -1,24 +1,94 @@
-//! An agent evicts the pod that it means, on its own node, and no other; and what it does not mean
-//! costs nobody's disruption budget. The API server is asked as an agent asks it, with its token.
+//! Agents that cannot act as their nodes, as on API servers before 1.36, with `manifests/components/legacy`.
+//!
+//! An agent evicts the pod that it means, on its own node, and no other; and what it does not mean costs nobody's
+//! disruption budget. The API server is asked as an agent asks it, with its token.
+//!
+//! The component is installed on the test cluster and taken away again, so this is a binary of its own, with one test.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use curfew_core::{metadata, overrides};
 use curfew_e2e::{
-    NODES, Namespace, Workload, eventually, life, namespace::uid, tokens, within_namespace,
+    Agents, NODES, Namespace, TestCluster, Workload, audit, disrupt, eventually, granted,
+    installation::{self, GUARD, LEGACY_ROLE},
+    life,
+    namespace::uid,
+    tokens, within_namespace,
 };
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use hyper::{Request, header::CONTENT_TYPE};
 use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
-use kube::{Api, Client, ResourceExt, api::PostParams, client::Body};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, PostParams},
+    client::Body,
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const GUARD: &str = "eviction.curfew.dev";
 /// A UID that no pod has.
 const WRONG: &str = "00000000-0000-4000-8000-000000000000";
 const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_that_cannot_act_as_their_nodes_are_guarded() {
+    let cluster = TestCluster::connect().await.unwrap();
+    let mark = audit::now(cluster.machine.audit_log()).unwrap();
+    let installed = installation::go_back_to_legacy(&cluster).await;
+    let tested = match installed {
+        Ok(()) => AssertUnwindSafe(all(&mark)).catch_unwind().await,
+        Err(_) => Ok(()),
+    };
+    // Whatever happened: the other binaries need the cluster as it was.
+    installation::leave_legacy(&cluster).await.unwrap();
+    installed.unwrap();
+    if let Err(panic) = tested {
+        resume_unwind(panic);
+    }
+}
+
+async fn all(mark: &audit::Mark) {
+    what_an_agent_does_not_mean_is_refused_and_costs_no_budget().await;
+    nobody_else_is_guarded().await;
+    an_extension_of_the_last_moment_keeps_the_pod().await;
+    agents_use_every_right_of_the_component(mark).await;
+}
+
+/// Agents watch, look up and evict pods as their own account.
+async fn agents_use_every_right_of_the_component(mark: &audit::Mark) {
+    within_namespace("legacy", async |namespace| {
+        let cluster = &namespace.cluster;
+        let agents = Agents::connect(cluster).await?;
+        let workloads = ["stays", "leaves"].map(|name| Workload::new(name).on(NODES[0]));
+        let pods = namespace.run_pods(&workloads).await?;
+        let leaves = life::touch(namespace, &agents, &pods[1], &["true"]).await?;
+        // While there is no agent, so that the next one has to look the pod up.
+        disrupt::keep_agent_away(cluster, NODES[0]).await?;
+        let at_once = DeleteParams::default().grace_period(0);
+        let deleted = namespace.pods().delete("leaves", &at_once).await;
+        disrupt::bring_agents_back(cluster).await?;
+        deleted?;
+        let agents = Agents::connect(cluster).await?;
+        let watch = namespace.watch().await?;
+        let stays = life::touch(namespace, &agents, &pods[0], &["true"]).await?;
+        life::evicted(namespace, &watch, &stays).await?;
+        life::forgotten(&agents, &leaves).await?;
+
+        let rights = granted::of_role(cluster, LEGACY_ROLE).await?;
+        let unused = granted::unused(&rights, mark, tokens::AGENT)?;
+        ensure!(
+            unused.is_empty(),
+            "rights that no agent has used: {unused:#?}"
+        );
+        Ok(())
+    })
+    .await;
+}
 
 /// What the API server said to an eviction.
 #[derive(Debug)]
@@ -112,7 +182,6 @@ fn room(budget: &PodDisruptionBudget) -> (i32, Vec<String>) {
     )
 }
 
-#[tokio::test]
 async fn what_an_agent_does_not_mean_is_refused_and_costs_no_budget() {
     within_namespace("guard", async |namespace| {
         let cluster = &namespace.cluster;
@@ -163,7 +232,6 @@ async fn what_an_agent_does_not_mean_is_refused_and_costs_no_budget() {
     .await;
 }
 
-#[tokio::test]
 async fn nobody_else_is_guarded() {
     within_namespace("unguarded", async |namespace| {
         let admin = &namespace.cluster.client;
@@ -192,7 +260,6 @@ async fn nobody_else_is_guarded() {
     .await;
 }
 
-#[tokio::test]
 async fn an_extension_of_the_last_moment_keeps_the_pod() {
     within_namespace("last-moment", async |namespace| {
         let cluster = &namespace.cluster;

@@ -1,5 +1,5 @@
-//! Removing and installing Curfew never stands in anybody's way. It needs the cluster for itself: its
-//! name makes it the last binary that cargo runs.
+//! Removing and installing Curfew never stands in anybody's way. It needs the cluster for itself, and so is a binary
+//! of its own.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,17 +8,16 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, CURFEW, Kubectl, NODES, Namespace, Workload, eventually, figures, life, marks,
-    namespace::uid, within_namespace,
+    Agents, NODES, Namespace, Workload, figures,
+    installation::{self, INTERACTION},
+    life, marks,
+    namespace::uid,
+    within_namespace,
 };
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::{Api, api::ListParams};
 
 /// As long as one pod is used: far shorter than its time to live.
 const TURN: Duration = Duration::from_secs(8);
 const PODS: usize = 24;
-const PATIENCE: Duration = Duration::from_secs(120);
-const WEBHOOK: &str = "interaction.curfew.dev";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removal_and_installation_block_nobody() {
@@ -38,7 +37,7 @@ async fn removal_and_installation_block_nobody() {
         );
         // Whatever happens to the rest: the cluster is left with Curfew on it.
         if changed.is_err() {
-            install(namespace).await?;
+            installation::install(&namespace.cluster).await?;
         }
         let execs = execs?;
         changed?;
@@ -70,74 +69,15 @@ async fn keep_executing(namespace: &Namespace, over: &AtomicBool) -> Result<usiz
     Ok(count)
 }
 
-fn admin(namespace: &Namespace) -> (Kubectl, String) {
-    let cluster = &namespace.cluster;
-    (
-        cluster.kubectl(),
-        cluster.overlay().to_string_lossy().into_owned(),
-    )
-}
-
-async fn install(namespace: &Namespace) -> Result<()> {
-    let (kubectl, overlay) = admin(namespace);
-    kubectl.ok(&["apply", "-k", &overlay]).await?;
-    let kubectl = kubectl.in_namespace(CURFEW);
-    for workload in ["daemonset/curfew-agent", "deployment/curfew-webhook"] {
-        kubectl
-            .ok(&["rollout", "status", workload, "--timeout=50s"])
-            .await?;
-    }
-    eventually(PATIENCE, "the webhook is registered", async || {
-        Ok(webhooks(namespace)
-            .await?
-            .contains(&WEBHOOK.to_owned())
-            .then_some(()))
-    })
-    .await
-}
-
-/// The names of all registered webhooks.
-async fn webhooks(namespace: &Namespace) -> Result<Vec<String>> {
-    let all: Api<ValidatingWebhookConfiguration> = Api::all(namespace.cluster.client.clone());
-    let configurations = all.list(&ListParams::default()).await?.items;
-    let webhooks = configurations
-        .into_iter()
-        .flat_map(|configuration| configuration.webhooks.unwrap_or_default());
-    Ok(webhooks.map(|webhook| webhook.name).collect())
-}
-
 async fn remove_and_install(namespace: &Namespace) -> Result<()> {
-    let (kubectl, overlay) = admin(namespace);
+    let cluster = &namespace.cluster;
     ensure!(
-        webhooks(namespace).await?.contains(&WEBHOOK.to_owned()),
+        installation::webhooks(cluster)
+            .await?
+            .contains(&INTERACTION.to_owned()),
         "Curfew is not installed"
     );
-    kubectl
-        .ok(&["delete", "-k", &overlay, "--wait=false"])
-        .await?;
-    eventually(PATIENCE, "Curfew is gone", async || {
-        let left = kubectl
-            .ok(&[
-                "get",
-                "namespace",
-                CURFEW,
-                "--ignore-not-found",
-                "-o",
-                "name",
-            ])
-            .await?;
-        Ok(left.is_empty().then_some(()))
-    })
-    .await?;
-    ensure!(
-        webhooks(namespace).await?.is_empty(),
-        "a webhook was left behind"
-    );
-    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,\
-                 flowschemas,prioritylevelconfigurations";
-    let ours = "--selector=app.kubernetes.io/name=curfew";
-    let left = kubectl.ok(&["get", kinds, ours, "-o", "name"]).await?;
-    ensure!(left.is_empty(), "left behind: {left}");
+    installation::remove(cluster).await?;
 
     // Nobody takes notice any more.
     let free = namespace
@@ -149,7 +89,7 @@ async fn remove_and_install(namespace: &Namespace) -> Result<()> {
             .ok(&["exec", "free", "--", "true"])
             .await?;
     }
-    install(namespace).await?;
+    installation::install(cluster).await?;
     marks::clean(&namespace.pods().get("free").await?)?;
 
     let pod = namespace

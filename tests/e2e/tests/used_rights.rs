@@ -1,139 +1,168 @@
-//! Curfew's accounts have no right that they do not use. The API server's audit log tells what they have
-//! done since the cluster was made, and so this is the last of the binaries: it needs that all the others
-//! have run on this cluster. Where it fails after a single run of its own, run all of them.
+//! Curfew's accounts have no right that they do not use. The API server's audit log says what they have done since the
+//! cluster was made. What they have not done yet, this test has them do, so it does not matter which tests ran before.
+//! The rights of the legacy component are judged where it is installed (`legacy.rs`).
+//!
+//! Nothing else may run at the same time, so this is a binary of its own.
 
-use std::collections::BTreeSet;
-
-use anyhow::{Context, Result, ensure};
-use curfew_e2e::{CURFEW, TestCluster, audit};
-use k8s_openapi::api::rbac::v1::{
-    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
-use kube::{Api, ResourceExt};
 
-/// What the API server asks for beside what is requested, which the log does not tell.
-const ASKED_FOR_BESIDE: [(&str, &str, &str); 4] = [
-    (
-        "validatingwebhookconfigurations",
-        "create",
-        "an apply that makes the object",
-    ),
-    (
-        "nodes",
-        "impersonate:associated-node",
-        "a request that an account makes as its node",
-    ),
-    ("signers", "approve", "an approval of a request"),
-    ("signers", "sign", "a signature on a request"),
-];
+use anyhow::{Result, ensure};
+use curfew_e2e::{
+    Agents, NODES, Namespace, TestCluster, Workload, audit,
+    budgets::budget,
+    disrupt::{self, DAEMONSET},
+    eventually,
+    granted::{self, Right},
+    installation, life, tokens, within_namespace,
+};
+use serde_json::json;
 
-/// What is only used where the API server does not stream lists, as 1.33 by default: a watch begins with a list
-/// that is streamed, or else with this.
-const WITHOUT_STREAMED_LISTS: &str = "list";
+/// How soon after a deed it is in the log.
+const LOGGED: Duration = Duration::from_secs(60);
 
-/// What the verb begins with of a request that an account makes as its node.
-const ON_NODE: &str = "impersonate-on:associated-node:";
+/// What makes the accounts use their rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Deed {
+    /// Curfew is removed and installed.
+    Reinstall,
+    /// Agents start, and ask for certificates.
+    Restart,
+    /// Someone writes a policy.
+    Policy,
+    /// The secret path of the webhook is replaced.
+    Path,
+    /// Someone execs while the node has no agent.
+    AgentAway,
+    /// A pod is evicted.
+    Evict,
+    /// A budget blocks an eviction, which is told again and again.
+    Block,
+}
 
-/// A verb on a resource, or a part of one.
-type Right = (String, String, String);
-
-fn is_of(subjects: Option<&Vec<Subject>>, account: &str) -> bool {
-    subjects.into_iter().flatten().any(|subject| {
-        subject.kind == "ServiceAccount"
-            && subject.name == account
-            && subject.namespace.as_deref() == Some(CURFEW)
+/// The deed that has an account use this right.
+fn deed(account: &str, (_, resource, verb): &Right) -> Option<Deed> {
+    Some(match (resource.as_str(), verb.as_str()) {
+        ("pods", "patch") if account == tokens::WEBHOOK => Deed::AgentAway,
+        ("pods" | "pods/eviction", _) | ("events", "create") => Deed::Evict,
+        ("events", "patch") | ("poddisruptionbudgets", _) => Deed::Block,
+        ("secrets", "update") => Deed::Path,
+        ("interactionpolicies/status", _) => Deed::Policy,
+        ("validatingwebhookconfigurations" | "secrets" | "configmaps" | "namespaces", _)
+        | ("endpointslices" | "interactionpolicies", _) => Deed::Reinstall,
+        (
+            "certificatesigningrequests"
+            | "certificatesigningrequests/approval"
+            | "certificatesigningrequests/status",
+            _,
+        ) => Deed::Restart,
+        _ => return None,
     })
 }
 
-/// All rules that hold for an account.
-async fn granted(cluster: &TestCluster, account: &str) -> Result<Vec<PolicyRule>> {
-    let client = || cluster.client.clone();
-    let mut rules = Vec::new();
-    let bindings: Api<ClusterRoleBinding> = Api::all(client());
-    let roles: Api<ClusterRole> = Api::all(client());
-    for binding in bindings.list(&Default::default()).await? {
-        if is_of(binding.subjects.as_ref(), account) {
-            let role = roles.get(&binding.role_ref.name).await?;
-            rules.extend(role.rules.unwrap_or_default());
-        }
-    }
-    let bindings: Api<RoleBinding> = Api::all(client());
-    for binding in bindings.list(&Default::default()).await? {
-        if is_of(binding.subjects.as_ref(), account) {
-            let namespace = binding
-                .namespace()
-                .context("a RoleBinding has a namespace")?;
-            let roles: Api<Role> = Api::namespaced(client(), &namespace);
-            let role = roles.get(&binding.role_ref.name).await?;
-            rules.extend(role.rules.unwrap_or_default());
-        }
-    }
-    Ok(rules)
-}
-
-fn rights(rules: &[PolicyRule]) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for rule in rules {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                for verb in &rule.verbs {
-                    rights.insert((group.clone(), resource.clone(), verb.clone()));
-                }
+impl Deed {
+    async fn perform(self, namespace: &Namespace) -> Result<()> {
+        let cluster = &namespace.cluster;
+        match self {
+            Deed::Reinstall => {
+                let removed = installation::remove(cluster).await;
+                installation::install(cluster).await?;
+                removed
+            }
+            Deed::Restart => {
+                let restart = ["rollout", "restart", DAEMONSET];
+                disrupt::kubectl(cluster).ok(&restart).await?;
+                disrupt::rolled_out(cluster, DAEMONSET).await
+            }
+            Deed::Policy => {
+                let policy = json!({
+                    "apiVersion": "curfew.dev/v1alpha1",
+                    "kind": "InteractionPolicy",
+                    "metadata": {"name": namespace.name, "ownerReferences": [namespace.as_owner().await?]},
+                    "spec": {"namespaceSelector": {"matchLabels": {"no-namespace": namespace.name}}, "ttl": "1m"},
+                });
+                let kubectl = cluster.kubectl();
+                let made = kubectl
+                    .feed(&["apply", "-f", "-"], &policy.to_string())
+                    .await?;
+                made.success().map(drop)
+            }
+            Deed::Path => {
+                let secret = [
+                    "annotate",
+                    "secret",
+                    "curfew-webhook-ca",
+                    "curfew.dev/rotate-path=now",
+                ];
+                disrupt::kubectl(cluster).ok(&secret).await.map(drop)
+            }
+            Deed::AgentAway => {
+                let pod = namespace
+                    .run_pod(&Workload::new("unwatched").on(NODES[1]))
+                    .await?;
+                disrupt::keep_agent_away(cluster, NODES[1]).await?;
+                let done = life::exec(namespace, &pod, &["true"]).await;
+                disrupt::bring_agents_back(cluster).await?;
+                done
+            }
+            Deed::Evict => {
+                let agents = Agents::connect(cluster).await?;
+                let watch = namespace.watch().await?;
+                let record = life::run_touched(namespace, &agents, "evicted").await?;
+                life::evicted(namespace, &watch, &record).await.map(drop)
+            }
+            Deed::Block => {
+                let agents = Agents::connect(cluster).await?;
+                let pods = namespace
+                    .run_deployment(&Workload::new("web").on(NODES[0]), 2)
+                    .await?;
+                budget(namespace, "web", json!({})).await?;
+                life::touch(namespace, &agents, &pods[0], &["true"])
+                    .await
+                    .map(drop)
             }
         }
     }
-    rights
 }
 
-/// What the account has done with success.
-fn used(cluster: &TestCluster, account: &str) -> Result<BTreeSet<Right>> {
-    let user = format!("system:serviceaccount:{CURFEW}:{account}");
-    let requests = audit::beginning(cluster.machine.audit_log()).since(&user)?;
-    let done = requests.into_iter().filter_map(|request| {
-        let object = request.object_ref?;
-        // A watch has no status before its end, and a policy may deny what a role allows.
-        let allowed = request.response_status.code != 403;
-        let resource = match object.subresource.is_empty() {
-            true => object.resource,
-            false => format!("{}/{}", object.resource, object.subresource),
-        };
-        let verb = match request.impersonated_user {
-            Some(_) => format!("{ON_NODE}{}", request.verb),
-            None => request.verb,
-        };
-        allowed.then_some((object.api_group, resource, verb))
-    });
-    Ok(done.collect())
+/// The rights that were not used yet, by account.
+async fn unused(cluster: &TestCluster) -> Result<BTreeMap<&'static str, Vec<Right>>> {
+    let mut unused = BTreeMap::new();
+    for account in [tokens::AGENT, tokens::WEBHOOK] {
+        let granted = granted::to_account(cluster, account).await?;
+        ensure!(granted.len() > 5, "{account} has only {granted:?}");
+        let log = audit::beginning(cluster.machine.audit_log());
+        let of_account = granted::unused(&granted, &log, account)?;
+        if !of_account.is_empty() {
+            unused.insert(account, of_account);
+        }
+    }
+    Ok(unused)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_right_is_used() {
-    let cluster = TestCluster::connect().await.unwrap();
-    let mut unused = Vec::new();
-    for account in ["curfew-agent", "curfew-webhook"] {
-        let granted = rights(&granted(&cluster, account).await.unwrap());
-        assert!(granted.len() > 5, "{account} has only {granted:?}");
-        for (group, resource, verb) in &granted {
-            for word in [group, resource, verb] {
-                assert_ne!(word, "*", "{account} may do too much");
-            }
+    within_namespace("used-rights", async |namespace| {
+        let cluster = &namespace.cluster;
+        let before = unused(cluster).await?;
+        let rights = before
+            .iter()
+            .flat_map(|(account, rights)| rights.iter().map(move |right| (account, right)));
+        let deeds = rights.filter_map(|(account, right)| deed(account, right));
+        for deed in BTreeSet::from_iter(deeds) {
+            deed.perform(namespace).await?;
         }
-        let used = used(&cluster, account).unwrap();
-        let beside = |right: &Right| {
-            right.2 == WITHOUT_STREAMED_LISTS
-                || ASKED_FOR_BESIDE
-                    .iter()
-                    .any(|(resource, verb, _)| right.1 == *resource && right.2 == *verb)
-        };
-        let of_account = granted.difference(&used).filter(|right| !beside(right));
-        unused.extend(of_account.map(|right| format!("{account}: {right:?}")));
-    }
-    let check = || -> Result<()> {
-        ensure!(
-            unused.is_empty(),
-            "rights that nobody has used: {unused:#?}"
-        );
-        Ok(())
-    };
-    check().unwrap();
+        eventually(LOGGED, "every right is used", async || {
+            let unused = unused(cluster).await?;
+            ensure!(
+                unused.is_empty(),
+                "rights that nobody has used: {unused:#?}"
+            );
+            Ok(Some(()))
+        })
+        .await
+    })
+    .await;
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use curfew_e2e::{
+    installation,
     torture::{self, Settings},
     within_namespace,
 };
@@ -20,6 +21,9 @@ struct Args {
     /// The number of execs that must be admitted
     #[arg(long, default_value_t = 600)]
     execs: usize,
+    /// Use the legacy component: agents evict as their own account, through the webhook
+    #[arg(long)]
+    legacy: bool,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +37,13 @@ async fn main() -> ExitCode {
     };
     // It panics on failure, which makes the exit status.
     within_namespace("torture", async |namespace| {
-        torture::run(namespace, settings).await?.passed()
+        if !args.legacy {
+            return torture::run(namespace, settings).await?.passed();
+        }
+        installation::go_back_to_legacy(&namespace.cluster).await?;
+        let verdict = torture::run(namespace, settings).await;
+        installation::leave_legacy(&namespace.cluster).await?;
+        verdict?.passed()
     })
     .await;
     ExitCode::SUCCESS

@@ -1,0 +1,131 @@
+//! Curfew is removed, installed, and installed as on API servers where agents cannot act as their nodes.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    CURFEW, TestCluster,
+    agents::sample,
+    disrupt::{self, DAEMONSET, DEPLOYMENT},
+    eventually,
+};
+
+/// The webhook that is asked about interactions.
+pub const INTERACTION: &str = "interaction.curfew.dev";
+/// The webhook that is asked about evictions by the agents' own account.
+pub const GUARD: &str = "eviction.curfew.dev";
+/// The ClusterRole of agents that do not act as their nodes, and its binding.
+pub const LEGACY_ROLE: &str = "curfew-agent-legacy";
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Installs Curfew, or what is missing of it.
+pub async fn install(cluster: &TestCluster) -> Result<()> {
+    apply(cluster, cluster.overlay()).await?;
+    registered(cluster, INTERACTION, true).await
+}
+
+/// Removes Curfew.
+///
+/// # Errors
+/// When something of it is left.
+pub async fn remove(cluster: &TestCluster) -> Result<()> {
+    let (kubectl, overlay) = (cluster.kubectl(), cluster.overlay());
+    let overlay = overlay.to_string_lossy();
+    kubectl
+        .ok(&["delete", "-k", &overlay, "--wait=false"])
+        .await?;
+    eventually(PATIENCE, "Curfew is gone", async || {
+        let args = [
+            "get",
+            "namespace",
+            CURFEW,
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ];
+        Ok(kubectl.ok(&args).await?.is_empty().then_some(()))
+    })
+    .await?;
+    ensure!(
+        webhooks(cluster).await?.is_empty(),
+        "a webhook was left behind"
+    );
+    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,\
+                 flowschemas,prioritylevelconfigurations";
+    let ours = "--selector=app.kubernetes.io/name=curfew";
+    let left = kubectl.ok(&["get", kinds, ours, "-o", "name"]).await?;
+    ensure!(left.is_empty(), "left behind: {left}");
+    Ok(())
+}
+
+/// Installs the legacy component, and takes from the agents the right to act as their nodes.
+pub async fn go_back_to_legacy(cluster: &TestCluster) -> Result<()> {
+    apply(cluster, cluster.legacy_overlay()).await?;
+    registered(cluster, GUARD, true).await?;
+    restart_agents(cluster, false).await
+}
+
+/// Undoes that.
+pub async fn leave_legacy(cluster: &TestCluster) -> Result<()> {
+    apply(cluster, cluster.overlay()).await?;
+    for kind in ["clusterrolebinding", "clusterrole"] {
+        let args = ["delete", kind, LEGACY_ROLE, "--ignore-not-found"];
+        cluster.kubectl().ok(&args).await?;
+    }
+    registered(cluster, GUARD, false).await?;
+    restart_agents(cluster, true).await
+}
+
+/// The names of all registered webhooks.
+pub async fn webhooks(cluster: &TestCluster) -> Result<Vec<String>> {
+    let all: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
+    let configurations = all.list(&ListParams::default()).await?.items;
+    let webhooks = configurations
+        .into_iter()
+        .flat_map(|configuration| configuration.webhooks.unwrap_or_default());
+    Ok(webhooks.map(|webhook| webhook.name).collect())
+}
+
+async fn apply(cluster: &TestCluster, overlay: PathBuf) -> Result<()> {
+    let overlay = overlay.to_string_lossy();
+    cluster.kubectl().ok(&["apply", "-k", &overlay]).await?;
+    for workload in [DAEMONSET, DEPLOYMENT] {
+        disrupt::rolled_out(cluster, workload).await?;
+    }
+    Ok(())
+}
+
+async fn registered(cluster: &TestCluster, webhook: &str, wanted: bool) -> Result<()> {
+    let what = format!("{webhook} is registered: {wanted}");
+    eventually(PATIENCE, &what, async || {
+        let is = webhooks(cluster).await?.iter().any(|name| name == webhook);
+        Ok((is == wanted).then_some(()))
+    })
+    .await
+}
+
+/// Has the agents find out again as whom they act, and waits until they say so.
+async fn restart_agents(cluster: &TestCluster, as_node: bool) -> Result<()> {
+    disrupt::kubectl(cluster)
+        .ok(&["rollout", "restart", DAEMONSET])
+        .await?;
+    disrupt::rolled_out(cluster, DAEMONSET).await?;
+    let what = format!("the agents act as their nodes: {as_node}");
+    eventually(PATIENCE, &what, async || {
+        for pod in cluster.pods_of("agent").await? {
+            let metrics = disrupt::metrics(&pod).await?;
+            let acts = sample(&metrics, "curfew_agent_acts_as_node");
+            ensure!(
+                acts == Some(f64::from(u8::from(as_node))),
+                "{} says {acts:?}",
+                pod.name_any()
+            );
+        }
+        Ok(Some(()))
+    })
+    .await
+}
