@@ -16,7 +16,9 @@ use curfew_e2e::{
     disrupt::{self, DAEMONSET},
     eventually,
     granted::{self, Right},
-    installation, life, tokens, within_namespace,
+    installation, life,
+    rotation::{self, Course},
+    tokens, within_namespace,
 };
 use serde_json::json;
 
@@ -32,6 +34,8 @@ enum Deed {
     Restart,
     /// Someone writes a policy.
     Policy,
+    /// The CA is replaced, and certificates are renewed.
+    Authority,
     /// The secret path of the webhook is replaced.
     Path,
     /// Someone execs while the node has no agent.
@@ -49,6 +53,7 @@ fn deed(account: &str, (_, resource, verb): &Right) -> Option<Deed> {
         ("pods" | "pods/eviction", _) | ("events", "create") => Deed::Evict,
         ("events", "patch") | ("poddisruptionbudgets", _) => Deed::Block,
         ("secrets", "update") => Deed::Path,
+        ("configmaps", "get") => Deed::Authority,
         ("interactionpolicies/status", _) => Deed::Policy,
         ("validatingwebhookconfigurations" | "secrets" | "configmaps" | "namespaces", _)
         | ("endpointslices" | "interactionpolicies", _) => Deed::Reinstall,
@@ -88,6 +93,14 @@ impl Deed {
                     .feed(&["apply", "-f", "-"], &policy.to_string())
                     .await?;
                 made.success().map(drop)
+            }
+            Deed::Authority => {
+                let course = Course {
+                    exchanges: 1,
+                    rate: 1,
+                    settles: false,
+                };
+                rotation::exchange(namespace, course).await.map(drop)
             }
             Deed::Path => {
                 let secret = [
