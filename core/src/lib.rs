@@ -33,4 +33,4 @@ pub use overrides::Overrides;
 pub use pod_id::PodId;
 pub use record::{Record, RecordedInteraction};
 pub use state::State;
-pub use terms::{Action, Exemption, Terms};
+pub use terms::{Action, Enforcement, Exemption, Terms};

@@ -18,7 +18,7 @@ use crate::{
         Counted, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
         RecordedInteraction,
     },
-    terms::{Action, Exemption, Terms},
+    terms::{Action, Enforcement, Exemption, Terms},
     text::{cut, is_blank},
 };
 
@@ -50,6 +50,8 @@ pub const TTL: &str = "curfew.dev/ttl";
 pub const MAX_EXTENSION: &str = "curfew.dev/max-extension";
 /// When the pod will be evicted, extension and hold included; absent when no timer runs.
 pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
+/// `DryRun` where the pod is only said to be evicted: all its timers are a dry run. Absent otherwise.
+pub const ENFORCEMENT: &str = "curfew.dev/enforcement";
 /// By how much somebody extended the time to live (Go duration, as it was typed).
 pub const EXTENSION: &str = "curfew.dev/extension";
 /// Who extended it.
@@ -68,7 +70,7 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 const MAX_UNSYNCED: usize = MAX_KNOWN - 2;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
-pub const WRITTEN: [&str; 10] = [
+pub const WRITTEN: [&str; 11] = [
     INTERACTION_TIME,
     INTERACTOR,
     INTERACTION,
@@ -79,6 +81,7 @@ pub const WRITTEN: [&str; 10] = [
     TTL,
     MAX_EXTENSION,
     EVICTION_TIME,
+    ENFORCEMENT,
 ];
 
 /// An annotation that does not say what it should.
@@ -107,6 +110,9 @@ struct Last {
     stdin: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     tty: bool,
+    /// When the API server answered a dry run that it would evict the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    would_go: Option<Timestamp>,
     #[serde(flatten)]
     known: RecordedInteraction,
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
@@ -124,12 +130,15 @@ pub fn annotations(
     record: &Record,
     unsynced: &[RecordedInteraction],
 ) -> BTreeMap<&'static str, String> {
-    let RecordedInteraction { interaction, terms } = record.decisive();
+    let RecordedInteraction {
+        interaction, terms, ..
+    } = record.decisive();
     let last = Last {
         uid: record.pod.uid.clone(),
         max_hold: record.longest_hold(),
         stdin: interaction.stdin,
         tty: interaction.tty,
+        would_go: record.would_go.filter(|_| record.is_dry_run()),
         known: record.last().clone(),
         bounds: untold_bounds(record),
         unsynced: latest(unsynced.iter().filter(|known| *known != record.last())),
@@ -154,6 +163,9 @@ pub fn annotations(
         marks.insert(TTL, duration::format(terms.ttl));
         marks.insert(MAX_EXTENSION, duration::format(record.longest_extension()));
         marks.insert(EVICTION_TIME, eviction_time.to_string());
+    }
+    if record.is_dry_run() {
+        marks.insert(ENFORCEMENT, Enforcement::DryRun.as_str().to_owned());
     }
     marks
 }
@@ -279,6 +291,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 max_extension: max_extension.unwrap_or_default(),
                 max_hold: last.max_hold,
                 exemption: None,
+                enforcement: enforcement(annotations),
             },
             // Nothing but the action has a meaning then; the last one's is as good as any. Those that may have a
             // meaning later are told in full.
@@ -292,6 +305,8 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 ..last.known.terms
             },
         },
+        // Where it is not told in full, nothing tells it.
+        policy: None,
     };
     let counted = Counted {
         until: last.known.interaction.time,
@@ -309,9 +324,18 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         unsynced: latest(last.unsynced.iter()),
         count_in_metadata: Some(counted),
         short: None,
+        would_go: last.would_go,
         extension: extension(annotations),
         hold: hold(annotations),
     })
+}
+
+/// Whether the eviction that the annotations tell of is enforced. Earlier releases do not say.
+pub fn enforcement(annotations: &BTreeMap<String, String>) -> Enforcement {
+    match annotations.get(ENFORCEMENT) {
+        Some(text) if text == Enforcement::DryRun.as_str() => Enforcement::DryRun,
+        _ => Enforcement::Enforce,
+    }
 }
 
 /// The extension that stands on a pod, where there is one that can be read. Whether the terms allow

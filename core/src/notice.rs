@@ -45,6 +45,9 @@ pub struct Receipt {
     pub version: u32,
     /// When the pod will be evicted; none when only recorded.
     pub eviction_time: Option<Timestamp>,
+    /// Whether that is only a dry run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// How many interactions of this pod are known now.
     pub interactions: u32,
 }
@@ -111,6 +114,11 @@ impl Notice {
             }
         }
         let optional = [
+            (
+                "policy",
+                self.known.policy.as_deref().unwrap_or_default(),
+                253,
+            ),
             (
                 "interaction.container",
                 interaction.container.as_deref().unwrap_or_default(),

@@ -36,6 +36,9 @@ pub struct RecordedInteraction {
     pub interaction: Interaction,
     /// What follows from it.
     pub terms: Terms,
+    /// The policy that set the terms; none where the webhook's flags did, or where nothing says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<str>>,
 }
 
 impl RecordedInteraction {
@@ -50,9 +53,9 @@ impl RecordedInteraction {
     pub fn is_shown_by(&self, other: &RecordedInteraction) -> bool {
         self.interaction.time == other.interaction.time
             && self.interaction.looks_like(&other.interaction)
-            && (self.expiry() == other.expiry()
+            && (self.timer() == other.timer()
                 // Told before the pod had a controller.
-                || (self.has_lost_its_exemption() && other.expiry().is_none()))
+                || (self.has_lost_its_exemption() && other.timer().is_none()))
     }
 }
 
@@ -86,6 +89,9 @@ pub struct Record {
     /// The hold that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// When the API server answered a dry run that it would evict the pod. That is the end of the dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_go: Option<Timestamp>,
 }
 
 /// A record as it was written, by whatever release or by whatever else.
@@ -102,6 +108,8 @@ struct Written {
     extension: Option<Extension>,
     #[serde(default)]
     hold: Option<Hold>,
+    #[serde(default)]
+    would_go: Option<Timestamp>,
 }
 
 /// What was read has no interaction, and so is no record.
@@ -123,6 +131,7 @@ impl TryFrom<Written> for Record {
             count_in_metadata: written.count_in_metadata,
             extension: written.extension,
             hold: written.hold,
+            would_go: written.would_go,
         };
         // Order and number are what everything else relies on.
         record.settle();
@@ -140,6 +149,7 @@ impl Record {
             count_in_metadata: None,
             extension: None,
             hold: None,
+            would_go: None,
         }
     }
 
@@ -223,6 +233,7 @@ impl Record {
             self.absorb_short(short);
         }
         self.count_in_metadata = self.count_in_metadata.max(marks.count_in_metadata);
+        self.would_go = self.would_go.max(marks.would_go);
         let known = || marks.known.iter().chain(&marks.unsynced);
         if !known().all(|known| self.has(known)) {
             self.known.extend(known().cloned());
@@ -235,9 +246,9 @@ impl Record {
     /// eviction time on the pod is earlier than that of the record, a webhook added an interaction while it could
     /// not reach the agent.
     fn absorb_short(&mut self, short: Short) {
-        let own = self.eviction_time();
-        let is_news = |at: Timestamp| own.is_none_or(|own| at < own);
-        if short.known.expiry().is_some_and(is_news) {
+        let own = self.timer();
+        let is_news = |timer| own.is_none_or(|own| timer < own);
+        if short.known.timer().is_some_and(is_news) {
             self.known.push(short.known);
             self.settle();
         }
@@ -267,6 +278,7 @@ impl Record {
         self.count_in_metadata = self.count_in_metadata.max(other.count_in_metadata);
         self.extension = self.extension.take().max(other.extension);
         self.hold = self.hold.take().max(other.hold);
+        self.would_go = self.would_go.max(other.would_go);
         self.settle();
         self.drop_idle_count();
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Where a pod stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// No timer runs.
     Recorded,
@@ -25,6 +25,8 @@ pub enum State {
     Stuck,
     /// Its eviction was refused for another reason and will be asked for again.
     Retrying,
+    /// It would have been evicted, by the API server's answer to a dry run.
+    WouldGo,
     /// It is being shut down.
     Terminating,
     /// All its containers ended by themselves.
@@ -35,13 +37,14 @@ pub enum State {
 
 impl State {
     /// All of them, in the order in which they are explained.
-    pub const ALL: [State; 11] = [
+    pub const ALL: [State; 12] = [
         State::Scheduled,
         State::Held,
         State::Due,
         State::Blocked,
         State::Stuck,
         State::Retrying,
+        State::WouldGo,
         State::Terminating,
         State::Recorded,
         State::Protected,
@@ -75,6 +78,7 @@ impl State {
             State::Blocked => "blocked",
             State::Stuck => "stuck",
             State::Retrying => "retrying",
+            State::WouldGo => "would-go",
             State::Terminating => "terminating",
             State::Finished => "finished",
             State::Unseen => "unseen",
@@ -92,6 +96,7 @@ impl State {
             State::Blocked => "a PodDisruptionBudget does not allow its eviction",
             State::Stuck => "blocked for so long that probably nobody is working on it",
             State::Retrying => "its eviction was refused for another reason and is retried",
+            State::WouldGo => "a dry run: the API server would have evicted it",
             State::Terminating => "it is being deleted",
             State::Finished => "all its containers have ended by themselves",
             State::Unseen => "the agent's watch has not shown it yet",

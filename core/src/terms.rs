@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::interaction::Kind;
@@ -49,25 +50,128 @@ impl Exemption {
     }
 }
 
+// The order matters: of the timers of a pod, each that is enforced comes before each that is not.
+/// Whether the pod is really evicted. Enforce: it is. DryRun: everything else happens (the mark, the timer, the
+/// Events), and when the time to live ends, the Eviction API is only asked, with dryRun, whether the pod would be
+/// evicted. If not set: the webhook's --default-enforcement.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum Enforcement {
+    /// The pod is evicted.
+    #[default]
+    Enforce,
+    /// The API server is asked whether it would evict the pod.
+    DryRun,
+}
+
+impl Enforcement {
+    /// Its name, as it stands in policies and on pods.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Enforcement::Enforce => "Enforce",
+            Enforcement::DryRun => "DryRun",
+        }
+    }
+}
+
 /// What the webhook decided for one interaction. It travels with the interaction and stands on the
 /// pod, so that a policy changed later does not move a deadline that people were told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "WrittenTerms", into = "WrittenTerms")]
 pub struct Terms {
     /// What follows from the interaction.
     pub action: Action,
     /// How long the pod may live on, in whole seconds; without meaning under [`Action::Record`].
-    #[serde(with = "crate::duration")]
     pub ttl: Duration,
     /// By how much people may extend that at the most, in whole seconds.
-    #[serde(with = "crate::duration")]
     pub max_extension: Duration,
     /// How long beyond its deadline people may keep the pod at the most, in whole seconds.
-    #[serde(with = "crate::duration", default)]
     pub max_hold: Duration,
     /// Why it is only recorded, where that is not simply what is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemption: Option<Exemption>,
+    /// Whether the pod is evicted, or only whether it would be is asked. Terms that an earlier release wrote are
+    /// enforced.
+    pub enforcement: Enforcement,
+}
+
+/// [`Terms`] as they are written. A dry run is written as an interaction that is only recorded, with the rest beside
+/// it: an agent of an earlier release does not know dry runs, and must not evict the pod.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenTerms {
+    action: Action,
+    #[serde(with = "crate::duration")]
+    ttl: Duration,
+    #[serde(with = "crate::duration")]
+    max_extension: Duration,
+    #[serde(with = "crate::duration", default)]
+    max_hold: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exemption: Option<Exemption>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dry_run: Option<DryRunTerms>,
+}
+
+/// What would follow if the terms were enforced.
+#[derive(Serialize, Deserialize)]
+struct DryRunTerms {
+    action: Action,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exemption: Option<Exemption>,
+}
+
+impl From<Terms> for WrittenTerms {
+    fn from(terms: Terms) -> Self {
+        let written = Self {
+            action: terms.action,
+            ttl: terms.ttl,
+            max_extension: terms.max_extension,
+            max_hold: terms.max_hold,
+            exemption: terms.exemption,
+            dry_run: None,
+        };
+        match terms.enforcement {
+            Enforcement::Enforce => written,
+            Enforcement::DryRun => Self {
+                action: Action::Record,
+                exemption: None,
+                dry_run: Some(DryRunTerms {
+                    action: terms.action,
+                    exemption: terms.exemption,
+                }),
+                ..written
+            },
+        }
+    }
+}
+
+impl From<WrittenTerms> for Terms {
+    fn from(written: WrittenTerms) -> Self {
+        let (action, exemption, enforcement) = match written.dry_run {
+            None => (written.action, written.exemption, Enforcement::Enforce),
+            Some(would) => (would.action, would.exemption, Enforcement::DryRun),
+        };
+        Self {
+            action,
+            ttl: written.ttl,
+            max_extension: written.max_extension,
+            max_hold: written.max_hold,
+            exemption,
+            enforcement,
+        }
+    }
 }
 
 /// The terms that hold where no policy says otherwise.
@@ -79,6 +183,8 @@ pub struct DefaultTerms {
     pub max_extension: Duration,
     /// The longest hold beyond the deadline.
     pub max_hold: Duration,
+    /// Whether pods are evicted.
+    pub enforcement: Enforcement,
 }
 
 impl DefaultTerms {
@@ -94,6 +200,51 @@ impl DefaultTerms {
             max_extension: self.max_extension,
             max_hold: self.max_hold,
             exemption: None,
+            enforcement: self.enforcement,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn terms(action: Action, exemption: Option<Exemption>, enforcement: Enforcement) -> Terms {
+        Terms {
+            action,
+            ttl: Duration::from_secs(600),
+            max_extension: Duration::from_secs(60),
+            max_hold: Duration::from_secs(30),
+            exemption,
+            enforcement,
+        }
+    }
+
+    #[test]
+    fn an_earlier_release_takes_a_dry_run_for_an_interaction_that_is_only_recorded() {
+        for action in [Action::Evict, Action::Record] {
+            for exemption in [None, Some(Exemption::Unmanaged)] {
+                let dry = terms(action, exemption, Enforcement::DryRun);
+                let written = serde_json::to_value(dry).unwrap();
+                // An unmanaged pod would start a timer once it has a controller.
+                assert_eq!(
+                    (&written["action"], written.get("exemption")),
+                    (&json!("Record"), None)
+                );
+                assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), dry);
+            }
+        }
+    }
+
+    #[test]
+    fn terms_that_are_enforced_are_written_as_before() {
+        let written = json!({
+            "action": "Evict", "ttl": "10m0s", "maxExtension": "1m0s", "maxHold": "30s"
+        });
+        let enforced = terms(Action::Evict, None, Enforcement::Enforce);
+        assert_eq!(serde_json::to_value(enforced).unwrap(), written);
+        assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), enforced);
     }
 }

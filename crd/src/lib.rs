@@ -47,6 +47,8 @@ const MAX_MESSAGE: usize = 512;
         "description": "The policy with the highest priority is used"}"#,
     printcolumn = r#"{"name": "Action", "type": "string", "jsonPath": ".spec.action",
         "description": "What happens; empty: Record for port-forward, Evict for all other kinds"}"#,
+    printcolumn = r#"{"name": "Enforcement", "type": "string", "jsonPath": ".spec.enforcement",
+        "description": "Whether pods are really evicted; empty: set by the webhook's flags"}"#,
     printcolumn = r#"{"name": "TTL", "type": "string", "jsonPath": ".spec.ttl",
         "description": "How long a pod may live after an interaction; empty: set by the webhook's flags"}"#,
     printcolumn = r#"{"name": "Max-Extension", "type": "string", "jsonPath": ".spec.maxExtension",

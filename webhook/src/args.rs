@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use curfew_core::{duration, namespaces, terms::DefaultTerms};
+use curfew_core::{Enforcement, duration, namespaces, terms::DefaultTerms};
 use curfew_runtime::logging::LogArgs;
 
 use crate::{identity::Lifetimes, names::TIMEOUT};
@@ -32,6 +32,14 @@ pub struct Args {
     /// The maximum time beyond its deadline for which a pod may be held, if no policy sets it
     #[arg(long, env = "CURFEW_DEFAULT_MAX_HOLD", default_value = "24h", value_parser = whole_seconds)]
     pub default_max_hold: Duration,
+    /// Whether pods are evicted, if no policy sets it
+    #[arg(
+        long,
+        env = "CURFEW_DEFAULT_ENFORCEMENT",
+        value_enum,
+        default_value = "Enforce"
+    )]
+    pub default_enforcement: DefaultEnforcement,
     /// What to do with an interaction that cannot be recorded, or that arrives before this replica has read the
     /// policies
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
@@ -80,6 +88,26 @@ pub enum Unrecorded {
     Deny,
     /// Admit it and count it
     Admit,
+}
+
+/// Whether pods are evicted, in the words of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DefaultEnforcement {
+    /// They are evicted
+    #[value(name = "Enforce")]
+    Enforce,
+    /// Everything else happens, and the API server is only asked whether it would evict them
+    #[value(name = "DryRun")]
+    DryRun,
+}
+
+impl From<DefaultEnforcement> for Enforcement {
+    fn from(default: DefaultEnforcement) -> Self {
+        match default {
+            DefaultEnforcement::Enforce => Enforcement::Enforce,
+            DefaultEnforcement::DryRun => Enforcement::DryRun,
+        }
+    }
 }
 
 /// How long each step of an admission may take.
@@ -163,6 +191,7 @@ impl Args {
     /// The terms where no policy says otherwise.
     pub fn terms(&self) -> DefaultTerms {
         DefaultTerms {
+            enforcement: self.default_enforcement.into(),
             ttl: self.default_ttl,
             max_extension: self.default_max_extension,
             max_hold: self.default_max_hold,
@@ -207,6 +236,10 @@ mod tests {
         assert_eq!(args.default_max_extension, Duration::from_secs(8 * 3600));
         assert_eq!(args.unrecorded, Unrecorded::Deny);
         assert!(!args.eviction_guard && parse(&["--eviction-guard"]).unwrap().eviction_guard);
+        assert_eq!(args.terms().enforcement, Enforcement::Enforce);
+        let dry = parse(&["--default-enforcement=DryRun"]).unwrap();
+        assert_eq!(dry.terms().enforcement, Enforcement::DryRun);
+        parse(&["--default-enforcement=dryrun"]).unwrap_err();
         assert_eq!(args.budgets().unwrap().agent, Duration::from_secs(1));
     }
 

@@ -29,14 +29,15 @@ use super::{
 /// way may take up to thirty.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Requests the eviction of exactly this pod, with a client of the user. If `seen` is given and people have changed
-/// the extension or the hold since, the pod may stay.
+/// Requests the eviction of exactly this pod, with a client of the user, or with `dry_run` only asks whether it would
+/// be evicted. If `seen` is given and people have changed the extension or the hold since, the pod may stay.
 pub(crate) async fn evict(
     client: &Client,
     user: &NodeUser,
     node: &str,
     pod: &PodId,
     seen: Option<&Overrides>,
+    dry_run: bool,
     now: Timestamp,
 ) -> EvictionOutcome {
     let asked = async {
@@ -46,9 +47,9 @@ pub(crate) async fn evict(
             .map_err(|refused| refused.to_string())?
             .is_some()
         {
-            return evict_as_node(client, node, pod, seen, now).await;
+            return evict_as_node(client, node, pod, seen, dry_run, now).await;
         }
-        let request = eviction(pod, Seen::Told(seen))?;
+        let request = eviction(pod, Seen::Told(seen), dry_run)?;
         let answer = ask(client, request).await;
         Ok(answer::read(
             &answer.map_err(|error| error_chain::short(&error))?,
@@ -67,6 +68,7 @@ async fn evict_as_node(
     node: &str,
     pod: &PodId,
     seen: Option<&Overrides>,
+    dry_run: bool,
     now: Timestamp,
 ) -> Result<EvictionOutcome, String> {
     let short = |error: kube::Error| error_chain::short(&error);
@@ -85,7 +87,7 @@ async fn evict_as_node(
         Ok(version) => version,
         Err(outcome) => return Ok(outcome),
     };
-    let request = eviction(pod, Seen::At(version.as_deref()))?;
+    let request = eviction(pod, Seen::At(version.as_deref()), dry_run)?;
     Ok(answer::read(&ask(client, request).await.map_err(short)?))
 }
 
@@ -122,7 +124,11 @@ enum Seen<'a> {
 /// The request to evict exactly this pod. It is made here because the client's own `evict` calls the
 /// options `delete_options`, which the API server does not know and leaves out: it would then evict
 /// whichever pod has the name.
-fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, String> {
+///
+/// A dry run is said twice: the API server takes the options for its own part, and tells admission webhooks and
+/// policies by the parameter, so that none of them acts on it. See
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>.
+fn eviction(pod: &PodId, seen: Seen<'_>, dry_run: bool) -> Result<http::Request<Vec<u8>>, String> {
     let (told, version) = match seen {
         Seen::Told(overrides) => (
             overrides.and_then(|told| serde_json::to_string(told).ok()),
@@ -142,12 +148,17 @@ fn eviction(pod: &PodId, seen: Seen<'_>) -> Result<http::Request<Vec<u8>>, Strin
                 uid: Some(pod.uid.clone()),
                 resource_version: version.map(str::to_owned),
             }),
+            dry_run: dry_run.then(|| vec!["All".to_owned()]),
             ..DeleteOptions::default()
         }),
     };
     let body = serde_json::to_vec(&eviction).map_err(|error| error_chain::causes(&error))?;
+    let params = PostParams {
+        dry_run,
+        ..PostParams::default()
+    };
     Request::new(Pod::url_path(&(), Some(&pod.namespace)))
-        .create_subresource("eviction", &pod.name, &PostParams::default(), body)
+        .create_subresource("eviction", &pod.name, &params, body)
         .map_err(|error| error_chain::causes(&error))
 }
 

@@ -48,6 +48,7 @@ pub(crate) enum Report {
         pod: PodId,
         id: String,
         outcome: EvictionOutcome,
+        dry_run: bool,
     },
     /// A pod was looked up.
     LookedUp(PodId, LookUp),
@@ -120,7 +121,12 @@ impl Executor {
     pub(crate) fn start(&mut self, action: AgentAction, now: Timestamp) {
         let (client, pods, node) = (self.client.clone(), self.pods.clone(), self.node.clone());
         match action {
-            AgentAction::Evict { pod, id, seen } => {
+            AgentAction::Evict {
+                pod,
+                id,
+                seen,
+                dry_run,
+            } => {
                 let failure = Report::Evicted {
                     pod: pod.clone(),
                     id: id.clone(),
@@ -128,11 +134,18 @@ impl Executor {
                         why: "the request panicked".to_owned(),
                         wait: None,
                     },
+                    dry_run,
                 };
                 let user = self.user.clone();
                 self.spawn(failure, async move {
-                    let outcome = evict::evict(&pods, &user, &node, &pod, seen.as_ref(), now).await;
-                    Report::Evicted { pod, id, outcome }
+                    let seen = seen.as_ref();
+                    let outcome = evict::evict(&pods, &user, &node, &pod, seen, dry_run, now).await;
+                    Report::Evicted {
+                        pod,
+                        id,
+                        outcome,
+                        dry_run,
+                    }
                 });
             }
             AgentAction::Patch(change) => {

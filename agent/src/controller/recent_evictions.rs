@@ -55,9 +55,13 @@ impl RecentEvictions {
         decisive: &Interaction,
         eviction_time: Option<Timestamp>,
         outcome: &EvictionOutcome,
+        dry_run: bool,
         now: Timestamp,
     ) {
-        let result = outcome.as_str();
+        let result = match dry_run {
+            true => outcome.dry_run_name(),
+            false => outcome.as_str(),
+        };
         let same = |past: &RecentEviction| past.uid == pod.uid && past.result == result;
         let before = self.past.iter().position(same);
         let before = before.and_then(|at| self.past.remove(at));
@@ -94,7 +98,14 @@ mod tests {
 
     fn add(history: &mut RecentEvictions, uid: &str, outcome: &EvictionOutcome, second: i64) {
         let did = shell(0).interaction;
-        history.add(&pod_id(uid), &did, Some(at(600)), outcome, at(second));
+        history.add(
+            &pod_id(uid),
+            &did,
+            Some(at(600)),
+            outcome,
+            false,
+            at(second),
+        );
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Controller {
                 pod,
                 decisive,
                 eviction_time,
+                dry_run,
                 ..
             } = &event
             {
@@ -156,6 +157,7 @@ impl Controller {
                     did,
                     Some(*eviction_time),
                     &EvictionOutcome::Accepted,
+                    *dry_run,
                     now,
                 );
             }
@@ -193,12 +195,18 @@ impl Controller {
                 }
                 state.patched(&change.pod.uid, outcome, now, out);
             }
-            Report::Evicted { pod, id, outcome } => {
-                self.remember_refusal(&pod, &outcome, now);
+            Report::Evicted {
+                pod,
+                id,
+                outcome,
+                dry_run,
+            } => {
+                self.remember_refusal(&pod, &outcome, dry_run, now);
                 out.events.push(DomainEvent::EvictionAnswered {
                     pod: pod.clone(),
                     id,
                     outcome: outcome.clone(),
+                    dry_run,
                 });
                 self.parts.state.evicted(&pod.uid, outcome, now, out);
             }
@@ -289,14 +297,21 @@ impl Controller {
 
     /// What is accepted is remembered when it is recorded as an event: its answer may be lost, and the pod shows
     /// it.
-    fn remember_refusal(&mut self, pod: &PodId, outcome: &EvictionOutcome, now: Timestamp) {
+    fn remember_refusal(
+        &mut self,
+        pod: &PodId,
+        outcome: &EvictionOutcome,
+        dry_run: bool,
+        now: Timestamp,
+    ) {
         if *outcome == EvictionOutcome::Accepted {
             return;
         }
         if let Some(record) = self.parts.state.record(&pod.uid) {
             let did = &record.decisive().interaction;
+            let eviction_time = record.eviction_time();
             self.recent_evictions
-                .add(&record.pod, did, record.eviction_time(), outcome, now);
+                .add(&record.pod, did, eviction_time, outcome, dry_run, now);
         }
     }
 
@@ -413,6 +428,7 @@ fn receipt(record: &Record) -> Receipt {
     Receipt {
         version: notice::VERSION,
         eviction_time: record.eviction_time(),
+        dry_run: record.is_dry_run(),
         interactions: record.interactions(),
     }
 }

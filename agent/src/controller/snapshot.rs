@@ -2,7 +2,7 @@
 
 use curfew_agent_state::{NodeState, PodRow};
 use curfew_core::{
-    Interaction, State,
+    Enforcement, Interaction, State,
     record::{Extension, Hold},
 };
 use jiff::Timestamp;
@@ -84,6 +84,11 @@ pub struct ScheduledPod {
     pub budget: Option<String>,
     /// Whether it is still to be evicted.
     pub pending: bool,
+    /// Whether its eviction is enforced or a dry run; null when no timer runs.
+    pub enforcement: Option<Enforcement>,
+    /// When the API server answered a dry run that it would evict it, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_go: Option<Timestamp>,
     /// When it is to be evicted; null when no timer runs.
     pub eviction_time: Option<Timestamp>,
     /// When it was asked to end, if it was.
@@ -131,7 +136,9 @@ impl NodeSchedule {
                     state,
                     reason: reason.map(str::to_owned),
                     budget: blocker.map(|budget| budget.name),
-                    pending: state.is_pending(),
+                    pending: state.is_pending() && !record.is_dry_run(),
+                    enforcement: record.enforcement(),
+                    would_go: record.would_go,
                     terminating_since: termination.map(|end| end.since),
                     grace_ends: termination.map(|end| end.grace_ends),
                     eviction_time: record.eviction_time(),

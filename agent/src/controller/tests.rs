@@ -6,6 +6,7 @@ mod away;
 mod circuit_breaker;
 mod clock;
 mod course;
+mod dry_run;
 mod many;
 mod panics;
 mod stop;

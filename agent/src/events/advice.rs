@@ -30,6 +30,9 @@ fn budget_advice(block: &EvictionBlock) -> Cow<'static, str> {
     match (block.policy_would_free, block.never) {
         (true, Some(never)) => format!("{UNREADY}, {never}").into(),
         (true, None) => format!("{UNREADY} it is evicted when the budget allows it").into(),
+        (false, None) if block.dry_run => {
+            "it would be evicted as soon as the budget allows it".into()
+        }
         (false, Some(never)) => never.to_string().into(),
         (false, None) => "it is evicted as soon as the budget allows it".into(),
     }

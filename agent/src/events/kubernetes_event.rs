@@ -110,10 +110,11 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             pod,
             known,
             eviction_time,
+            dry_run,
             ending,
             ..
         } => {
-            let note = interaction(known, *eviction_time, *ending);
+            let note = interaction(known, *eviction_time, *dry_run, *ending);
             let warning = known.terms.action == Action::Evict;
             pod_event(pod, warning, "PodInteraction", "Interact", note)
         }
@@ -121,6 +122,7 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             pod,
             extension,
             consequence,
+            dry_run,
             ..
         } => {
             let what = match extension {
@@ -131,20 +133,21 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 ),
                 None => "the extension of the pod was removed".to_owned(),
             };
-            let note = format!("{what}; {}", follows(*consequence));
+            let note = format!("{what}; {}", follows(*consequence, *dry_run));
             pod_event(pod, false, "PodInteractionExtended", "Extend", note)
         }
         DomainEvent::Held {
             pod,
             hold: Some(hold),
             consequence,
+            dry_run,
             ..
         } => {
             let follows = match consequence {
                 Consequence::EvictionAt(at) => {
-                    format!("unless it is released, it will be evicted at {at}")
+                    format!("unless it is released, it {} evicted at {at}", will_be(*dry_run))
                 }
-                other => follows(*other),
+                other => follows(*other, *dry_run),
             };
             let note = format!(
                 "{} holds the pod; {follows}; reason: {}",
@@ -157,38 +160,54 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             pod,
             hold: None,
             consequence,
+            dry_run,
             ..
         } => {
-            let note = format!("the hold of the pod was removed; {}", follows(*consequence));
+            let follows = follows(*consequence, *dry_run);
+            let note = format!("the hold of the pod was removed; {follows}");
             pod_event(pod, false, "PodInteractionReleased", "Release", note)
         }
         DomainEvent::Evicted {
             pod,
             decisive,
             eviction_time,
+            dry_run,
             bare,
             ..
         } => {
             let did = &decisive.interaction;
+            let (what, reason, action) = match dry_run {
+                true => (
+                    "dry run: the API server would have evicted the pod, and nothing was done",
+                    "PodInteractionWouldEvict",
+                    "DryRun",
+                ),
+                false => ("evicted", "PodInteractionEvicted", "Evict"),
+            };
             let mut note = format!(
-                "evicted: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
+                "{what}: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
                 by(&did.user),
                 did.kind,
                 did.time
             );
             if *bare {
-                note += "; it has no controller, so nothing replaces it";
+                note += match dry_run {
+                    true => "; it has no controller, so nothing would have replaced it",
+                    false => "; it has no controller, so nothing replaces it",
+                };
             }
-            pod_event(pod, false, "PodInteractionEvicted", "Evict", note)
+            pod_event(pod, false, reason, action, note)
         }
         DomainEvent::Unmarked {
             pod,
             why,
             eviction_time,
+            dry_run,
             again: false,
             ..
         } => {
             let follows = match eviction_time {
+                Some(at) if *dry_run => format!("it would still be evicted at {at} (dry run)"),
                 Some(at) => format!("it will still be evicted at {at}"),
                 None => "no timer runs for it".to_owned(),
             };
@@ -200,20 +219,27 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
         }
         DomainEvent::Blocked(block) | DomainEvent::StillBlocked(block) => {
+            let what = match block.dry_run {
+                true => "dry run: the API server would not have evicted the pod yet",
+                false => "cannot be evicted yet",
+            };
             let note = format!(
-                "cannot be evicted yet: {}; {}",
+                "{what}: {}; {}",
                 block.why.message(),
                 advice(block)
             );
             blocked(block, state(&block.why), note)
         }
         DomainEvent::Stuck(block) => {
-            let note = format!(
-                "should have been evicted at {} and is still running: {}; {}",
-                block.eviction_time,
-                block.why.message(),
-                advice(block)
-            );
+            let (at, why) = (block.eviction_time, block.why.message());
+            let what = match block.dry_run {
+                true => format!(
+                    "dry run: the eviction was due at {at}, and the API server would still refuse it; it is not \
+                     asked again"
+                ),
+                false => format!("should have been evicted at {at} and is still running"),
+            };
+            let note = format!("{what}: {why}; {}", advice(block));
             blocked(block, State::Stuck, note)
         }
         DomainEvent::StoreRebuilt { node, loss } => EventContent {
@@ -255,6 +281,7 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
 fn interaction(
     known: &RecordedInteraction,
     eviction_time: Option<Timestamp>,
+    dry_run: bool,
     ending: Option<Ending>,
 ) -> String {
     let did = &known.interaction;
@@ -270,7 +297,7 @@ fn interaction(
     }
     match (ending, eviction_time) {
         (Some(ending), _) => note += &format!("; {ending}"),
-        (None, Some(at)) => note += &format!("; the pod will be evicted at {at}"),
+        (None, Some(at)) => note += &format!("; the pod {} evicted at {at}", will_be(dry_run)),
         (None, None) => note += "; it is only recorded, and the pod is not evicted",
     }
     let eviction_time = eviction_time.filter(|_| ending.is_none());
@@ -279,6 +306,9 @@ fn interaction(
     }
     if eviction_time.is_some() && known.has_lost_its_exemption() {
         note += ", because it has a controller now";
+    }
+    if eviction_time.is_some() && dry_run {
+        note += " (dry run)";
     }
     if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
         note += &format!(" ({})", exemption.as_str());
@@ -290,18 +320,27 @@ fn interaction(
     note
 }
 
-fn follows(consequence: Consequence) -> String {
+/// What is said of an eviction to come.
+fn will_be(dry_run: bool) -> &'static str {
+    match dry_run {
+        true => "would be",
+        false => "will be",
+    }
+}
+
+fn follows(consequence: Consequence, dry_run: bool) -> String {
+    let will_be = will_be(dry_run);
     match consequence {
-        Consequence::EvictionAt(at) => format!("it will be evicted at {at}"),
+        Consequence::EvictionAt(at) => format!("it {will_be} evicted at {at}"),
         Consequence::TooLong {
             longest: Duration::ZERO,
             at,
         } => format!(
-            "this has no effect, because not every interaction with the pod allows an extension; it will be \
+            "this has no effect, because not every interaction with the pod allows an extension; it {will_be} \
              evicted at {at}"
         ),
         Consequence::TooLong { longest, at } => format!(
-            "only {} of it counts, the maximum that all interactions with the pod allow; it will be evicted at \
+            "only {} of it counts, the maximum that all interactions with the pod allow; it {will_be} evicted at \
              {at}",
             duration::format(longest)
         ),

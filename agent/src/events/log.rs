@@ -68,10 +68,11 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             id,
             extension,
             consequence,
+            dry_run,
             maximum,
         } => tracing::info!(
             event = "extension", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
-            eviction_time = shown(consequence.eviction_time()), maximum,
+            eviction_time = shown(consequence.eviction_time()), dry_run, maximum,
             extension = extension.as_ref().map(|extension| extension.text.as_str()),
             user = extension.as_ref().map(|extension| extension.requester.as_str()),
             "extension"
@@ -81,12 +82,24 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             id,
             hold,
             consequence,
+            dry_run,
         } => tracing::info!(
             event = "hold", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
-            eviction_time = shown(consequence.eviction_time()), held = hold.is_some(),
+            eviction_time = shown(consequence.eviction_time()), dry_run, held = hold.is_some(),
             user = hold.as_ref().map(|hold| hold.requester.as_str()),
             reason = hold.as_ref().map(|hold| hold.reason.as_str()),
             "hold"
+        ),
+        DomainEvent::Evicted {
+            pod,
+            decisive,
+            ids,
+            eviction_time,
+            dry_run: true,
+            ..
+        } => tracing::info!(
+            event = "would-evict", node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
+            "dry run: the API server would have evicted the pod"
         ),
         DomainEvent::Evicted {
             pod,
@@ -98,12 +111,20 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             event = "evicted", node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
             "evicted"
         ),
-        DomainEvent::Blocked(EvictionBlock { pod, id, why, .. }) => tracing::warn!(
-            event = "blocked", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
+        DomainEvent::Blocked(EvictionBlock {
+            pod,
+            id,
+            why,
+            dry_run,
+            ..
+        }) => tracing::warn!(
+            event = "blocked", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(), dry_run,
             "eviction blocked"
         ),
         // That it goes on is no news here.
         DomainEvent::StillBlocked(_) => {}
+        // Nobody waits for it.
+        DomainEvent::Stuck(EvictionBlock { dry_run: true, .. }) => {}
         DomainEvent::Stuck(EvictionBlock {
             pod,
             id,
@@ -114,8 +135,13 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             event = "stuck", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
             %eviction_time, "eviction blocked for too long"
         ),
-        DomainEvent::EvictionAnswered { pod, id, outcome } => tracing::debug!(
-            event = "eviction-answered", node, %pod, uid = pod.uid, id, outcome = outcome.as_str(),
+        DomainEvent::EvictionAnswered {
+            pod,
+            id,
+            outcome,
+            dry_run,
+        } => tracing::debug!(
+            event = "eviction-answered", node, %pod, uid = pod.uid, id, outcome = outcome.as_str(), dry_run,
             answer = outcome.message(), "requested an eviction"
         ),
         DomainEvent::Marked { pod, ids, missing } => {

@@ -165,6 +165,7 @@ mod tests {
             known: shell(second),
             source: Source::Notice,
             eviction_time: None,
+            dry_run: false,
             ending: None,
             more: None,
         };
@@ -246,6 +247,7 @@ mod tests {
             known: shell(0),
             source: Source::Notice,
             eviction_time: None,
+            dry_run: false,
             ending: None,
             more: None,
         };
@@ -255,6 +257,7 @@ mod tests {
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
+            dry_run: false,
             bare: false,
         };
         assert!(matches!(

@@ -13,9 +13,16 @@ const COUNTED: [State; 7] = {
     [a, b, c, d, e, f, State::Protected]
 };
 
+/// The states in which pods are counted whose timers are a dry run.
+const DRY_RUN: [State; 7] = {
+    let [a, b, c, d, e, f] = State::PENDING;
+    [a, b, c, d, e, f, State::WouldGo]
+};
+
 #[derive(Debug)]
 pub(super) struct Standing {
     pending: IntGaugeVec,
+    dry_runs: IntGaugeVec,
     by_namespace: IntGaugeVec,
     blocked_by: IntGaugeVec,
     overdue: Gauge,
@@ -39,6 +46,13 @@ impl Standing {
                  than --blocked-after), retrying (refused for another reason), held; and protected pods, which \
                  are never evicted.",
                 &[("state", &COUNTED.map(State::as_str))],
+            )?,
+            dry_runs: all.gauges(
+                "curfew_agent_dry_run_pods",
+                "Pods of this node whose timers are all a dry run, so that they are not evicted, by state: \
+                 scheduled, held, due, retrying; blocked and stuck (a PodDisruptionBudget would block the \
+                 eviction), would-go (the API server would have evicted it).",
+                &[("state", &DRY_RUN.map(State::as_str))],
             )?,
             // With `namespace` it would be taken for the namespace of the agent.
             by_namespace: all.gauges(
@@ -95,6 +109,11 @@ impl Standing {
             let pending = self.pending.with_label_values(&[state.as_str()]);
             pending.set(summary.in_state(state));
         }
+        for state in DRY_RUN {
+            let pods = summary.dry_runs.get(&state).copied();
+            let gauge = self.dry_runs.with_label_values(&[state.as_str()]);
+            gauge.set(pods.unwrap_or_default());
+        }
         self.by_namespace.reset();
         let (namespaces, others) = busiest(&summary.namespaces);
         for (namespace, count) in namespaces {
@@ -114,14 +133,16 @@ impl Standing {
             self.blocked_by.with_label_values(&labels).add(others);
         }
         self.overdue.set(summary.longest_overdue.as_secs_f64());
-        let terminating = summary.in_state(State::Terminating);
+        let dry_runs = summary.dry_runs.get(&State::Terminating).copied();
+        let terminating = summary.in_state(State::Terminating) + dry_runs.unwrap_or_default();
         self.terminating.set(terminating);
         self.beyond_grace.set(summary.beyond_grace);
         let longest = summary.longest_terminating.as_secs_f64();
         self.longest_terminating.set(longest);
         let next = summary.next.map_or(0.0, |at| at.as_second() as f64);
         self.next.set(next);
-        self.records.set(summary.states.values().sum());
+        let records = summary.states.values().chain(summary.dry_runs.values());
+        self.records.set(records.sum());
         self.store_open.set(summary.store_open.into());
         self.store_bytes.set(summary.store_bytes as i64);
         self.watch_synced.set(summary.watched.into());

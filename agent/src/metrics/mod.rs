@@ -96,8 +96,9 @@ impl Metrics {
             )?,
             evictions: all.counters(
                 "curfew_agent_evictions_total",
-                "Answers of the API server to eviction requests, by meaning.",
-                &[("result", EvictionOutcome::NAMES)],
+                "Answers of the API server to eviction requests, by meaning; dry_run_ before it means that the \
+                 request only asked whether the pod would be evicted.",
+                &[("result", &[EvictionOutcome::NAMES, EvictionOutcome::DRY_RUN_NAMES].concat())],
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",
@@ -204,11 +205,18 @@ impl Metrics {
                 consequence: Consequence::EvictionAt(_),
                 ..
             } => self.holds.inc(),
+            DomainEvent::Evicted { dry_run: true, .. } => {}
             DomainEvent::Evicted { eviction_time, .. } => self
                 .lateness
                 .observe(now.duration_since(*eviction_time).as_secs_f64()),
-            DomainEvent::EvictionAnswered { outcome, .. } => {
-                self.evictions.with_label_values(&[outcome.as_str()]).inc();
+            DomainEvent::EvictionAnswered {
+                outcome, dry_run, ..
+            } => {
+                let result = match dry_run {
+                    true => outcome.dry_run_name(),
+                    false => outcome.as_str(),
+                };
+                self.evictions.with_label_values(&[result]).inc();
             }
             DomainEvent::MarkFailed { .. } => self.patch_errors.inc(),
             DomainEvent::Unmarked { again: false, .. } => self.unmarked.inc(),

@@ -203,6 +203,7 @@ fn what_people_set_is_counted_where_it_holds() {
             requester: "bob".into(),
         }),
         consequence,
+        dry_run: false,
         maximum,
     };
     let holds = |hold| DomainEvent::Held {
@@ -210,6 +211,7 @@ fn what_people_set_is_counted_where_it_holds() {
         id: String::new(),
         hold,
         consequence: Consequence::EvictionAt(at(600)),
+        dry_run: false,
     };
     let hold = Hold {
         reason: "evidence".into(),

@@ -22,7 +22,7 @@ use super::{
     api::{self, ApiServer, Target},
     at,
     disk::Disk,
-    shell,
+    dry_shell, shell,
 };
 use crate::{
     cluster::{self, acting_as::NodeUser, executor::Executor, pod_watch},
@@ -81,9 +81,9 @@ impl Agent {
     /// How many answers to evictions were counted, by their meaning, leaving out those that never came.
     pub(crate) fn results(&self) -> BTreeMap<&'static str, u64> {
         let count = |name| self.metrics.evictions.with_label_values(&[name]).get();
-        let counts = EvictionOutcome::NAMES
-            .iter()
-            .copied()
+        let counts = [EvictionOutcome::NAMES, EvictionOutcome::DRY_RUN_NAMES]
+            .into_iter()
+            .flatten()
             .map(|name| (name, count(name)));
         counts.filter(|(_, count)| *count > 0).collect()
     }
@@ -271,6 +271,13 @@ impl Stage {
         let second = self.begun.elapsed().as_secs() as i64;
         let recorded = agent.controller.record(notice(pod, shell(second))).await;
         recorded.unwrap();
+    }
+
+    /// The same on terms that are a dry run.
+    pub(crate) async fn exec_dry(&self, agent: &Agent, pod: &str) {
+        let second = self.begun.elapsed().as_secs() as i64;
+        let recorded = agent.controller.record(notice(pod, dry_shell(second)));
+        recorded.await.unwrap();
     }
 
     /// Seconds since the stage was set.

@@ -19,6 +19,8 @@ pub enum AgentAction {
         /// The extension and the hold that the agent knew. If they have changed since and move the eviction to a
         /// later time, the pod stays. None if later changes no longer count.
         seen: Option<Overrides>,
+        /// Ask only whether the pod would be evicted.
+        dry_run: bool,
     },
     /// Look whether the pod still exists, which the watch did not show; answered by
     /// [`NodeState::answered`](crate::NodeState::answered) or [`NodeState::gone`](crate::NodeState::gone).

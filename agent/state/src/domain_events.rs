@@ -9,13 +9,18 @@ use crate::{
     pod_view::PodSnapshot,
 };
 
-/// Tells that the eviction was accepted.
-pub(super) fn eviction(record: &Record, pod: Option<&PodSnapshot>) -> Option<DomainEvent> {
+/// Tells that the eviction was accepted, or would be.
+pub(super) fn eviction(
+    record: &Record,
+    pod: Option<&PodSnapshot>,
+    dry_run: bool,
+) -> Option<DomainEvent> {
     Some(DomainEvent::Evicted {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),
         ids: record.requests(),
         eviction_time: record.eviction_time()?,
+        dry_run,
         bare: pod.is_some_and(|pod| pod.bare),
     })
 }
@@ -28,6 +33,7 @@ pub(super) fn unmarked(record: &Record, code: u16, why: &str, again: bool) -> Do
         code,
         why: why.to_owned(),
         eviction_time: record.eviction_time(),
+        dry_run: record.is_dry_run(),
         again,
     }
 }
@@ -137,6 +143,7 @@ pub(super) fn overrides(
             id: id.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
+            dry_run: record.is_dry_run(),
             maximum: record.is_extended_to_the_last(),
         });
     }
@@ -146,6 +153,7 @@ pub(super) fn overrides(
             id: id.clone(),
             hold: record.hold.clone(),
             consequence: entry.consequence(record),
+            dry_run: record.is_dry_run(),
         });
     }
 }
@@ -162,6 +170,7 @@ fn interaction(
         known: known.clone(),
         source,
         eviction_time: record.eviction_time(),
+        dry_run: record.is_dry_run(),
         ending,
         more,
     }

@@ -44,6 +44,8 @@ pub enum DomainEvent {
         source: Source,
         /// When the pod goes.
         eviction_time: Option<Timestamp>,
+        /// Whether that is a dry run.
+        dry_run: bool,
         /// Whether the pod ends, or has ended, without being evicted.
         ending: Option<Ending>,
         /// Those that are not told one by one, because there was no room to keep them.
@@ -59,6 +61,8 @@ pub enum DomainEvent {
         extension: Option<Extension>,
         /// What follows.
         consequence: Consequence,
+        /// Whether the eviction is a dry run.
+        dry_run: bool,
         /// Whether it uses up all that the pod's terms allow.
         maximum: bool,
     },
@@ -72,8 +76,10 @@ pub enum DomainEvent {
         hold: Option<Hold>,
         /// What follows.
         consequence: Consequence,
+        /// Whether the eviction is a dry run.
+        dry_run: bool,
     },
-    /// The API server accepted the eviction.
+    /// The API server accepted the eviction, or said that it would.
     Evicted {
         /// The pod.
         pod: PodId,
@@ -83,6 +89,8 @@ pub enum DomainEvent {
         ids: String,
         /// When it was to be.
         eviction_time: Timestamp,
+        /// Whether it was a dry run, so that the pod is still there.
+        dry_run: bool,
         /// Whether the pod has no controller that would replace it.
         bare: bool,
     },
@@ -129,6 +137,8 @@ pub enum DomainEvent {
         why: String,
         /// When the pod goes.
         eviction_time: Option<Timestamp>,
+        /// Whether that is a dry run.
+        dry_run: bool,
         /// Whether people were told already.
         again: bool,
     },
@@ -140,6 +150,8 @@ pub enum DomainEvent {
         id: String,
         /// What came of it.
         outcome: EvictionOutcome,
+        /// Whether it was a dry run.
+        dry_run: bool,
     },
     /// The pod is gone and its record with it.
     Gone {
@@ -249,6 +261,8 @@ pub struct EvictionBlock {
     pub never: Option<NeverRoom>,
     /// When it was to be evicted.
     pub eviction_time: Timestamp,
+    /// Whether that is a dry run.
+    pub dry_run: bool,
     /// When it was refused for this reason first.
     pub since: Timestamp,
     /// How often it was since.

@@ -76,6 +76,13 @@ impl EvictionOutcome {
         )
     }
 
+    /// The name of the outcome of a dry run in metrics.
+    pub fn dry_run_name(&self) -> &'static str {
+        let name = self.as_str();
+        let at = Self::NAMES.iter().position(|known| *known == name);
+        at.map_or(name, |at| Self::DRY_RUN_NAMES[at])
+    }
+
     /// The name of the outcome in metrics.
     pub fn as_str(&self) -> &'static str {
         self.into()
@@ -83,6 +90,20 @@ impl EvictionOutcome {
 
     /// Every name of an outcome.
     pub const NAMES: &[&str] = Self::VARIANTS;
+
+    /// Every name of an outcome of a dry run, in the same order.
+    pub const DRY_RUN_NAMES: [&str; 10] = [
+        "dry_run_accepted",
+        "dry_run_gone",
+        "dry_run_early",
+        "dry_run_disruption_budget",
+        "dry_run_several_disruption_budgets",
+        "dry_run_throttled",
+        "dry_run_forbidden",
+        "dry_run_denied",
+        "dry_run_unavailable",
+        "dry_run_error",
+    ];
 
     /// Whether a PodDisruptionBudget stands in the way.
     pub fn is_blocked(&self) -> bool {
@@ -154,5 +175,23 @@ impl EvictionOutcome {
         let least = asked_for.unwrap_or_default();
         // Those who were asked for the same patience do not come back in the same moment, either.
         backoff.max(least + least.mul_f64((1.0 - spread) / 2.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_of_a_dry_run_has_a_name_of_its_own() {
+        for (name, dry) in EvictionOutcome::NAMES
+            .iter()
+            .zip(EvictionOutcome::DRY_RUN_NAMES)
+        {
+            assert_eq!(dry, format!("dry_run_{name}"));
+        }
+        assert_eq!(EvictionOutcome::Accepted.dry_run_name(), "dry_run_accepted");
+        let denied = EvictionOutcome::Denied("no".into());
+        assert_eq!(denied.dry_run_name(), "dry_run_denied");
     }
 }

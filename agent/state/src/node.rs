@@ -266,10 +266,10 @@ impl NodeState {
             self.dirty.insert(uid.to_owned());
             if entry.is_carried_out() {
                 out.events
-                    .extend(domain_events::eviction(record, entry.pod.as_ref()));
+                    .extend(domain_events::eviction(record, entry.pod.as_ref(), false));
             }
             out.events.push(domain_events::gone(record));
-            if entry.eviction == Eviction::Asked {
+            if entry.eviction == Eviction::Asked && !entry.asked_dry_run {
                 self.gone_before_answer.insert(uid.to_owned(), entry);
             }
         }

@@ -78,6 +78,8 @@ pub(super) struct PodEntry {
     pub(super) eviction: Eviction,
     /// When it was asked for the last time.
     pub(super) asked: Timestamp,
+    /// Whether that was a dry run.
+    pub(super) asked_dry_run: bool,
     pub(super) refusal: Option<Refusal>,
     /// How often in a row it was asked for too early.
     pub(super) early: u32,
@@ -107,6 +109,7 @@ impl PodEntry {
             unseen_since: now,
             eviction: Eviction::From(Timestamp::MIN),
             asked: Timestamp::MIN,
+            asked_dry_run: false,
             refusal: None,
             early: 0,
             unanswered: false,
@@ -175,6 +178,28 @@ impl PodEntry {
         {
             *again = earlier(*again, by);
         }
+    }
+
+    /// An interaction that is enforced ended the dry run: what was answered to it does not count.
+    pub(super) fn end_dry_run(&mut self) {
+        self.asked_dry_run = false;
+        self.eviction = Eviction::From(Timestamp::MIN);
+        self.refusal = None;
+        self.obstacle = None;
+        self.early = 0;
+    }
+
+    /// Whether the dry run of this pod is over: the API server said that it would evict the pod, or refused for as
+    /// long as it takes until a pod is reported as stuck.
+    pub(super) fn is_foretold(&self, now: Timestamp, blocked_after: Duration) -> bool {
+        let Some(record) = self.record.as_ref().filter(|record| record.is_dry_run()) else {
+            return false;
+        };
+        let too_late = record
+            .eviction_time()
+            .is_some_and(|at| self.asked >= later(at, blocked_after) && now >= self.asked);
+        let refused = |refusal: &Refusal| refusal.outcome.concerns_people();
+        record.would_go.is_some() || (too_late && self.refusal.as_ref().is_some_and(refused))
     }
 
     /// Takes note of a refusal that people can do something about.
@@ -247,6 +272,7 @@ impl PodEntry {
             policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
             never: view.and_then(|view| view.never),
             eviction_time: record.eviction_time()?,
+            dry_run: record.is_dry_run(),
             since: obstacle.since,
             times: obstacle.times,
         })
@@ -278,6 +304,7 @@ impl PodEntry {
             _ if self.is_leaving() => (State::Terminating, None),
             _ if pod.finished => (State::Finished, None),
             _ if pod.mirror => (State::Protected, None),
+            _ if record.is_dry_run() && record.would_go.is_some() => (State::WouldGo, None),
             _ if now < at && record.hold.is_some() => (State::Held, None),
             _ if now < at => (State::Scheduled, None),
             (_, Some(obstacle)) => (State::Stuck, Some(&obstacle.why)),

@@ -19,8 +19,10 @@ pub struct Summary {
     pub store_open: bool,
     /// Its size on disk in bytes, when it was last written.
     pub store_bytes: u64,
-    /// How many pods have a record, by where they stand.
+    /// How many pods have a record, by where they stand. Dry runs are not among them.
     pub states: BTreeMap<State, i64>,
+    /// How many pods are a dry run, by where they stand.
+    pub dry_runs: BTreeMap<State, i64>,
     /// How many pods are still to be evicted, by namespace.
     pub namespaces: BTreeMap<String, i64>,
     /// When the next pod is to be evicted, or was to be.
@@ -45,6 +47,7 @@ impl Summary {
             store_open: false,
             store_bytes: 0,
             states: BTreeMap::new(),
+            dry_runs: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             next: None,
             longest_overdue: Duration::ZERO,
@@ -54,6 +57,11 @@ impl Summary {
         };
         let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
         for row in node.rows(now) {
+            // Nobody has to look after what is not evicted.
+            if row.record.is_dry_run() {
+                *summary.dry_runs.entry(row.state).or_default() += 1;
+                continue;
+            }
             *summary.states.entry(row.state).or_default() += 1;
             if row.state.is_pending() {
                 let next = summary.next.into_iter().chain(row.record.eviction_time());

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Action, Command, Interaction, Kind, PodId, Record, RecordedInteraction, Terms, metadata,
+    Action, Command, Enforcement, Interaction, Kind, PodId, Record, RecordedInteraction, Terms,
+    metadata,
 };
 use jiff::Timestamp;
 
@@ -45,8 +46,17 @@ pub fn shell(second: i64) -> RecordedInteraction {
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
             exemption: None,
+            enforcement: Enforcement::Enforce,
         },
+        policy: None,
     }
+}
+
+/// The same on terms that only say what would happen.
+pub fn dry_shell(second: i64) -> RecordedInteraction {
+    let mut known = shell(second);
+    known.terms.enforcement = Enforcement::DryRun;
+    known
 }
 
 /// The record of a pod with this one interaction.

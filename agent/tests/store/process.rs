@@ -273,7 +273,9 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 max_extension: Duration::from_secs(3600),
                 max_hold: Duration::from_secs(7200),
                 exemption: None,
+                enforcement: curfew_core::Enforcement::Enforce,
             },
+            policy: None,
         },
         sent: None,
     }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    COMMAND, CONTAINER, EVICTION_TIME, INTERACTION, INTERACTION_TIME, INTERACTIONS, INTERACTOR,
-    LAST_INTERACTION, WRITTEN, annotations,
+    COMMAND, CONTAINER, ENFORCEMENT, EVICTION_TIME, INTERACTION, INTERACTION_TIME, INTERACTIONS,
+    INTERACTOR, LAST_INTERACTION, WRITTEN, annotations, enforcement,
 };
 use crate::{
     duration,
@@ -19,8 +19,10 @@ use crate::{
 pub const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// What is written where there is no room for a record, the most important first. No extension can be set
-/// beside it, because nothing says how much of it is allowed.
-const SHORT: [&str; 7] = [
+/// beside it, because nothing says how much of it is allowed. That it is a dry run comes first: where it does not
+/// fit, nothing does that a record is read from.
+const SHORT: [&str; 8] = [
+    ENFORCEMENT,
     EVICTION_TIME,
     INTERACTOR,
     INTERACTION,
@@ -124,9 +126,14 @@ pub(super) fn short(annotations: &BTreeMap<String, String>) -> Option<Short> {
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
         exemption: None,
+        enforcement: enforcement(annotations),
     };
     Some(Short {
-        known: RecordedInteraction { interaction, terms },
+        known: RecordedInteraction {
+            interaction,
+            terms,
+            policy: None,
+        },
         interactions: get(INTERACTIONS).and_then(|n| n.parse().ok()).unwrap_or(1),
     })
 }

@@ -276,6 +276,7 @@ impl Spec {
                 max_extension: length(self.max_extension, usual.max_extension),
                 max_hold: length(self.max_hold, usual.max_hold),
                 exemption,
+                enforcement: self.enforcement.unwrap_or(usual.enforcement),
             },
             record_command: self.record_command,
         }

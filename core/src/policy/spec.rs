@@ -14,6 +14,7 @@ use crate::{
     interaction::{Command, Kind},
     masking::masked,
     namespaces,
+    terms::Enforcement,
 };
 
 /// The longest time that a policy can name: a year.
@@ -89,6 +90,10 @@ pub struct Spec {
     /// What happens after the interaction. If not set, the default action of the kind is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<PolicyAction>,
+
+    /// Whether pods are really evicted. If not set, the webhook's --default-enforcement is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 
     /// Commands of exec that change nothing: they are recorded and shown, but start no timer. Each entry is a complete
     /// argv, compared word for word; the word * matches exactly one word. Entries match only without -i and -t, because

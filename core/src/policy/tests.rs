@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     interaction::Kind,
-    terms::{self, DefaultTerms, Exemption},
+    terms::{self, DefaultTerms, Enforcement, Exemption},
 };
 
 const DEFAULTS: DefaultTerms = DefaultTerms {
     ttl: Duration::from_secs(600),
     max_extension: Duration::from_secs(3600),
     max_hold: Duration::from_secs(7200),
+    enforcement: Enforcement::Enforce,
 };
 
 /// An interaction, to be changed by each test.
@@ -428,5 +429,35 @@ fn what_is_masked_is_compared_as_it_was_typed() {
         assert_eq!(admitted.terms.exemption, exemption, "{token}");
         let kept = admitted.record_command.of(&case.argv);
         assert_eq!(kept.as_str(), "app '--token=xxxxx'");
+    }
+}
+
+#[test]
+fn a_policy_or_the_default_says_whether_it_is_enforced() {
+    let enforcement = |spec: serde_json::Value, default| {
+        let defaults = DefaultTerms {
+            enforcement: default,
+            ..DEFAULTS
+        };
+        let policies = policies(&[("p", spec)]);
+        match policies.decide(&Case::default().subject(), defaults) {
+            PolicyDecision::Admit(admitted) => admitted.terms.enforcement,
+            PolicyDecision::Deny { .. } => unreachable!("it denies nothing"),
+        }
+    };
+    use Enforcement::{DryRun, Enforce};
+    for default in [Enforce, DryRun] {
+        assert_eq!(enforcement(json!({}), default), default);
+        assert_eq!(
+            enforcement(json!({"enforcement": "DryRun"}), default),
+            DryRun
+        );
+        assert_eq!(
+            enforcement(json!({"enforcement": "Enforce"}), default),
+            Enforce
+        );
+        // It does not apply.
+        let elsewhere = json!({"users": ["nobody"], "enforcement": "DryRun"});
+        assert_eq!(enforcement(elsewhere, default), default);
     }
 }

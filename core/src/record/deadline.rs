@@ -4,6 +4,9 @@
 //! plus as much of the pod's extension and hold as the terms of the interaction allow. The earliest deadline counts.
 //! So another interaction never moves the deadline to a later time, whatever its terms are.
 //!
+//! The timers of interactions that are only a dry run count only where all timers of the pod are dry: they neither
+//! delay an eviction that is enforced, nor bring it forward.
+//!
 //! At most four interactions matter, whatever extension or hold people set. Without an extension, one interaction
 //! has the earliest deadline: it is called decisive. With the longest possible extension, the same or another
 //! interaction has the earliest deadline. The difference between these two deadlines is the longest extension of the
@@ -15,7 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Record, RecordedInteraction, later};
-use crate::terms::{Action, Exemption};
+use crate::terms::{Action, Enforcement, Exemption};
 
 /// The most interactions that decide when the pod goes.
 pub const MAX_BOUNDS: usize = 4;
@@ -27,6 +30,9 @@ const EXTREMES: [(Duration, bool); MAX_BOUNDS] = [
     (Duration::ZERO, true),
     (Duration::MAX, true),
 ];
+
+/// A timer: whether it is enforced, and when it ends.
+pub(super) type Timer = (Enforcement, Timestamp);
 
 impl RecordedInteraction {
     /// Whether it starts no timer only for as long as no controller would replace the pod.
@@ -51,9 +57,10 @@ impl RecordedInteraction {
         terms.ttl.saturating_add(extension).saturating_add(hold)
     }
 
-    /// When the pod's time ends by this interaction alone, without an extension.
-    pub(super) fn expiry(&self) -> Option<Timestamp> {
-        self.end(Duration::ZERO, false)
+    /// The timer that this interaction alone starts, without an extension. Of two timers, the smaller one counts.
+    pub(super) fn timer(&self) -> Option<Timer> {
+        let end = self.end(Duration::ZERO, false)?;
+        Some((self.terms.enforcement, end))
     }
 
     /// When the pod would be evicted if this were the only interaction, with as much of the extension and the hold
@@ -67,8 +74,8 @@ impl RecordedInteraction {
 }
 
 impl Record {
-    /// The interaction that sets the deadline: of those that start a timer the one that ends first without
-    /// an extension; where none does, the first of all.
+    /// The interaction that sets the deadline: of those that start a timer that counts the one that ends first
+    /// without an extension; where none does, the first of all.
     pub fn decisive(&self) -> &RecordedInteraction {
         self.first_to_end(Duration::ZERO, false)
             .map_or(&self.known[0], |(_, known)| known)
@@ -98,11 +105,13 @@ impl Record {
                 .known
                 .iter()
                 .filter(|known| known.is_exempt_while_unmanaged());
-            let length = |known: &&RecordedInteraction| known.length(extension, held);
-            let Some(first) = exempt.min_by_key(length) else {
+            let rank = |known: &&RecordedInteraction| {
+                (known.terms.enforcement, known.length(extension, held))
+            };
+            let Some(first) = exempt.min_by_key(rank) else {
                 break;
             };
-            if !bounds.iter().any(|known| length(known) == length(&first)) {
+            if !bounds.iter().any(|known| rank(known) == rank(&first)) {
                 bounds.push(first);
             }
         }
@@ -136,14 +145,31 @@ impl Record {
         extension: Duration,
         held: bool,
     ) -> Option<(Timestamp, &RecordedInteraction)> {
-        self.known
-            .iter()
-            .filter_map(|known| Some((known.end(extension, held)?, known)))
-            .min()
+        let ends = self.known.iter().filter_map(|known| {
+            let end = known.end(extension, held)?;
+            Some((known.terms.enforcement, end, known))
+        });
+        ends.min().map(|(_, end, known)| (end, known))
     }
 
     fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
         self.first_to_end(extension, held).map(|(end, _)| end)
+    }
+
+    /// Whether timers run, and all of them are a dry run: the pod is not evicted.
+    pub fn is_dry_run(&self) -> bool {
+        self.enforcement() == Some(Enforcement::DryRun)
+    }
+
+    /// Whether the timer that counts is enforced. None when no timer runs.
+    pub fn enforcement(&self) -> Option<Enforcement> {
+        let first = self.first_to_end(Duration::ZERO, false);
+        first.map(|(_, first)| first.terms.enforcement)
+    }
+
+    /// The timer that counts, with the extension and the hold that stand on the pod.
+    pub(super) fn timer(&self) -> Option<Timer> {
+        self.enforcement().zip(self.eviction_time())
     }
 
     /// The extension that stands on the pod, whether that much is allowed or not.
@@ -159,7 +185,8 @@ impl Record {
         self.end(self.asked_for(), false)
     }
 
-    /// When the pod will be evicted: at its deadline, or when its hold ends. The end of a hold depends on the
+    /// When the pod will be evicted, or would be if it [is a dry run](Self::is_dry_run): at its deadline, or when its
+    /// hold ends. The end of a hold depends on the
     /// deadline and not on the time at which someone set it, so setting it again does not prolong it.
     pub fn eviction_time(&self) -> Option<Timestamp> {
         self.end(self.asked_for(), self.hold.is_some())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Counted, RecordedInteraction};
@@ -43,6 +44,8 @@ pub struct Marks {
     pub count_in_metadata: Option<Counted>,
     /// What the pod tells instead of all that where it has no room for it.
     pub short: Option<Short>,
+    /// When the API server answered a dry run that it would evict the pod.
+    pub would_go: Option<Timestamp>,
     /// The extension, where there is one that can be read.
     pub extension: Option<Extension>,
     /// The hold, where there is one.

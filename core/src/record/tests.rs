@@ -2,12 +2,13 @@ use super::*;
 use crate::{
     interaction::{Command, Kind},
     metadata,
-    terms::Action,
+    terms::{Action, Enforcement},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod deadline;
+mod dry_run;
 mod exempt;
 mod room;
 
@@ -41,7 +42,9 @@ fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Re
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
             exemption: None,
+            enforcement: Enforcement::Enforce,
         },
+        policy: None,
     }
 }
 
@@ -324,13 +327,15 @@ prop_compose! {
         ttl in 0u64..40,
         longest in (0u64..60, 0u64..60),
         request in 0usize..12,
+        dry: bool,
     ) -> RecordedInteraction {
         let action = if evict { Action::Evict } else { Action::Record };
         // One request is one interaction of one user: the API server does not reuse its UIDs.
-        let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}");
+        let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}-{dry}");
         let mut known = known(second, ["a", "b", "c"][(user + request.len()) % 3], action, ttl, &request);
         known.terms.max_extension = Duration::from_secs(longest.0);
         known.terms.max_hold = Duration::from_secs(longest.1);
+        known.terms.enforcement = if dry { Enforcement::DryRun } else { Enforcement::Enforce };
         known
     }
 }
@@ -405,8 +410,8 @@ proptest! {
             let before = record.interactions();
             record.learn(known.clone());
             prop_assert!(record.interactions() >= before);
-            let promised = all[..=at].iter().filter_map(RecordedInteraction::expiry).min();
-            prop_assert_eq!(record.decisive().expiry(), promised);
+            let promised = all[..=at].iter().filter_map(RecordedInteraction::timer).min();
+            prop_assert_eq!(record.decisive().timer(), promised);
         }
     }
 
@@ -424,9 +429,10 @@ proptest! {
     fn a_deadline_only_comes_nearer(all in prop::collection::vec(any_known(), 2..40)) {
         let mut record = Record::new(pod(), all[0].clone());
         for known in &all[1..] {
-            let before = record.deadline();
+            // One that is enforced counts before one that is a dry run, whenever it ends.
+            let before = record.timer();
             record.learn(known.clone());
-            prop_assert!(record.deadline() <= before || before.is_none());
+            prop_assert!(record.timer() <= before || before.is_none());
         }
     }
 

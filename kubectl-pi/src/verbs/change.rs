@@ -133,7 +133,10 @@ pub(crate) async fn tell_answer(pods: &Api<Pod>, changed: &ObjectMeta) -> bool {
                 Some(_) => ", or when it is released",
                 None => "",
             };
-            format!("pod/{name} will be evicted at {at} ({relative}){or}")
+            match row::is_dry_run(changed) {
+                true => format!("pod/{name} would be evicted at {at} ({relative}, dry run){or}"),
+                false => format!("pod/{name} will be evicted at {at} ({relative}){or}"),
+            }
         }
         Ok(AgentAnswer::Timer(None)) => format!("no timer runs for pod/{name}"),
         Ok(AgentAnswer::Leaving) => {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{anyhow, bail};
 use curfew_core::{
-    Action, Command, Exemption, Kind,
+    Action, Command, Enforcement, Exemption, Kind,
     duration::{self, relative},
     namespaces::{self, Exempt},
     policy::{
@@ -33,7 +33,11 @@ use crate::{
         find,
     },
     output,
-    print::{page::Page, row::eviction_time, table::plain},
+    print::{
+        page::Page,
+        row::{eviction_time, is_dry_run},
+        table::plain,
+    },
 };
 
 const FORBIDDEN: u16 = 403;
@@ -44,6 +48,7 @@ const UNKNOWN: DefaultTerms = DefaultTerms {
     ttl: Duration::ZERO,
     max_extension: Duration::ZERO,
     max_hold: Duration::ZERO,
+    enforcement: Enforcement::Enforce,
 };
 
 /// Explains what would follow from the interaction.
@@ -309,9 +314,14 @@ impl<'a> Question<'a> {
             let relative = relative(at, now);
             page.line(
                 "Eviction Time",
-                &format!(
-                    "already at {at} ({relative}); another interaction can only make it earlier"
-                ),
+                &match is_dry_run(&self.pod.metadata) {
+                    true => format!(
+                        "already at {at} ({relative}, dry run); an interaction that is enforced takes its place"
+                    ),
+                    false => format!(
+                        "already at {at} ({relative}); another interaction can only make it earlier"
+                    ),
+                },
             );
         }
         match considered.is_empty() && book.unfit.is_empty() {
@@ -335,6 +345,12 @@ impl<'a> Question<'a> {
         page.line(
             "Outcome",
             match (terms.action, terms.exemption) {
+                (Action::Evict, _)
+                    if spec.and_then(|spec| spec.enforcement) == Some(Enforcement::DryRun) =>
+                {
+                    "Evict, as a dry run: when its time to live ends, the API server is asked whether it would \
+                     evict the pod"
+                }
                 (Action::Evict, _) => "Evict: the pod is evicted when its time to live ends",
                 (Action::Record, None) => {
                     "Record: it is recorded and shown on the pod, and no timer starts"
@@ -374,6 +390,14 @@ impl<'a> Question<'a> {
             ] {
                 page.line(title, &length(given, flag));
             }
+            let given = spec.and_then(|spec| spec.enforcement);
+            page.line(
+                "Enforcement",
+                given.map_or(
+                    "the webhook's default (--default-enforcement)",
+                    Enforcement::as_str,
+                ),
+            );
         }
         page.maybe(
             "Command Kept",

@@ -6,7 +6,7 @@
 mod web;
 
 use anyhow::{Context, bail};
-use curfew_core::duration::relative;
+use curfew_core::{Enforcement, duration::relative};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -42,6 +42,9 @@ struct Scheduled {
     #[serde(default)]
     reason: Option<String>,
     eviction_time: Option<Timestamp>,
+    /// Agents of earlier releases know no dry runs.
+    #[serde(default)]
+    enforcement: Option<Enforcement>,
     interactions: u32,
     decisive: Decisive,
 }
@@ -104,9 +107,13 @@ fn show(schedule: &Schedule, node: &str) -> anyhow::Result<()> {
         "REASON",
     ];
     let lines = schedule.records.iter().map(|pod| {
+        let dry_run = match pod.enforcement {
+            Some(Enforcement::DryRun) => ", dry run",
+            _ => "",
+        };
         let when = pod
             .eviction_time
-            .map(|at| format!("{at} ({})", relative(at, schedule.now)));
+            .map(|at| format!("{at} ({}{dry_run})", relative(at, schedule.now)));
         [
             pod.namespace.clone(),
             pod.name.clone(),

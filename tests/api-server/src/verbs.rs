@@ -152,7 +152,8 @@ impl Objects {
         if let Some(why) = mismatch(eviction, "/deleteOptions/preconditions", &pod) {
             return failed(409, &why);
         }
-        if pod["metadata"]["deletionTimestamp"].is_null() {
+        let dry_run = eviction.pointer("/deleteOptions/dryRun") == Some(&json!(["All"]));
+        if pod["metadata"]["deletionTimestamp"].is_null() && !dry_run {
             // Two writes, as the true one does it.
             let why = json!({"type": "DisruptionTarget", "status": "True",
                              "reason": "EvictionByEvictionAPI"});

@@ -136,7 +136,9 @@ pub(crate) fn notices(
                 max_extension: Duration::from_secs(8 * 3600),
                 max_hold: Duration::ZERO,
                 exemption: None,
+                enforcement: curfew_core::Enforcement::Enforce,
             },
+            policy: None,
         },
     };
     pods.iter().map(notice).collect()

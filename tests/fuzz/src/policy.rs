@@ -91,6 +91,7 @@ fn judged(policies: &Policies, subject: &Subject<'_>) {
         ttl: Duration::from_secs(600),
         max_extension: Duration::from_secs(8 * 3600),
         max_hold: Duration::from_secs(24 * 3600),
+        enforcement: curfew_core::Enforcement::Enforce,
     };
     let explained = policies.explain(subject);
     let mut applying = explained

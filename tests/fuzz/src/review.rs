@@ -150,6 +150,7 @@ fn recorded(
         ttl: Duration::from_secs(600),
         max_extension: Duration::from_secs(3600),
         max_hold: Duration::from_secs(3600),
+        enforcement: curfew_core::Enforcement::Enforce,
     };
     let policies = Policies::default();
     let PolicyDecision::Admit(admitted) = policies.decide(&subject, defaults) else {
@@ -185,6 +186,7 @@ fn recorded(
                     request: uid.to_owned(),
                 },
                 terms: admitted.terms,
+                policy: None,
             },
             sent: None,
         };

@@ -6,9 +6,17 @@ use jiff::Timestamp;
 use crate::review::answer::Answer;
 
 /// The interaction is recorded.
-pub(super) fn recorded(pod: &PodId, deadline: Option<Timestamp>, ending: Option<Ending>) -> Answer {
+pub(super) fn recorded(
+    pod: &PodId,
+    deadline: Option<Timestamp>,
+    dry_run: bool,
+    ending: Option<Ending>,
+) -> Answer {
     Answer::Allow(Some(match (deadline, ending) {
         (_, Some(ending)) => format!("this interaction with pod {pod} was recorded; {ending}"),
+        (Some(deadline), None) if dry_run => format!(
+            "this interaction with pod {pod} was recorded; it would be evicted at {deadline} (dry run)"
+        ),
         (Some(deadline), None) => format!("pod {pod} will be evicted at {deadline}"),
         (None, None) => format!("this interaction with pod {pod} was recorded"),
     }))

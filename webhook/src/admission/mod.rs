@@ -191,7 +191,13 @@ impl Admission {
             tty: found.tty,
             request: uid.to_owned(),
         };
-        let known = known(&found.commands, &interaction, terms, record_command);
+        let known = known(
+            &found.commands,
+            &interaction,
+            terms,
+            policy.as_deref(),
+            record_command,
+        );
         let node = found.pod.node().map(str::to_owned);
         let ending = found.pod.ending();
         match self.recorder.record(found.pod, &known).await {
@@ -214,10 +220,12 @@ impl Admission {
                         policy,
                         exemption = terms.exemption.map(Exemption::as_str),
                         spo_request = found.spo_request,
+                        dry_run = outcome.dry_run,
                         deadline = outcome.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
-                let answer = answer::recorded(&outcome.pod, outcome.deadline, ending);
+                let answer =
+                    answer::recorded(&outcome.pod, outcome.deadline, outcome.dry_run, ending);
                 (Outcome::Recorded, answer)
             }
             Err(RecordError::Gone) => skipped(uid, &named, kind, Skipped::NoPod),
@@ -243,6 +251,7 @@ fn known(
     commands: &[(Option<String>, Vec<String>)],
     interaction: &Interaction,
     terms: Terms,
+    policy: Option<&str>,
     record_command: RecordCommand,
 ) -> Vec<RecordedInteraction> {
     commands
@@ -262,6 +271,7 @@ fn known(
                 ..interaction.clone()
             },
             terms,
+            policy: policy.map(Into::into),
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use curfew_api_server::{Answer, ApiServer};
+use curfew_core::Enforcement;
 use curfew_crd::Status;
 use futures::stream;
 use jiff::Timestamp;
@@ -198,6 +199,7 @@ async fn nobody_waits_for_rules_longer_than_is_said() {
         ttl: Duration::from_secs(600),
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
+        enforcement: Enforcement::Enforce,
     };
     let (rules, updater) = rules(defaults, &Metrics::new().unwrap().watches);
     let began = tokio::time::Instant::now();
@@ -339,6 +341,7 @@ async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
         ttl: Duration::from_secs(600),
         max_extension: Duration::ZERO,
         max_hold: Duration::ZERO,
+        enforcement: Enforcement::Enforce,
     };
     let server = ApiServer::new();
     let watches = Metrics::new().unwrap().watches;

@@ -162,10 +162,11 @@ fn join(
             news.push(known.clone());
             continue;
         };
-        let (repeated, counted, deadline) = (
+        let timer = |record: &Record| (record.deadline(), record.enforcement());
+        let (repeated, counted, before) = (
             is_repeated(record, known, short),
             record.interactions(),
-            record.deadline(),
+            timer(record),
         );
         record.learn(known.clone());
         if !repeated {
@@ -183,7 +184,7 @@ fn join(
                 ..record::Marks::default()
             });
         }
-        moves |= record.deadline() != deadline;
+        moves |= timer(record) != before;
     }
     Some(Joined {
         record: told?,
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
     use curfew_core::{
         Command,
-        terms::{Action, Terms},
+        terms::{Action, Enforcement, Terms},
     };
     use jiff::Timestamp;
 
@@ -258,7 +259,9 @@ mod tests {
                 max_extension: Duration::from_secs(60),
                 max_hold: Duration::from_secs(7200),
                 exemption: None,
+                enforcement: Enforcement::Enforce,
             },
+            policy: None,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct RecordOutcome {
     pub without_agent: Option<String>,
     /// When the pod will be evicted; none when nothing started a timer.
     pub deadline: Option<Timestamp>,
+    /// Whether that is a dry run.
+    pub dry_run: bool,
 }
 
 /// Why an interaction was not recorded.
@@ -84,13 +86,14 @@ impl Recorder {
     ) -> Result<RecordOutcome, RecordError> {
         let id = pod.id();
         let agent = match self.tell(&pod, &id, known).await {
-            Ok(deadline) => {
+            Ok((deadline, dry_run)) => {
                 self.metrics.recorded(RecordedIn::Agent, known.len());
                 return Ok(RecordOutcome {
                     pod: id,
                     recorded_in: RecordedIn::Agent,
                     without_agent: None,
                     deadline,
+                    dry_run,
                 });
             }
             Err(why) => why,
@@ -100,6 +103,7 @@ impl Recorder {
                 self.metrics.recorded(RecordedIn::Metadata, known.len());
                 Ok(RecordOutcome {
                     deadline: record.eviction_time(),
+                    dry_run: record.is_dry_run(),
                     pod: record.pod,
                     recorded_in: RecordedIn::Metadata,
                     without_agent: Some(agent),
@@ -116,13 +120,13 @@ impl Recorder {
         }
     }
 
-    /// Tells the agent, and returns the pod's deadline; or why it could not be told.
+    /// Tells the agent, and returns the pod's deadline and whether it is a dry run; or why it could not be told.
     async fn tell(
         &self,
         pod: &Pod,
         id: &PodId,
         known: &[RecordedInteraction],
-    ) -> Result<Option<Timestamp>, String> {
+    ) -> Result<(Option<Timestamp>, bool), String> {
         let node = pod.node().ok_or("the pod is not on a node yet")?;
         let notices: Vec<_> = known
             .iter()
@@ -139,7 +143,8 @@ impl Recorder {
         match self.forwarder.tell(node, notices).await {
             Ok(receipt) => {
                 self.metrics.noticed(Noticed::Stored);
-                Ok(receipt.and_then(|receipt| receipt.eviction_time))
+                let receipt = receipt.map(|receipt| (receipt.eviction_time, receipt.dry_run));
+                Ok(receipt.unwrap_or_default())
             }
             Err(failure) => {
                 self.metrics.noticed(Noticed::from(&failure));

@@ -1,7 +1,7 @@
 //! What policies make of interactions, through the router.
 
 use crate::args::Unrecorded;
-use curfew_core::{Exemption, Kind, terms::Action};
+use curfew_core::{Enforcement, Exemption, Kind, terms::Action};
 use serde_json::{Value, json};
 
 use super::script::{Agent, Api, Script, changed, exec, review};
@@ -52,6 +52,30 @@ async fn the_terms_are_those_of_the_policy_that_applies() {
     assert_eq!(terms.max_extension.as_secs(), 60);
     assert_eq!(terms.max_hold.as_secs(), 120);
     assert_eq!(terms.action, Action::Evict);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_recorded_and_told_as_one() {
+    for agent in [Agent::Stores, Agent::Fails] {
+        let fallback = matches!(agent, Agent::Fails);
+        let script = Script::start(agent, owned()).await;
+        script.policies(&[("trial", json!({"enforcement": "DryRun"}))], SHOP);
+        let answer = script.admit(exec()).await;
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        assert!(
+            warning.contains("it would be evicted at 2") && warning.ends_with("(dry run)"),
+            "{warning}"
+        );
+        if fallback {
+            let annotations = &script.patches()[0]["metadata"]["annotations"];
+            assert_eq!(annotations["curfew.dev/enforcement"], "DryRun");
+            continue;
+        }
+        let known = told(&script);
+        assert_eq!(known.terms.action, Action::Evict);
+        assert_eq!(known.terms.enforcement, Enforcement::DryRun);
+        assert_eq!(known.policy.as_deref(), Some("trial"));
+    }
 }
 
 #[tokio::test]

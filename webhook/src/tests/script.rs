@@ -27,7 +27,7 @@ use axum::{
 };
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_api_server::{Answer, ApiServer, Asked};
-use curfew_core::{Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
+use curfew_core::{Enforcement, Notice, Receipt, Record, identity, notice, terms::DefaultTerms};
 use curfew_crd::Stored;
 use curfew_runtime::{
     http::{Gate, Limits, bounded, gated},
@@ -167,6 +167,7 @@ impl Script {
             ttl: Duration::from_secs(600),
             max_extension: Duration::from_secs(3600),
             max_hold: Duration::from_secs(7200),
+            enforcement: Enforcement::Enforce,
         };
         let (rules, mut updater) = policy::rules(defaults, &metrics.watches);
         match reads {
@@ -377,6 +378,7 @@ async fn take(
     Json(Receipt {
         version: notice::VERSION,
         eviction_time: record.deadline(),
+        dry_run: record.is_dry_run(),
         interactions: record.interactions(),
     })
     .into_response()

@@ -11,16 +11,16 @@ fn body(request: &http::Request<Vec<u8>>) -> serde_json::Value {
 #[test]
 fn the_uid_is_where_the_api_server_looks_for_it() {
     let overrides = Overrides::default();
-    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&overrides))).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&overrides)), false).unwrap());
     assert_eq!(sent["apiVersion"], "policy/v1");
     assert_eq!(sent["kind"], "Eviction");
     assert_eq!(sent["metadata"]["name"], "cart-1");
     let uid = json!({"uid": "u-1"});
     assert_eq!(sent["deleteOptions"]["preconditions"], uid);
     assert_eq!(sent["metadata"]["annotations"][overrides::SEEN], "{}");
-    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(None)).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(None), false).unwrap());
     assert_eq!(sent["metadata"].get("annotations"), None);
-    let sent = body(&eviction(&pod_id("u-1"), Seen::At(Some("7"))).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), Seen::At(Some("7")), false).unwrap());
     assert_eq!(sent["metadata"].get("annotations"), None);
     let all = json!({"uid": "u-1", "resourceVersion": "7"});
     assert_eq!(sent["deleteOptions"]["preconditions"], all);
@@ -61,4 +61,18 @@ fn a_pod_is_evicted_as_it_was_read() {
     // An extension that is over moves nothing, and nobody is waited for without end.
     assert!(check(Some(&nothing), found("u-1", true), 1200).is_ok());
     assert_eq!(check(None, found("u-1", true), 600), Ok(None));
+}
+
+#[test]
+fn a_dry_run_is_said_to_the_api_server_and_to_those_it_asks() {
+    let dry = eviction(&pod_id("u-1"), Seen::Told(None), true).unwrap();
+    assert_eq!(body(&dry)["deleteOptions"]["dryRun"], json!(["All"]));
+    assert!(
+        dry.uri().query().unwrap().contains("dryRun=All"),
+        "{}",
+        dry.uri()
+    );
+    let real = eviction(&pod_id("u-1"), Seen::Told(None), false).unwrap();
+    assert_eq!(body(&real)["deleteOptions"].get("dryRun"), None);
+    assert!(!real.uri().to_string().contains("dryRun"), "{}", real.uri());
 }

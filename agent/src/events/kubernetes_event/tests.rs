@@ -26,6 +26,7 @@ pub(in crate::events) fn block(policy_would_free: bool) -> EvictionBlock {
         policy_would_free,
         never: None,
         eviction_time: at(600),
+        dry_run: false,
         since: at(601),
         times: 1,
     }
@@ -38,6 +39,7 @@ fn says_who_how_which_command_when_and_what_follows() {
         known: shell(0),
         source: Source::Notice,
         eviction_time: Some(at(600)),
+        dry_run: false,
         ending: None,
         more: None,
     };
@@ -56,6 +58,7 @@ fn promises_no_eviction_of_a_pod_that_ends() {
             known,
             source: Source::Notice,
             eviction_time: Some(at(600)),
+            dry_run: false,
             ending,
             more: None,
         });
@@ -85,6 +88,7 @@ fn says_that_nothing_replaces_a_bare_pod() {
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
+            dry_run: false,
             bare,
         })
     };
@@ -145,6 +149,7 @@ fn tells_what_follows_from_extension_and_hold() {
             }),
             maximum: false,
             consequence,
+            dry_run: false,
         })
     };
     assert_eq!(
@@ -172,6 +177,7 @@ fn tells_what_follows_from_extension_and_hold() {
             requester: String::new(),
         }),
         consequence: Consequence::EvictionAt(at(9000)),
+        dry_run: false,
     });
     assert_eq!(
         (held.reason.as_deref(), held.note.as_deref()),
@@ -195,6 +201,7 @@ fn several_of_a_kind_are_told_in_one() {
         known,
         source: Source::Notice,
         eviction_time: Some(at(600)),
+        dry_run: false,
         ending: None,
         more: None,
     });
@@ -220,6 +227,7 @@ fn nothing_that_a_terminal_obeys_is_told() {
         known,
         source: Source::Notice,
         eviction_time: None,
+        dry_run: false,
         ending: None,
         more: None,
     });
@@ -239,6 +247,7 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
         known,
         source: Source::Notice,
         eviction_time: Some(at(600)),
+        dry_run: false,
         ending: None,
         more: None,
     });
@@ -258,6 +267,7 @@ fn says_what_a_pod_without_marks_comes_to() {
             code: 403,
             why: "denied the request: ".to_owned() + &"x".repeat(500),
             eviction_time,
+            dry_run: false,
             again: false,
         })
     };
@@ -274,4 +284,91 @@ fn says_what_a_pod_without_marks_comes_to() {
         "{note}"
     );
     assert!(told(None).note.unwrap().contains("no timer runs for it"));
+}
+
+#[test]
+fn a_dry_run_is_told_in_the_conditional() {
+    let interaction = note_of(&DomainEvent::Interaction {
+        pod: record("u-1", shell(0)).pod,
+        known: shell(0),
+        source: Source::Notice,
+        eviction_time: Some(at(600)),
+        dry_run: true,
+        ending: None,
+        more: None,
+    });
+    let says = "; the pod would be evicted at 2027-01-15T08:10:00Z (dry run); command";
+    assert!(interaction.contains(says), "{interaction}");
+    let told = event(&DomainEvent::Evicted {
+        pod: record("u-1", shell(0)).pod,
+        decisive: shell(0),
+        ids: String::new(),
+        eviction_time: at(600),
+        dry_run: true,
+        bare: true,
+    });
+    assert_eq!(told.reason.as_deref(), Some("PodInteractionWouldEvict"));
+    let note = told.note.unwrap();
+    assert!(
+        note.starts_with("dry run: the API server would have evicted the pod"),
+        "{note}"
+    );
+    assert!(note.ends_with("nothing would have replaced it"), "{note}");
+    let mut blocked = block(false);
+    blocked.dry_run = true;
+    let told = event(&DomainEvent::Blocked(blocked.clone()));
+    assert_eq!(
+        told.reason.as_deref(),
+        Some("PodInteractionEvictionBlocked")
+    );
+    assert_eq!(told.related.unwrap().name.as_deref(), Some("web"));
+    let note = told.note.unwrap();
+    assert!(
+        note.starts_with("dry run: the API server would not have evicted"),
+        "{note}"
+    );
+    assert!(
+        note.ends_with("it would be evicted as soon as the budget allows it"),
+        "{note}"
+    );
+    let note = note_of(&DomainEvent::Stuck(blocked));
+    assert!(
+        note.contains("would still refuse it; it is not asked again"),
+        "{note}"
+    );
+    for consequence in [
+        Consequence::EvictionAt(at(600)),
+        Consequence::TooLong {
+            longest: Duration::from_secs(60),
+            at: at(600),
+        },
+        Consequence::TooLong {
+            longest: Duration::ZERO,
+            at: at(600),
+        },
+    ] {
+        let pod = record("u-1", shell(0)).pod;
+        let extended = note_of(&DomainEvent::Extended {
+            pod: pod.clone(),
+            id: String::new(),
+            extension: None,
+            consequence,
+            dry_run: true,
+            maximum: false,
+        });
+        let held = note_of(&DomainEvent::Held {
+            pod,
+            id: String::new(),
+            hold: Some(Hold {
+                reason: "evidence".into(),
+                requester: String::new(),
+            }),
+            consequence,
+            dry_run: true,
+        });
+        for note in [extended, held] {
+            assert!(note.contains("it would be evicted at"), "{note}");
+            assert!(!note.contains("will be"), "{note}");
+        }
+    }
 }

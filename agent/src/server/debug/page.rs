@@ -13,7 +13,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use curfew_core::{State, duration, text::visible};
+use curfew_core::{Enforcement, State, duration, text::visible};
 use jiff::Timestamp;
 
 use super::View;
@@ -32,7 +32,7 @@ struct Page<'a> {
     problems: Vec<String>,
     counts: Vec<(State, usize)>,
     next: Option<&'a ScheduledPod>,
-    meanings: [(State, &'static str); 11],
+    meanings: [(State, &'static str); 12],
 }
 
 /// The page.
@@ -101,7 +101,8 @@ fn problems(view: &View) -> Vec<String> {
         (State::Blocked, "blocked by a PodDisruptionBudget"),
         (State::Retrying, "refused and retried"),
     ] {
-        let count = schedule.count(state);
+        // What would happen is no problem yet.
+        let count = schedule.count_pending(state);
         if count > 0 {
             problems.push(format!("{} {what}.", pods(count)));
         }
@@ -161,6 +162,12 @@ impl NodeSchedule {
         let there = self.records.iter().filter(|pod| pod.state == state);
         there.count()
     }
+
+    /// How many of them are still to be evicted.
+    fn count_pending(&self, state: State) -> usize {
+        let there = self.records.iter().filter(|pod| pod.state == state);
+        there.filter(|pod| pod.pending).count()
+    }
 }
 
 impl View {
@@ -172,6 +179,11 @@ impl View {
 }
 
 impl ScheduledPod {
+    /// Whether the pod is not evicted, whatever its eviction time is.
+    fn is_dry_run(&self) -> bool {
+        self.enforcement == Some(Enforcement::DryRun)
+    }
+
     /// By how much the pod outlives its time to live, where somebody asked for that.
     fn extended(&self) -> Option<String> {
         let extension = self.extension.as_ref()?;
@@ -184,6 +196,11 @@ impl RecentEviction {
     fn came_to(&self) -> &'static str {
         match self.result {
             "accepted" => "evicted",
+            "dry_run_accepted" => "would have been evicted (dry run)",
+            "dry_run_disruption_budget" | "dry_run_several_disruption_budgets" => {
+                "would have been blocked (dry run)"
+            }
+            result if result.starts_with("dry_run_") => "dry run without an answer",
             "gone" => "was already gone",
             "early" => "got more time in the meantime",
             "disruption_budget" | "several_disruption_budgets" => "blocked",

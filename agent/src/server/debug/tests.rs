@@ -6,7 +6,7 @@ use curfew_agent_state::{Decisions, EvictionOutcome, NodeSettings, NodeState};
 use curfew_core::{Command, RecordedInteraction, State};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
@@ -16,7 +16,7 @@ use crate::{
         recent_evictions::{KEPT, RecentEvictions},
     },
     server::debug,
-    testing::{at, marked, marked_with, pod_id, shell, stage::Stage},
+    testing::{at, dry_shell, marked, marked_with, pod_id, shell, stage::Stage},
 };
 
 const NODE: &str = "node-1";
@@ -108,7 +108,7 @@ async fn what_users_typed_is_escaped() {
     );
     let mut history = RecentEvictions::default();
     let why = EvictionOutcome::Denied("denied the request: <script src=//evil.example>".into());
-    history.add(&pod_id("u"), &known.interaction, None, &why, at(5));
+    history.add(&pod_id("u"), &known.interaction, None, &why, false, at(5));
 
     let html = html_of(&view(&node_state, &history, 10)).await;
     for evil in [
@@ -132,6 +132,47 @@ async fn what_users_typed_is_escaped() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_shown_as_one_and_is_no_problem() {
+    let mut node_state = node_state();
+    let mut out = Decisions::default();
+    for uid in ["went", "blocked"] {
+        touched(&mut node_state, uid, &dry_shell(0));
+    }
+    node_state.tick(at(600), &mut out);
+    node_state.evicted("went", EvictionOutcome::Accepted, at(600), &mut out);
+    node_state.evicted("blocked", refused_by_web(), at(600), &mut out);
+    let mut history = RecentEvictions::default();
+    let did = shell(0).interaction;
+    let accepted = EvictionOutcome::Accepted;
+    history.add(
+        &pod_id("went"),
+        &did,
+        Some(at(600)),
+        &accepted,
+        true,
+        at(600),
+    );
+    let view = view(&node_state, &history, 660);
+    let html = html_of(&view).await;
+    for said in [
+        "data-state=\"would-go\">would-go</b>",
+        " (dry run)</td>",
+        "would have been evicted (dry run)",
+        "Nothing needs attention.",
+    ] {
+        assert!(html.contains(said), "{said}: {html}");
+    }
+    let schedule = serde_json::to_value(&view.schedule).unwrap();
+    for pod in schedule["records"].as_array().unwrap() {
+        assert_eq!(
+            (&pod["enforcement"], &pod["pending"]),
+            (&json!("DryRun"), &json!(false))
+        );
+    }
+    assert_eq!(schedule["recentEvictions"][0]["result"], "dry_run_accepted");
+}
+
+#[tokio::test]
 async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
     let mut node_state = node_state();
     let mut out = Decisions::default();
@@ -152,6 +193,7 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
         &did,
         Some(at(600)),
         &refused_by_web(),
+        false,
         at(600),
     );
 
@@ -232,6 +274,7 @@ async fn a_full_node_fits_a_page() {
             &did,
             Some(at(600)),
             &refused_by_web(),
+            false,
             at(600),
         );
     }

@@ -119,20 +119,38 @@ impl NodeState {
             if (outcome == EvictionOutcome::Accepted || shown)
                 && let Some(record) = &entry.record
             {
-                out.events.extend(domain_events::eviction(record, pod));
+                out.events.extend(domain_events::eviction(record, pod, false));
             }
             return;
         }
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
+        let dry_run = entry.asked_dry_run;
+        let ended = entry
+            .record
+            .as_ref()
+            .is_some_and(|record| !record.is_dry_run());
         match outcome {
+            // An interaction that is enforced came meanwhile.
+            _ if dry_run && ended => entry.end_dry_run(),
+            EvictionOutcome::Accepted if dry_run => {
+                entry.eviction = Eviction::From(now);
+                (entry.refusal, entry.obstacle) = (None, None);
+                if let Some(record) = &mut entry.record {
+                    // It stands on the pod, as all times do.
+                    record.would_go = Timestamp::from_second(now.as_second()).ok();
+                    self.dirty.insert(uid.to_owned());
+                    let pod = entry.pod.as_ref();
+                    out.events.extend(domain_events::eviction(record, pod, true));
+                }
+            }
             EvictionOutcome::Accepted => {
                 entry.eviction = Eviction::Accepted;
                 let record = entry.record.as_ref();
-                out.events.extend(
-                    record.and_then(|record| domain_events::eviction(record, entry.pod.as_ref())),
-                );
+                let pod = entry.pod.as_ref();
+                out.events
+                    .extend(record.and_then(|record| domain_events::eviction(record, pod, false)));
             }
             // It is looked at again before it is asked for again.
             EvictionOutcome::DeadlineMoved(_) => {
@@ -157,7 +175,7 @@ impl NodeState {
                 let tries = entry.refusal.take().map_or(0, |last| last.tries) + 1;
                 entry.eviction = Eviction::From(later(now, outcome.wait(tries, uid)));
                 entry.meet(&outcome, now);
-                entry.unanswered |= outcome.may_be_lost();
+                entry.unanswered |= outcome.may_be_lost() && !dry_run;
                 entry.refusal = Some(Refusal { outcome, tries });
             }
         }

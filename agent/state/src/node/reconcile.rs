@@ -95,8 +95,7 @@ impl NodeState {
             (Some(record), Some(pod)) if pod.terminating => {
                 if entry.is_carried_out() {
                     entry.eviction = Eviction::Accepted;
-                    out.events
-                        .extend(domain_events::eviction(record, Some(pod)));
+                    out.events.extend(domain_events::eviction(record, Some(pod), false));
                 }
                 None
             }
@@ -129,17 +128,27 @@ impl NodeState {
         if entry.eviction == Eviction::Accepted || pod.finished || pod.mirror {
             return None;
         }
+        let dry_run = record.is_dry_run();
+        if entry.is_foretold(now, self.settings.blocked_after) {
+            return None;
+        }
         let turn = EvictionKey {
+            dry_run,
             priority: pod.priority,
             eviction_time: at,
             uid: uid.to_owned(),
         };
+        if entry.asked_dry_run && !dry_run && entry.eviction != Eviction::Asked {
+            entry.end_dry_run();
+        }
         if now < at {
             // Somebody gave it more time: what was refused before is of no interest any more.
             entry.refusal = None;
             entry.obstacle = None;
             entry.early = 0;
-        } else if let Some(budget) = entry.blocker()
+        // A dry run takes no room of the budget, and so nobody's turn.
+        } else if !dry_run
+            && let Some(budget) = entry.blocker()
             && self.waiters.enter(&budget, turn.clone(), out)
         {
             entry.queued = Some((budget, turn.clone()));
@@ -161,15 +170,16 @@ impl NodeState {
             && let Some(turn) = self.next_turn()
         {
             self.due.remove(&turn);
-            let uid = turn.uid;
-            if let Some(entry) = self.entries.get_mut(&uid)
+            if let Some(entry) = self.entries.get_mut(&turn.uid)
                 && let Some(record) = &entry.record
             {
                 out.actions.push(AgentAction::Evict {
                     pod: record.pod.clone(),
                     id: record.decisive().interaction.request.clone(),
                     seen: (entry.early < MAX_EARLY).then(|| Overrides::of(record)),
+                    dry_run: turn.dry_run,
                 });
+                entry.asked_dry_run = turn.dry_run;
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;
                 entry.asked = now;

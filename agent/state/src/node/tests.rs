@@ -1,6 +1,7 @@
 //! What is decided, event by event, on a clock that the tests turn.
 
 mod budgets;
+mod dry_run;
 mod evictions;
 mod exempt;
 mod marks;
@@ -159,6 +160,7 @@ fn evict(uid: &str) -> AgentAction {
         pod: pod_id(uid),
         id: "request-0".into(),
         seen: Some(Overrides::default()),
+        dry_run: false,
     }
 }
 

@@ -97,10 +97,16 @@ fn ends(all: &[RecordedInteraction], extension: u64, held: bool) -> Option<Times
         };
         later(known.interaction.time, known.terms.ttl + by + hold)
     };
-    let timed = all
+    timed(all).into_iter().map(end).min()
+}
+
+/// Those whose timers count: where one is enforced, only those that are.
+fn timed(all: &[RecordedInteraction]) -> Vec<&RecordedInteraction> {
+    let (enforced, dry): (Vec<_>, Vec<_>) = all
         .iter()
-        .filter(|known| known.terms.action == Action::Evict);
-    timed.map(end).min()
+        .filter(|known| known.terms.action == Action::Evict)
+        .partition(|known| known.terms.enforcement == Enforcement::Enforce);
+    if enforced.is_empty() { dry } else { enforced }
 }
 
 fn with(record: &Record, extension: u64, hold: bool) -> Record {
@@ -142,10 +148,16 @@ proptest! {
     ) {
         let mut record = with(&Record::new(pod(), all[0].clone()), extension, hold);
         for known in &all[1..] {
-            let before = (record.deadline(), record.eviction_time());
+            let dry = |record: &Record| record.deadline().map(|_| record.is_dry_run());
+            let before = (dry(&record), record.deadline(), record.eviction_time());
             record.learn(known.clone());
-            prop_assert!(record.deadline() <= before.0 || before.0.is_none());
-            prop_assert!(record.eviction_time() <= before.1 || before.1.is_none());
+            // The first that is enforced ends the dry run, and what it said no longer counts.
+            if dry(&record) == before.0 {
+                prop_assert!(record.deadline() <= before.1 || before.1.is_none());
+                prop_assert!(record.eviction_time() <= before.2 || before.2.is_none());
+            } else {
+                prop_assert_eq!((before.0.unwrap_or(true), record.is_dry_run()), (true, known.terms.enforcement == Enforcement::DryRun));
+            }
         }
     }
 
@@ -155,8 +167,7 @@ proptest! {
         extension in 0u64..90,
     ) {
         let record = with(&record(&all), extension, false);
-        let timed = record.known.iter().filter(|known| known.terms.action == Action::Evict);
-        for known in timed {
+        for known in timed(&record.known) {
             let terms = known.terms;
             let allowed = later(known.interaction.time, terms.ttl + terms.max_extension);
             prop_assert!(record.deadline() <= Some(allowed));

@@ -60,7 +60,7 @@ proptest! {
     /// After a loss of the store the pod's marks are enough to start the same timer.
     #[test]
     fn marks_tell_what_a_controller_would_change(
-        seconds in prop::collection::vec((0i64..100, 1u64..900, 0u8..3), 1..30),
+        seconds in prop::collection::vec((0i64..100, 1u64..900, 0u8..4), 1..30),
         adopted in 0i64..500,
     ) {
         let all: Vec<_> = seconds
@@ -68,6 +68,11 @@ proptest! {
             .enumerate()
             .map(|(n, (second, ttl, sort))| match sort {
                 0 => exempt(*second, *ttl, &n.to_string()),
+                3 => {
+                    let mut known = exempt(*second, *ttl, &n.to_string());
+                    known.terms.enforcement = Enforcement::DryRun;
+                    known
+                }
                 1 => known(*second, "bob", Action::Record, *ttl, &n.to_string()),
                 _ => {
                     let mut known = known(*second, "carol", Action::Record, *ttl, &n.to_string());
@@ -81,6 +86,9 @@ proptest! {
         kept.end_exemption(at(100 + adopted));
         rebuilt.end_exemption(at(100 + adopted));
         prop_assert_eq!(rebuilt.deadline(), kept.deadline());
+        prop_assert_eq!(rebuilt.is_dry_run(), kept.is_dry_run());
+        let enforced = all.iter().any(|known| known.is_exempt_while_unmanaged() && known.terms.enforcement == Enforcement::Enforce);
+        prop_assert_eq!(kept.is_dry_run(), kept.deadline().is_some() && !enforced);
         let marks = metadata::read(&pod(), &marks_of(&kept)).unwrap();
         kept.absorb(marks);
         prop_assert_eq!(rebuilt.deadline(), kept.deadline());

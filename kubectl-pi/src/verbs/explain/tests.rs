@@ -105,6 +105,7 @@ Outcome:            Evict: the pod is evicted when its time to live ends
 Time To Live:       4h0m0s
 Longest Extension:  8h0m0s
 Longest Hold:       the webhook's default (--default-max-hold)
+Enforcement:        the webhook's default (--default-enforcement)
 Command Kept:       its first word
 
 Policies:
@@ -115,7 +116,7 @@ Policies:
   mended        7          staging has the higher priority 100 (generation 2 is in force; \
 generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
 `namespaceSelector`, `podSelector`, `users`, `groups`, `interactions`, `ttl`, `maxExtension`, `maxHold`, \
-`action`, `harmlessCommands`, `unmanagedPods`, `protect`, `recordCommand`)
+`action`, `enforcement`, `harmlessCommands`, `unmanagedPods`, `protect`, `recordCommand`)
   everybody     5          staging has the higher priority 100
   broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
 write it as 90s, 30m or 1h30m

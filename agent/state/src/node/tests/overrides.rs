@@ -15,6 +15,7 @@ fn evict_with(seen: serde_json::Value) -> AgentAction {
         pod: pod_id("u"),
         id: "request-0".into(),
         seen: Some(serde_json::from_value(seen).unwrap()),
+        dry_run: false,
     }
 }
 
