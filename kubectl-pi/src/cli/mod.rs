@@ -4,14 +4,14 @@
 
 pub(crate) mod words;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
     error::{ContextKind, ErrorKind as Usage},
 };
-use curfew_core::Kind;
+use curfew_core::{Kind, duration};
 
 pub(crate) use crate::cluster::target::Target;
 use crate::print::{format::Output, jsonpath::Path};
@@ -26,6 +26,9 @@ Examples:
 
   # Show what would happen after a command, by which policy, and why
   kubectl pi explain web-1 -- cat /etc/hosts
+
+  # Count who touched what in all namespaces
+  kubectl pi report -A
 
   # Extend the time of a pod by half an hour
   kubectl pi extend web-1 --duration=30m
@@ -61,6 +64,8 @@ pub(crate) enum Verb {
     Describe(Describe),
     /// Show which policy would apply to an interaction with a pod, why, and what would happen
     Explain(Explain),
+    /// Show who touched what how often, what went or would have gone, and suggest a policy
+    Report(Report),
     /// Extend the time to live of pods
     Extend(Extend),
     /// Keep pods beyond their deadline, until they are released or the longest hold ends
@@ -169,6 +174,49 @@ pub(crate) struct NodeArgs {
     /// Only print the address of the page
     #[arg(long, requires = "web")]
     pub(crate) no_open: bool,
+}
+
+/// What is reported.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The pods of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Only pods whose labels match, such as `app=web,tier!=cache`
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// By what the interactions are grouped
+    #[arg(long, value_enum, default_value_t = By::User)]
+    pub(crate) by: By,
+    /// Only interactions of so much time, such as 90m or 168h
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) since: Option<Duration>,
+    /// The output format
+    #[arg(short, long, value_enum, default_value_t = ReportOutput::Table)]
+    pub(crate) output: ReportOutput,
+    /// Print a policy that only records the interactions of the ServiceAccounts that come again and again
+    #[arg(long, conflicts_with_all = ["output", "by"])]
+    pub(crate) suggest: bool,
+}
+
+/// What interactions have in common that are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Who interacted
+    User,
+    /// The owner of the pod
+    Workload,
+    /// The command, or the kind where there is none
+    Command,
+    /// The policy that applied
+    Policy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportOutput {
+    Table,
+    Json,
+    Yaml,
 }
 
 /// What versions are shown.
@@ -351,6 +399,8 @@ mod tests {
             "kubectl-pi get --insecure-skip-tls-verify -v 6 --as bob --as-uid 1 --as-user-extra a=b",
             "kubectl-pi get --insecure-skip-tls-verify=false --v=6 --username a --password b",
             "kubectl-pi version --client",
+            "kubectl-pi report -A --by workload --since=168h -o yaml",
+            "kubectl-pi report -l app=web --suggest",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -398,6 +448,9 @@ mod tests {
             "kubectl-pi node node-1 --web -o json",
             "kubectl-pi node node-1 --port 8080",
             "kubectl-pi node node-1 --no-open",
+            "kubectl-pi report --by node",
+            "kubectl-pi report --suggest -o json",
+            "kubectl-pi report --since 1w",
             "kubectl-pi explain",
             "kubectl-pi explain web-1 web-2",
             "kubectl-pi explain web-1 --kind proxy",

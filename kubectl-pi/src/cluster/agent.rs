@@ -6,10 +6,19 @@ use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{ApiResource, ListParams},
+    core::Object,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::tunnel::Tunnel;
+use super::{
+    find,
+    tunnel::{AGENTS, NAMESPACE, Tunnel},
+};
 
 /// Where the agent tells its records in full.
 pub(crate) const STORE: &str = "/v1/store";
@@ -17,8 +26,39 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The schedule of a full node is far smaller.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// Of an agent's pod what is read.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentPlacement {
+    #[serde(default)]
+    node_name: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+struct Unread {}
+
+/// The nodes that have an agent, by name.
+pub(crate) async fn nodes(client: &Client) -> kube::Result<Vec<String>> {
+    let pods = ApiResource::erase::<Pod>(&());
+    let agents: Api<Object<AgentPlacement, Unread>> =
+        Api::namespaced_with(client.clone(), NAMESPACE, &pods);
+    let found = find::pages(ListParams::default().labels(AGENTS), async |params| {
+        agents.list(&params).await
+    });
+    let placed = found.await?.into_iter();
+    let mut nodes: Vec<_> = placed.filter_map(|pod| pod.spec.node_name).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    Ok(nodes)
+}
+
 /// What the agent of the node answers under this path.
 pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&read(client, node, path).await?)?)
+}
+
+/// The same as it came.
+pub(crate) async fn read(client: &Client, node: &str, path: &str) -> anyhow::Result<Bytes> {
     let Tunnel { stream, fault } = Tunnel::open(client, node).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path)
@@ -32,7 +72,7 @@ pub(crate) async fn ask(client: &Client, node: &str, path: &str) -> anyhow::Resu
         if !status.is_success() {
             bail!("the agent of {node} answered with status {status}");
         }
-        anyhow::Ok(serde_json::from_slice(&body.to_bytes())?)
+        anyhow::Ok(body.to_bytes())
     };
     // It ends with its last request; what goes wrong on it, the request tells.
     let asked = async { futures::join!(asked, connection).0 };

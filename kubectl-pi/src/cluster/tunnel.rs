@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, Error, ResourceExt, api::ListParams, client::UpgradeConnectionError};
 use tokio::io::DuplexStream;
 
-const NAMESPACE: &str = namespaces::OWN;
-const AGENTS: &str = "app.kubernetes.io/name=curfew,app.kubernetes.io/component=agent";
+pub(crate) const NAMESPACE: &str = namespaces::OWN;
+pub(crate) const AGENTS: &str = "app.kubernetes.io/name=curfew,app.kubernetes.io/component=agent";
 const PORT: u16 = 9091;
 
 /// How long it may take to find the agent, and then again to reach it.

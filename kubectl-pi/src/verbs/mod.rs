@@ -13,5 +13,6 @@ pub(crate) mod extend;
 pub(crate) mod get;
 pub(crate) mod hold;
 pub(crate) mod node;
+pub(crate) mod report;
 pub(crate) mod version;
 pub(crate) mod watch;

@@ -1,4 +1,4 @@
-//! How long `kubectl pi get -A` takes where many pods of many namespaces are marked, and what memory.
+//! How long `kubectl pi get -A` and `report -A` take where many pods of many namespaces are marked, and what memory.
 //!
 //! The pods are marked by Curfew's own account, with the marks of real interactions: the admission
 //! policies let nobody else. Nobody evicts them, because their node has no agent.
@@ -112,6 +112,7 @@ async fn measure(
     for (words, bound) in [
         (&["get", "-A"][..], true),
         (&["get", "-A", "-o", "wide"], true),
+        (&["report", "-A"], true),
         // All of every pod, which has no bound: their users ask for it.
         (&["get", "-A", "-o", "json"], false),
     ] {
