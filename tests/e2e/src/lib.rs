@@ -31,6 +31,7 @@ pub mod poll;
 pub mod proxies;
 pub mod rights;
 pub mod rotation;
+pub mod shell;
 pub mod table;
 pub mod tokens;
 pub mod torture;

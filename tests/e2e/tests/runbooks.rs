@@ -1,19 +1,14 @@
 //! Every command of every runbook, as it stands there, with real names for those in capitals.
 
-use std::{process::Stdio, time::Duration};
-
 use anyhow::{Context, Result, ensure};
 use curfew_core::identity::SIGNER;
 use curfew_e2e::{
-    Namespace, TestCluster, Workload, budgets::budget, disrupt::node_of, policies::Policies,
+    Namespace, TestCluster, Workload, budgets::budget, disrupt::node_of, policies::Policies, shell,
     within_namespace,
 };
 use curfew_monitoring::runbooks::{self, Command};
 use kube::ResourceExt;
 use serde_json::json;
-use tokio::time::timeout;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// What only stands for a command.
 const NOT_RUN: [&str; 2] = ["kubectl describe", "kubectl apply -k"];
@@ -135,7 +130,7 @@ async fn try_out(cluster: &TestCluster, command: &Command, names: &Names) -> Res
         Some((before, _)) => (before.to_owned(), Some(&filled)),
         None => (filled.clone(), None),
     };
-    let (code, out, err) = run(cluster, &before).await?;
+    let (code, out, err) = shell::run(cluster, &before, None).await?;
     if command.is_about_the_operator() {
         ensure!(
             code == 0 || err.contains("doesn't have a resource type"),
@@ -159,7 +154,7 @@ async fn try_out(cluster: &TestCluster, command: &Command, names: &Names) -> Res
         ensure!(out.trim() == "yes", "it says {out:?}");
     }
     if let Some(search) = search {
-        let (code, out, err) = run(cluster, search).await?;
+        let (code, out, err) = shell::run(cluster, search, None).await?;
         let found_nothing = code == 1 && out.is_empty();
         ensure!(
             (code == 0 || found_nothing) && err.is_empty(),
@@ -167,25 +162,4 @@ async fn try_out(cluster: &TestCluster, command: &Command, names: &Names) -> Res
         );
     }
     Ok(())
-}
-
-/// Runs it in a shell as somebody would who followed the README.
-async fn run(cluster: &TestCluster, line: &str) -> Result<(i32, String, String)> {
-    let machine = &cluster.machine;
-    let path = std::env::var("PATH").unwrap_or_default();
-    let running = tokio::process::Command::new("sh")
-        .args(["-c", line])
-        .env("KUBECONFIG", machine.kubeconfig())
-        .env("PATH", format!("{}:{path}", machine.bin_dir().display()))
-        .env("KUBE_EDITOR", "true")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(LIMIT, running)
-        .await
-        .with_context(|| format!("{line} does not end"))?
-        .context("sh cannot be started")?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let code = output.status.code().context("it was killed")?;
-    Ok((code, text(output.stdout), text(output.stderr)))
 }

@@ -78,6 +78,14 @@ pub fn commands() -> Result<Vec<Command>> {
     Ok(commands)
 }
 
+/// The commands of another page of the tree, in their order.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn commands_of_page(page: &str) -> Result<Vec<Command>> {
+    Ok(commands_of(page, &crate::read(page)?))
+}
+
 /// The lines of shell blocks, and what of kubectl stands between backticks in the text.
 fn commands_of(alert: &str, text: &str) -> Vec<Command> {
     let mut commands = Vec::new();
