@@ -240,10 +240,8 @@ async fn a_report_names_all_and_suggests_a_policy_that_makes_a_loop_harmless() {
         let policies = Policies::new(namespace).await?;
         let dry = json!({"ttl": TTL, "enforcement": "DryRun"});
         policies.hold(&[("terms", dry)]).await?;
-        let (web, build) = tokio::try_join!(
-            namespace.run_deployment(&Workload::new("web"), 2),
-            namespace.run_pod(&Workload::new("build")),
-        )?;
+        let web = namespace.run_deployment(&Workload::new("web"), 2).await?;
+        let build = namespace.run_pod(&Workload::new("build")).await?;
         let account = format!("system:serviceaccount:{}:runner", namespace.name);
         let kubectl = &namespace.kubectl;
         kubectl.ok(&["create", "serviceaccount", "runner"]).await?;
