@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::cut;
+use crate::{actor::Actor, text::cut};
 
 /// The longest name of a user that is kept, in bytes. Names of ServiceAccounts and certificates are
 /// far shorter; an identity provider may make longer ones.
@@ -146,6 +146,11 @@ pub struct Interaction {
 }
 
 impl Interaction {
+    /// Which kind of actor it was.
+    pub fn actor(&self) -> Actor {
+        Actor::of(&self.user)
+    }
+
     /// Whether one repeats the other: all but the time and the request are the same.
     pub fn is_repeat_of(&self, other: &Interaction) -> bool {
         self.looks_like(other) && (self.stdin, self.tty) == (other.stdin, other.tty)

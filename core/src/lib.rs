@@ -7,6 +7,7 @@
 //! pass in the facts.
 #![warn(missing_docs)]
 
+pub mod actor;
 pub mod budget;
 pub mod duration;
 pub mod ending;
@@ -24,8 +25,10 @@ pub mod record;
 pub mod state;
 pub mod terms;
 pub mod text;
+pub mod workload;
 pub mod wrapper;
 
+pub use actor::Actor;
 pub use ending::Ending;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use curfew_agent_state::{Consequence, DomainEvent, EvictionOutcome, Source, Summary};
-use curfew_core::{Action, Kind};
+use curfew_core::{Action, Actor, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
     tls::Refusals,
@@ -78,10 +78,11 @@ impl Metrics {
             gauges: Arc::new(Mutex::new(gauges)),
             interactions: all.counters(
                 "curfew_agent_interactions_total",
-                "Interactions with pods of this node, by kind and action.",
+                "Interactions with pods of this node, by kind, action and kind of actor.",
                 &[
                     ("kind", &Kind::ALL.map(Kind::as_str)),
                     ("action", &[Action::Evict, Action::Record].map(Action::as_str)),
+                    ("actor", &Actor::ALL.map(Actor::as_str)),
                 ],
             )?,
             extensions: all.counters(
@@ -189,7 +190,11 @@ impl Metrics {
             } => {}
             DomainEvent::Interaction { known, more, .. } => self
                 .interactions
-                .with_label_values(&[known.interaction.kind.as_str(), known.terms.action.as_str()])
+                .with_label_values(&[
+                    known.interaction.kind.as_str(),
+                    known.terms.action.as_str(),
+                    known.interaction.actor().as_str(),
+                ])
                 .inc_by(1 + more.map_or(0, |more| u64::from(more.times))),
             DomainEvent::Extended {
                 extension: Some(_),

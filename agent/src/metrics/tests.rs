@@ -97,6 +97,36 @@ fn a_patch_that_fails_is_counted() {
 }
 
 #[test]
+fn interactions_are_counted_by_the_kind_of_actor() {
+    let metrics = Metrics::new().unwrap();
+    let users = [
+        "alice",
+        "system:serviceaccount:ci:runner",
+        "system:node:n",
+        "bob",
+    ];
+    for user in users {
+        let mut known = shell(0);
+        known.interaction.user = user.to_owned();
+        let event = DomainEvent::Interaction {
+            pod: pod_id("u"),
+            known,
+            source: Source::Notice,
+            eviction_time: None,
+            ending: None,
+            more: None,
+        };
+        metrics.count(&event, at(0));
+    }
+    for (actor, expected) in [("User", 2), ("ServiceAccount", 1), ("Node", 1)] {
+        let counter = metrics
+            .interactions
+            .with_label_values(&["exec", "Evict", actor]);
+        assert_eq!(counter.get(), expected, "{actor}");
+    }
+}
+
+#[test]
 fn users_make_no_series_beyond_the_bound() {
     let metrics = Metrics::new().unwrap();
     let summary = crowded(&metrics, 500);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Enforcement, Exemption, PodId, Record, State,
+    Actor, Enforcement, Exemption, PodId, Record, State,
     duration::{self, relative},
     metadata,
 };
@@ -66,6 +66,7 @@ pub(crate) struct Row {
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) interactor: Option<String>,
+    pub(crate) actor: Option<&'static str>,
     pub(crate) ttl: Option<String>,
     pub(crate) extension: Option<String>,
     pub(crate) extension_requester: Option<String>,
@@ -112,6 +113,7 @@ impl Row {
             namespace: pod.meta.namespace.clone(),
             name: pod.meta.name.clone(),
             interactor: get(metadata::INTERACTOR),
+            actor: annotation(pod.meta, metadata::INTERACTOR).map(|user| Actor::of(user).as_str()),
             ttl: get(metadata::TTL),
             extension: get(metadata::EXTENSION),
             extension_requester: get(metadata::EXTENSION_REQUESTER),

@@ -60,6 +60,7 @@ pub(crate) fn columns(namespace: bool, wide: bool) -> Vec<Column> {
     if wide {
         columns.extend([
             column("NODE", |row, _| text(&row.node)),
+            column("ACTOR", |row, _| row.actor.map(Cow::Borrowed)),
             column("INTERACTION", |row, _| text(&row.interaction)),
             column("COMMAND", |row, _| text(&row.command)),
             column("STATE", |row, _| Some(row.state.as_str().into())),
@@ -284,9 +285,9 @@ cart-abcdef   carol        <none>    <none>      <none>                <none>
             render(columns(true, true), &rows(&[TIMED])),
             "\
 NAMESPACE   POD-NAME   INTERACTOR   POD-TTL   EXTENSION   EXTENSION-REQUESTER   EVICTION-TIME                     \
-NODE     INTERACTION   COMMAND           STATE       REASON
+NODE     ACTOR   INTERACTION   COMMAND           STATE       REASON
 shop        web-1      alice        10m0s     90m         bob@example.com       2026-03-01T12:09:59Z (in 9m59s)   \
-node-2   exec          sh -c 'echo hi'   scheduled   <none>
+node-2   User    exec          sh -c 'echo hi'   scheduled   <none>
 "
         );
     }

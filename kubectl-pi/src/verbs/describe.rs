@@ -188,9 +188,9 @@ fn interactions(page: &mut Page, record: &Record, now: Timestamp) {
     }
 }
 
-/// `alice, exec into main, 2026-03-01T12:00:00Z (3s ago): sh -c id`
+/// `alice (User), exec into main, 2026-03-01T12:00:00Z (3s ago): sh -c id`
 fn told(did: &Interaction, now: Timestamp) -> String {
-    let mut text = format!("{}, {}", did.user, did.kind);
+    let mut text = format!("{} ({}), {}", did.user, did.actor(), did.kind);
     if let Some(container) = &did.container {
         text += &format!(" into {container}");
     }
@@ -320,7 +320,7 @@ mod tests {
         let now = at("2026-03-01T12:00:03Z");
         assert_eq!(
             told(&record.last().interaction, now),
-            "alice, exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
+            "alice (User), exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
         );
     }
 

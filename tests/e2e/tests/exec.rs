@@ -81,7 +81,7 @@ async fn an_exec_is_recorded_told_and_answered_with_an_eviction() {
 /// What the node's agent counts, and that the other one does not.
 async fn check_metrics(agents: &Agents, deadline: Timestamp) -> Result<()> {
     let metrics = agents.of(NODE)?.metrics().await?;
-    let execs = r#"curfew_agent_interactions_total{action="Evict",kind="exec"}"#;
+    let execs = r#"curfew_agent_interactions_total{action="Evict",actor="User",kind="exec"}"#;
     ensure!(agents::sample(&metrics, execs) >= Some(2.0), "{metrics}");
     let scheduled = r#"curfew_agent_pending_evictions{state="scheduled"}"#;
     let scheduled = agents::sample(&metrics, scheduled);

@@ -86,6 +86,7 @@ async fn get_shows_what_stands_on_the_pods() {
             &record,
             &[
                 ("NODE", NODE),
+                ("ACTOR", "User"),
                 ("INTERACTION", "exec"),
                 ("STATE", "scheduled"),
             ],

@@ -56,7 +56,7 @@ async fn describe_tells_all_that_is_known() {
             format!("Hold:               evidence, by {user}\n"),
             "Longest Extension:  8h0m0s\n".to_owned(),
             "Interactions:       1\n".to_owned(),
-            format!("Deadline Set By:    {user}, exec into main, {time} ("),
+            format!("Deadline Set By:    {user} (User), exec into main, {time} ("),
             ": echo hello\n".to_owned(),
             "PodInteractionExtended".to_owned(),
             "PodInteractionHeld".to_owned(),

@@ -26,7 +26,7 @@ const UNTOUCHED: &str = NODES[0];
 const SERIES: [&str; 4] = [
     r#"curfew_agent_pending_evictions{state="scheduled"}"#,
     "curfew_agent_next_eviction_timestamp_seconds",
-    r#"curfew_agent_interactions_total{action="Evict",kind="exec"}"#,
+    r#"curfew_agent_interactions_total{action="Evict",actor="User",kind="exec"}"#,
     r#"curfew_agent_evictions_total{result="accepted"}"#,
 ];
 
