@@ -18,7 +18,7 @@ use crate::{
         Counted, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
         RecordedInteraction,
     },
-    terms::{Action, Enforcement, Exemption, Terms},
+    terms::{Action, Enforcement, Terms},
     text::{cut, is_blank},
 };
 
@@ -184,7 +184,7 @@ fn untold_bounds(record: &Record) -> Vec<RecordedInteraction> {
             bounds.clear();
         }
     }
-    // Nothing else tells of terms that hold once the pod has a controller.
+    // Nothing else tells of terms that hold once the pod has another controller.
     bounds.extend(record.exempt_bounds());
     let last = record.last();
     let untold = bounds.into_iter().filter(|known| *known != last);
@@ -301,7 +301,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                     .known
                     .terms
                     .exemption
-                    .filter(|exemption| *exemption != Exemption::Unmanaged),
+                    .filter(|exemption| !exemption.may_end()),
                 ..last.known.terms
             },
         },
@@ -313,7 +313,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         interactions,
     };
     let mut known = last.bounds;
-    known.truncate(2 * MAX_BOUNDS);
+    known.truncate(3 * MAX_BOUNDS);
     known.push(last.known);
     // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together.
     let full = known.iter().position(|full| full.is_shown_by(&decisive));

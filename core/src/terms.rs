@@ -37,15 +37,53 @@ pub enum Exemption {
     /// Nothing would put another pod in its place. It ends when the pod gets a controller: the action is
     /// [`Action::Evict`] then.
     Unmanaged,
+    /// A Job controls the pod, which ends by itself. It ends when that Job no longer controls the pod: the action is
+    /// [`Action::Evict`] then.
+    Completing,
 }
 
 impl Exemption {
+    /// All of them.
+    pub const ALL: [Exemption; 4] = [
+        Exemption::Harmless,
+        Exemption::Protected,
+        Exemption::Unmanaged,
+        Exemption::Completing,
+    ];
+
+    /// Whether it depends on what controls the pod, so that it may end.
+    pub fn may_end(self) -> bool {
+        matches!(self, Exemption::Unmanaged | Exemption::Completing)
+    }
+
+    /// Whether it holds for a pod that has no controller, or a Job as its controller.
+    pub fn holds(self, bare: bool, of_job: bool) -> bool {
+        match self {
+            Exemption::Harmless | Exemption::Protected => true,
+            Exemption::Unmanaged => bare,
+            Exemption::Completing => of_job,
+        }
+    }
+
+    /// Why no timer starts, as a clause.
+    pub fn why(self) -> &'static str {
+        match self {
+            Exemption::Harmless => "a policy lists the command as harmless",
+            Exemption::Protected => "pods like this one are never evicted",
+            Exemption::Unmanaged => "it has no controller that would replace it",
+            Exemption::Completing => {
+                "it belongs to a Job, which an eviction could fail, and ends by itself"
+            }
+        }
+    }
+
     /// Its name, as it is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Exemption::Harmless => "harmless",
             Exemption::Protected => "protected",
             Exemption::Unmanaged => "unmanaged",
+            Exemption::Completing => "completing",
         }
     }
 }
@@ -118,7 +156,7 @@ struct WrittenTerms {
     max_extension: Duration,
     #[serde(with = "crate::duration", default)]
     max_hold: Duration,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, with = "written")]
     exemption: Option<Exemption>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dry_run: Option<DryRunTerms>,
@@ -174,6 +212,43 @@ impl From<WrittenTerms> for Terms {
     }
 }
 
+/// How an exemption is written: [`Exemption::Completing`] in a field of its own. Releases before it refuse a value of
+/// `exemption` that they do not know, and ignore the field: for them, the interaction is only recorded.
+mod written {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Exemption;
+
+    #[derive(Serialize, Deserialize)]
+    struct WrittenExemption {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exemption: Option<Exemption>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        completing: bool,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        exemption: &Option<Exemption>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let completing = *exemption == Some(Exemption::Completing);
+        let exemption = exemption.filter(|_| !completing);
+        WrittenExemption {
+            exemption,
+            completing,
+        }
+        .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Exemption>, D::Error> {
+        let written = WrittenExemption::deserialize(from)?;
+        let completing = written.completing.then_some(Exemption::Completing);
+        Ok(written.exemption.or(completing))
+    }
+}
+
 /// The terms that hold where no policy says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DefaultTerms {
@@ -225,7 +300,7 @@ mod tests {
     #[test]
     fn an_earlier_release_takes_a_dry_run_for_an_interaction_that_is_only_recorded() {
         for action in [Action::Evict, Action::Record] {
-            for exemption in [None, Some(Exemption::Unmanaged)] {
+            for exemption in [None, Some(Exemption::Unmanaged), Some(Exemption::Completing)] {
                 let dry = terms(action, exemption, Enforcement::DryRun);
                 let written = serde_json::to_value(dry).unwrap();
                 // An unmanaged pod would start a timer once it has a controller.
@@ -239,12 +314,28 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_are_enforced_are_written_as_before() {
-        let written = json!({
-            "action": "Evict", "ttl": "10m0s", "maxExtension": "1m0s", "maxHold": "30s"
-        });
-        let enforced = terms(Action::Evict, None, Enforcement::Enforce);
-        assert_eq!(serde_json::to_value(enforced).unwrap(), written);
-        assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), enforced);
+    fn the_previous_release_reads_what_is_written() {
+        let plain =
+            json!({"action": "Record", "ttl": "10m0s", "maxExtension": "1m0s", "maxHold": "30s"});
+        let mut harmless = plain.clone();
+        harmless["exemption"] = json!("harmless");
+        let mut completing = plain.clone();
+        completing["completing"] = json!(true);
+        for (exemption, written) in [
+            (None, plain),
+            (Some(Exemption::Harmless), harmless),
+            (Some(Exemption::Completing), completing),
+        ] {
+            let terms = terms(Action::Record, exemption, Enforcement::Enforce);
+            assert_eq!(serde_json::to_value(terms).unwrap(), written);
+            assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), terms);
+        }
+        for exemption in Exemption::ALL {
+            let terms = terms(Action::Record, Some(exemption), Enforcement::Enforce);
+            let text = serde_json::to_string(&terms).unwrap();
+            assert_eq!(serde_json::from_str::<Terms>(&text).unwrap(), terms);
+            let known = ["harmless", "protected", "unmanaged"].contains(&exemption.as_str());
+            assert_eq!(text.contains("\"exemption\""), known, "{text}");
+        }
     }
 }

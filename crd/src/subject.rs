@@ -4,7 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use curfew_core::{Kind, metadata::MIRROR, policy::Subject};
+use curfew_core::{
+    Kind,
+    metadata::MIRROR,
+    policy::Subject,
+    workload::{self, Owner, TEMPLATE_HASH},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 static UNLABELLED: BTreeMap<String, String> = BTreeMap::new();
@@ -35,14 +40,17 @@ impl<'a> Attempt<'a> {
         priority: Option<i32>,
         namespace_labels: &'a BTreeMap<String, String>,
     ) -> Subject<'a> {
-        let mut owners = pod.owner_references.iter().flatten();
+        let owner = controller(pod);
         let annotations = pod.annotations.as_ref();
+        let pod_labels = pod.labels.as_ref().unwrap_or(&UNLABELLED);
         Subject {
             namespace: pod.namespace.as_deref().unwrap_or_default(),
             namespace_labels,
-            pod_labels: pod.labels.as_ref().unwrap_or(&UNLABELLED),
+            pod_labels,
             priority: priority.unwrap_or_default(),
-            managed: owners.any(|owner| owner.controller == Some(true)),
+            managed: owner.is_some(),
+            of_job: owner.is_some_and(Owner::is_job),
+            workload: workload::kind(owner, pod_labels.contains_key(TEMPLATE_HASH)),
             mirror: annotations.is_some_and(|annotations| annotations.contains_key(MIRROR)),
             user: self.user,
             groups: self.groups,
@@ -52,6 +60,16 @@ impl<'a> Attempt<'a> {
             tty: self.tty,
         }
     }
+}
+
+/// The controller of a pod with these metadata.
+fn controller(pod: &ObjectMeta) -> Option<Owner<'_>> {
+    let mut owners = pod.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(Owner {
+        api_version: &owner.api_version,
+        kind: &owner.kind,
+    })
 }
 
 #[cfg(test)]
@@ -84,6 +102,39 @@ mod tests {
         subject(owned(json!(false)), |owned| assert!(!owned.managed));
         subject(owned(Value::Null), |owned| assert!(!owned.managed));
         subject(owned(json!(true)), |owned| assert!(owned.managed));
+    }
+
+    #[test]
+    fn a_pod_is_of_the_kind_of_its_controller() {
+        let owned = |api_version: &str, kind: &str, labels: Value| {
+            json!({"labels": labels, "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"},
+                {"apiVersion": api_version, "kind": kind, "name": "x", "uid": "v", "controller": true},
+            ]})
+        };
+        for (pod, workload, of_job) in [
+            (json!({}), "Pod", false),
+            (owned("batch/v1", "Job", json!({})), "Job", true),
+            (
+                owned("batch.volcano.sh/v1alpha1", "Job", json!({})),
+                "Job",
+                false,
+            ),
+            (
+                owned("apps/v1", "ReplicaSet", json!({})),
+                "ReplicaSet",
+                false,
+            ),
+            (
+                owned("apps/v1", "ReplicaSet", json!({"pod-template-hash": "a"})),
+                "Deployment",
+                false,
+            ),
+        ] {
+            subject(pod, |pod| {
+                assert_eq!((pod.workload, pod.of_job), (workload, of_job))
+            });
+        }
     }
 
     #[test]

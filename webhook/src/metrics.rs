@@ -42,13 +42,6 @@ const WATCHES: [&str; 8] = [
     "own-namespace",
 ];
 
-/// What keeps an interaction from starting a timer.
-const EXEMPTIONS: [Exemption; 3] = [
-    Exemption::Harmless,
-    Exemption::Protected,
-    Exemption::Unmanaged,
-];
-
 /// The metrics of the process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -145,7 +138,7 @@ impl Metrics {
             exempted: all.counters(
                 "curfew_webhook_exempted_total",
                 "Interactions that started no timer because of a policy, by reason.",
-                &[("exemption", &EXEMPTIONS.map(Exemption::as_str))],
+                &[("exemption", &Exemption::ALL.map(Exemption::as_str))],
             )?,
             evictions: all.counters(
                 "curfew_webhook_eviction_reviews_total",

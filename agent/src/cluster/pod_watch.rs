@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fmt::Debug, pin::pin};
 
 use curfew_agent_state::{PodSnapshot, PodView, Termination, digest};
-use curfew_core::{PodId, metadata, record::Marks};
+use curfew_core::{PodId, metadata, record::Marks, workload::Owner};
 use curfew_runtime::{error_chain, watch::Watch};
 use futures::TryStreamExt;
 use jiff::SignedDuration;
@@ -60,6 +60,12 @@ impl From<WatchedPod> for PodView {
         let meta = pod.metadata;
         let termination = termination(&meta);
         let annotations = meta.annotations.unwrap_or_default();
+        let owners = meta.owner_references.unwrap_or_default();
+        let controller = owners.iter().find(|owner| owner.controller == Some(true));
+        let controller = controller.map(|owner| Owner {
+            api_version: &owner.api_version,
+            kind: &owner.kind,
+        });
         let id = PodId {
             namespace: meta.namespace.unwrap_or_default(),
             name: meta.name.unwrap_or_default(),
@@ -90,11 +96,8 @@ impl From<WatchedPod> for PodView {
             }),
             finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror: annotations.contains_key(metadata::MIRROR),
-            bare: !meta
-                .owner_references
-                .unwrap_or_default()
-                .iter()
-                .any(|owner| owner.controller == Some(true)),
+            bare: controller.is_none(),
+            of_job: controller.is_some_and(Owner::is_job),
         };
         Self { id, marks, state }
     }

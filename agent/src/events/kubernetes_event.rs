@@ -7,7 +7,7 @@ use std::{borrow::Cow, time::Duration};
 
 use curfew_agent_state::{Consequence, DomainEvent, EvictionBlock, EvictionOutcome, StoreLoss};
 use curfew_core::{
-    Action, Ending, Kind, PodId, RecordedInteraction, State, duration,
+    Action, Ending, Exemption, Kind, PodId, RecordedInteraction, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -305,13 +305,16 @@ fn interaction(
         note += " because of another interaction";
     }
     if eviction_time.is_some() && known.has_lost_its_exemption() {
-        note += ", because it has a controller now";
+        note += match known.terms.exemption {
+            Some(Exemption::Completing) => ", because no Job controls it any more",
+            _ => ", because it has a controller now",
+        };
     }
     if eviction_time.is_some() && dry_run {
         note += " (dry run)";
     }
     if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
-        note += &format!(" ({})", exemption.as_str());
+        note += &format!(" ({}: {})", exemption.as_str(), exemption.why());
     }
     // Last, so that nothing else is lost when it is cut.
     if !did.command.is_empty() {

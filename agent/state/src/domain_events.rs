@@ -109,7 +109,7 @@ fn several(
         .push(interaction(record, last, source, ending, more));
 }
 
-/// Tells of interactions that are exempt no longer, because the pod has a controller.
+/// Tells of interactions that are exempt no longer, because the pod has another controller.
 pub(super) fn exemption_ended(
     entry: &PodEntry,
     started: &[RecordedInteraction],

@@ -145,11 +145,11 @@ impl PodEntry {
         finished.then_some(Ending::Finished)
     }
 
-    /// Starts the timers of what was exempt only while the pod had no controller, where it has one. Returns what
-    /// is exempt no longer.
+    /// Starts the timers of what was exempt only while the pod had no controller, or a Job, where it has another.
+    /// Returns what is exempt no longer.
     pub(super) fn end_exemption(&mut self, now: Timestamp) -> Vec<RecordedInteraction> {
         match (&mut self.record, &self.pod) {
-            (Some(record), Some(pod)) if !pod.bare => record.end_exemption(now),
+            (Some(record), Some(pod)) => record.end_exemption(pod.bare, pod.of_job, now),
             _ => Vec::new(),
         }
     }

@@ -44,6 +44,8 @@ pub struct PodSnapshot {
     pub mirror: bool,
     /// Whether it has no controller, so that nothing puts another pod in its place.
     pub bare: bool,
+    /// Whether a Job controls it, so that it ends by itself.
+    pub of_job: bool,
 }
 
 /// The end of a pod that was deleted or evicted.

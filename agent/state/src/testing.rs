@@ -116,6 +116,7 @@ fn annotated(uid: &str, version: u32, annotations: &BTreeMap<String, String>) ->
             finished: false,
             mirror: false,
             bare: false,
+            of_job: false,
         },
         id,
     }

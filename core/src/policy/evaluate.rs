@@ -3,14 +3,15 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
-use super::spec::{Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods};
+use super::{
+    pattern,
+    spec::{CompletingPods, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods},
+};
 use crate::{
+    actor::Actor,
     interaction::Kind,
     terms::{Action, DefaultTerms, Exemption, Terms},
 };
-
-/// The word of a harmless command that stands for any one word.
-const ANY_WORD: &str = "*";
 
 /// A policy that passed [`Spec::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Subject<'a> {
     pub priority: i32,
     /// Whether a controller owns the pod, and so would replace it.
     pub managed: bool,
+    /// Whether that controller is a Job, whose pods end by themselves.
+    pub of_job: bool,
+    /// The kind of what the pod belongs to, see [`crate::workload::kind`].
+    pub workload: &'a str,
     /// Whether the pod stands for a file on its node, from which its kubelet would only start it again.
     pub mirror: bool,
     /// The name of the user.
@@ -116,8 +121,19 @@ pub enum Mismatch {
     Pod,
     /// `users` and `groups`.
     User,
+    /// `actors`.
+    Actor,
     /// `interactions`.
     Kind,
+    /// `interactive`.
+    Interactive {
+        /// What it asks for.
+        wanted: bool,
+    },
+    /// `workloads`.
+    Workload,
+    /// `commands`.
+    Command,
 }
 
 impl fmt::Display for PolicyMatch<'_> {
@@ -145,7 +161,16 @@ impl fmt::Display for Mismatch {
             Mismatch::Namespace => "its namespaceSelector does not select the namespace",
             Mismatch::Pod => "its podSelector does not select the pod",
             Mismatch::User => "neither its users nor its groups contain the user",
+            Mismatch::Actor => "its actors do not contain this kind of actor",
             Mismatch::Kind => "its interactions do not contain this kind",
+            Mismatch::Interactive { wanted: true } => {
+                "it applies only with standard input or a terminal"
+            }
+            Mismatch::Interactive { wanted: false } => {
+                "it applies only without standard input and without a terminal"
+            }
+            Mismatch::Workload => "its workloads do not contain the kind of the pod's controller",
+            Mismatch::Command => "its commands do not match the command",
         })
     }
 }
@@ -223,7 +248,7 @@ impl Policies {
 
 impl Spec {
     /// The first condition that does not hold.
-    fn mismatch(&self, subject: &Subject<'_>) -> Option<Mismatch> {
+    pub(super) fn mismatch(&self, subject: &Subject<'_>) -> Option<Mismatch> {
         let selects = |selector: &Option<super::Selector>, labels| {
             selector
                 .as_ref()
@@ -231,27 +256,48 @@ impl Spec {
         };
         let anybody = self.users.is_empty() && self.groups.is_empty();
         let listed = || {
-            self.users.iter().any(|user| user == subject.user)
-                || self
-                    .groups
-                    .iter()
-                    .any(|group| subject.groups.contains(group))
+            self.users
+                .iter()
+                .any(|user| pattern::is_name(user, subject.user))
+                || self.groups.iter().any(|listed| {
+                    let mut groups = subject.groups.iter();
+                    groups.any(|group| pattern::is_name(listed, group))
+                })
         };
+        let interactive = subject.stdin || subject.tty;
         if !selects(&self.namespace_selector, subject.namespace_labels) {
             Some(Mismatch::Namespace)
         } else if !selects(&self.pod_selector, subject.pod_labels) {
             Some(Mismatch::Pod)
         } else if !anybody && !listed() {
             Some(Mismatch::User)
+        } else if !self.actors.is_empty() && !self.actors.contains(&Actor::of(subject.user)) {
+            Some(Mismatch::Actor)
         } else if !self.interactions.is_empty() && !self.interactions.contains(&subject.kind) {
             Some(Mismatch::Kind)
+        } else if let Some(wanted) = self.interactive.filter(|wanted| *wanted != interactive) {
+            Some(Mismatch::Interactive { wanted })
+        } else if !self.workloads.is_empty()
+            && !self.workloads.iter().any(|kind| kind == subject.workload)
+        {
+            Some(Mismatch::Workload)
+        } else if !self.commands.is_empty() && !self.runs_listed(subject) {
+            Some(Mismatch::Command)
         } else {
             None
         }
     }
 
+    /// Whether the command is one of `commands`. Only exec has one that is known: a debug container may start whatever
+    /// its image says, and there may be several.
+    fn runs_listed(&self, subject: &Subject<'_>) -> bool {
+        let mut listed = self.commands.iter();
+        subject.kind == Kind::Exec
+            && listed.any(|listed| pattern::is_open_command(listed, subject.argv))
+    }
+
     /// The terms on which an interaction is let through that this policy does not deny.
-    fn admit<'a>(
+    pub(super) fn admit<'a>(
         &self,
         policy: Option<&'a str>,
         subject: &Subject<'_>,
@@ -291,6 +337,10 @@ impl Spec {
             Some(Exemption::Harmless)
         } else if !subject.managed && self.unmanaged_pods == UnmanagedPods::Record {
             Some(Exemption::Unmanaged)
+        } else if subject.of_job
+            && self.completing_pods.unwrap_or_default() == CompletingPods::Record
+        {
+            Some(Exemption::Completing)
         } else {
             None
         }
@@ -302,14 +352,10 @@ impl Spec {
         subject.kind == Kind::Exec
             && !subject.stdin
             && !subject.tty
-            && self.harmless_commands.iter().any(|pattern| {
-                !pattern.is_empty()
-                    && pattern.len() == subject.argv.len()
-                    && pattern
-                        .iter()
-                        .zip(subject.argv)
-                        .all(|(pattern, word)| pattern == ANY_WORD || pattern == word)
-            })
+            && self
+                .harmless_commands
+                .iter()
+                .any(|harmless| pattern::is_command(harmless, subject.argv))
     }
 }
 

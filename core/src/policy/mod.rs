@@ -8,15 +8,21 @@
 //! same priority, the one whose name comes first in the alphabet applies. Only this policy is used: fields that it
 //! leaves out are taken from the webhook's flags, not from other policies.
 
+mod conditions;
 mod evaluate;
+mod pattern;
+mod pod_choice;
 mod selector;
 mod spec;
 
 pub use evaluate::{
     Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
 };
+pub use pod_choice::PodChoice;
 pub use selector::{Operator, Requirement, Selector};
-pub use spec::{Invalid, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods};
+pub use spec::{
+    CompletingPods, Invalid, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods,
+};
 
 #[cfg(test)]
 mod tests;

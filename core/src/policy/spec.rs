@@ -8,8 +8,9 @@ use std::{fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Selector;
+use super::{Selector, conditions};
 use crate::{
+    actor::Actor,
     duration,
     interaction::{Command, Kind},
     masking::masked,
@@ -23,10 +24,16 @@ const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
 /// What a policy says: conditions, all of which have to hold, and what follows from an interaction then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!has(self.action) || self.action != 'Deny' || !has(self.harmlessCommands)",
-    "message": "action Deny also denies harmless commands: leave out harmlessCommands, or choose another action",
-}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.action) || self.action != 'Deny' || !has(self.harmlessCommands)",
+        "message": "action Deny also denies harmless commands: leave out harmlessCommands, or choose another action",
+    },
+    {
+        "rule": "!has(self.commands) || !has(self.interactions) || 'exec' in self.interactions",
+        "message": "only exec has a command: leave out commands, or add exec to interactions",
+    },
+]))]
 pub struct Spec {
     /// If several policies apply, the one with the highest priority is used. If several have the same priority, the
     /// one whose name comes first in the alphabet is used.
@@ -44,18 +51,32 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<Selector>,
 
-    /// Condition: the name of the user, exactly as `kubectl auth whoami` shows it. If groups are set too, a match in
+    /// Condition: the name of the user, exactly as `kubectl auth whoami` shows it. A * at the end stands for any end:
+    /// system:serviceaccount:ci:* matches all ServiceAccounts of the namespace ci. If groups are set too, a match in
     /// one of the two lists is enough. If neither is set, all users match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "subjects")]
+    #[schemars(schema_with = "conditions::subjects")]
     pub users: Vec<String>,
 
-    /// Condition: a group of the user, exactly as `kubectl auth whoami` shows it. The group of all ServiceAccounts of
-    /// a namespace is system:serviceaccounts:NAMESPACE. If users are set too, a match in one of the two lists is
-    /// enough. If neither is set, all users match.
+    /// Condition: a group of the user, exactly as `kubectl auth whoami` shows it. A * at the end stands for any end.
+    /// The group of all ServiceAccounts of a namespace is system:serviceaccounts:NAMESPACE. If users are set too, a
+    /// match in one of the two lists is enough. If neither is set, all users match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "subjects")]
+    #[schemars(schema_with = "conditions::subjects")]
     pub groups: Vec<String>,
+
+    /// Condition: what the name of the user stands for. ServiceAccount: system:serviceaccount:NAMESPACE:NAME. Node:
+    /// system:node:NAME. User: every other name, such as those of people. If not set, all match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 3),
+        extend("x-kubernetes-list-type" = "set"),
+        extend("x-kubernetes-validations" = [{
+            "rule": "size(self) > 0",
+            "message": "an empty list matches nobody; leave it out to match everybody",
+        }]),
+    )]
+    pub actors: Vec<Actor>,
 
     /// Condition: the kind of the interaction. If not set, all kinds match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -68,6 +89,26 @@ pub struct Spec {
         }]),
     )]
     pub interactions: Vec<Kind>,
+
+    /// Condition: whether the user can type. true: with standard input (-i) or a terminal (-t). false: without both, as
+    /// a port-forward always is. If not set, both match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<bool>,
+
+    /// Condition: the kind of the controller in the pod's ownerReferences, such as StatefulSet, DaemonSet, Job or the
+    /// kind of a custom resource. Deployment: a ReplicaSet whose pods have the label pod-template-hash; other pods of
+    /// ReplicaSets are of ReplicaSet. Pod: the pod has no controller. If not set, all pods match. Users who may edit
+    /// pods can change this, as they can change labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::workloads")]
+    pub workloads: Vec<String>,
+
+    /// Condition: the command of an exec. Each entry is an argv, compared word for word; the word * matches exactly one
+    /// word, and ... as the last word matches any number of words, including none. An entry for a shell matches
+    /// whatever the shell runs. If set, only exec matches. If not set, all interactions match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::commands")]
+    pub commands: Vec<Vec<String>>,
 
     /// How long the pod may live after the interaction, in whole seconds: 90s, 30m, 1h30m. If not set, the webhook's
     /// --default-ttl is used.
@@ -109,6 +150,11 @@ pub struct Spec {
     #[serde(default)]
     pub unmanaged_pods: UnmanagedPods,
 
+    // Without a default in the schema: webhooks of the previous release would find it in every policy, and refuse it.
+    /// What happens to pods that a Job controls. If not set: Record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completing_pods: Option<CompletingPods>,
+
     /// Pods that are never evicted: pods in these namespaces with at least this priority. Interactions with them are
     /// recorded and shown.
     #[serde(default)]
@@ -143,6 +189,19 @@ pub enum UnmanagedPods {
     #[default]
     Evict,
     /// Interactions with them start no timer.
+    Record,
+}
+
+/// What happens to pods that a Job controls. Record: the interaction is recorded and shown, and no timer starts,
+/// because the pods end by themselves, and an eviction can fail the Job. If the Job no longer controls the pod, its
+/// time to live starts at that moment. Evict: they are evicted like all others; a podFailurePolicy that ignores the
+/// condition DisruptionTarget keeps this from failing the Job. If not set: Record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CompletingPods {
+    /// They are evicted like all others.
+    Evict,
+    /// Interactions with them start no timer.
+    #[default]
     Record,
 }
 
@@ -301,7 +360,7 @@ impl Spec {
             let field = format!("spec.harmlessCommands[{at}]");
             return Err(Invalid::new(&field, problem));
         }
-        Ok(())
+        conditions::check(self)
     }
 }
 
@@ -312,20 +371,6 @@ fn is_any_command(argv: &[String]) -> bool {
         ["sh", "ash", "bash", "dash", "ksh", "zsh"].contains(&name)
     };
     argv.iter().any(is_shell) && argv.iter().any(|word| word == "*")
-}
-
-/// The names of users or groups.
-fn subjects(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": 256,
-        "x-kubernetes-list-type": "set",
-        "items": {"type": "string", "minLength": 1, "maxLength": 253},
-        "x-kubernetes-validations": [{
-            "rule": "size(self) > 0",
-            "message": "an empty list matches nobody; leave it out to match everybody",
-        }],
-    })
 }
 
 fn commands(_: &mut SchemaGenerator) -> Schema {

@@ -1,5 +1,7 @@
 //! The tables that say what policies mean.
 
+mod conditions;
+mod pod_choice;
 mod properties;
 mod spec_values;
 
@@ -28,6 +30,8 @@ struct Case {
     pod_labels: BTreeMap<String, String>,
     priority: i32,
     managed: bool,
+    of_job: bool,
+    workload: &'static str,
     mirror: bool,
     user: String,
     groups: Vec<String>,
@@ -46,6 +50,8 @@ impl Default for Case {
             pod_labels: labels(&[("app", "cart")]),
             priority: 0,
             managed: true,
+            of_job: false,
+            workload: "Deployment",
             mirror: false,
             user: "alice".into(),
             groups: vec!["dev".into(), "system:authenticated".into()],
@@ -65,6 +71,8 @@ impl Case {
             pod_labels: &self.pod_labels,
             priority: self.priority,
             managed: self.managed,
+            of_job: self.of_job,
+            workload: self.workload,
             mirror: self.mirror,
             user: &self.user,
             groups: &self.groups,

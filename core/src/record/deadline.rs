@@ -35,18 +35,14 @@ const EXTREMES: [(Duration, bool); MAX_BOUNDS] = [
 pub(super) type Timer = (Enforcement, Timestamp);
 
 impl RecordedInteraction {
-    /// Whether it starts no timer only for as long as no controller would replace the pod.
-    pub fn is_exempt_while_unmanaged(&self) -> bool {
-        self.terms.action == Action::Record && self.is_of_an_unmanaged_pod()
+    /// Whether it starts no timer only for as long as the pod has no controller, or a Job as its controller.
+    pub fn is_exempt_for_now(&self) -> bool {
+        self.terms.action == Action::Record && self.terms.exemption.is_some_and(Exemption::may_end)
     }
 
-    /// Whether it was exempt in that way, and the pod has had a controller since.
+    /// Whether it was exempt in that way, and the pod has had another controller since, or none.
     pub fn has_lost_its_exemption(&self) -> bool {
-        self.terms.action == Action::Evict && self.is_of_an_unmanaged_pod()
-    }
-
-    fn is_of_an_unmanaged_pod(&self) -> bool {
-        self.terms.exemption == Some(Exemption::Unmanaged)
+        self.terms.action == Action::Evict && self.terms.exemption.is_some_and(Exemption::may_end)
     }
 
     /// How long the pod may live on, with as much of the extension and of the hold as its terms allow.
@@ -97,34 +93,48 @@ impl Record {
         bounds
     }
 
-    /// The interactions that would decide when the pod is evicted if it got a controller.
+    /// The interactions that would decide when the pod is evicted if it got a controller, or lost its Job.
     pub fn exempt_bounds(&self) -> Vec<&RecordedInteraction> {
         let mut bounds: Vec<&RecordedInteraction> = Vec::new();
-        for (extension, held) in EXTREMES {
-            let exempt = self
-                .known
-                .iter()
-                .filter(|known| known.is_exempt_while_unmanaged());
-            let rank = |known: &&RecordedInteraction| {
-                (known.terms.enforcement, known.length(extension, held))
-            };
-            let Some(first) = exempt.min_by_key(rank) else {
-                break;
-            };
-            if !bounds.iter().any(|known| rank(known) == rank(&first)) {
-                bounds.push(first);
+        // The two exemptions end apart from each other.
+        for exemption in [Exemption::Unmanaged, Exemption::Completing] {
+            let exempt = self.known.iter().filter(|known| {
+                known.is_exempt_for_now() && known.terms.exemption == Some(exemption)
+            });
+            for (extension, held) in EXTREMES {
+                let rank = |known: &&RecordedInteraction| {
+                    (known.terms.enforcement, known.length(extension, held))
+                };
+                let Some(first) = exempt.clone().min_by_key(rank) else {
+                    break;
+                };
+                let told = |known: &&RecordedInteraction| {
+                    known.terms.exemption == Some(exemption) && rank(known) == rank(&first)
+                };
+                if !bounds.iter().any(told) {
+                    bounds.push(first);
+                }
             }
         }
         bounds
     }
 
-    /// The pod has a controller now. Interactions that were exempt only because it had none now start a timer: from
-    /// now on, or from their own time, whichever is later. The timer continues even if the pod loses the controller
-    /// again. Returns the interactions whose timer starts.
-    pub fn end_exemption(&mut self, now: Timestamp) -> Vec<RecordedInteraction> {
+    /// The pod is `bare` now, which means that it has no controller, or it is `of_job`. Interactions whose exemption
+    /// does not hold for such a pod start a timer: from now on, or from their own time, whichever is later. The timer
+    /// continues even if the exemption would hold again. Returns the interactions whose timer starts.
+    pub fn end_exemption(
+        &mut self,
+        bare: bool,
+        of_job: bool,
+        now: Timestamp,
+    ) -> Vec<RecordedInteraction> {
         let mut started = Vec::new();
         for known in &mut self.known {
-            if known.is_exempt_while_unmanaged() {
+            let exemption = known
+                .terms
+                .exemption
+                .filter(|_| known.terms.action == Action::Record);
+            if exemption.is_some_and(|exemption| !exemption.holds(bare, of_job)) {
                 let past = now
                     .as_second()
                     .saturating_sub(known.interaction.time.as_second());

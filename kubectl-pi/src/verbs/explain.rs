@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{anyhow, bail};
 use curfew_core::{
-    Action, Command, Enforcement, Exemption, Kind,
+    Action, Actor, Command, Enforcement, Exemption, Kind,
     duration::{self, relative},
     namespaces::{self, Exempt},
     policy::{
-        Considered, Length, Policies, Policy, PolicyDecision, PolicyMatch, RecordCommand, Spec,
-        Subject,
+        Considered, Length, PodChoice, Policies, Policy, PolicyDecision, PolicyMatch,
+        RecordCommand, Spec, Subject,
     },
     terms::DefaultTerms,
 };
@@ -42,6 +42,8 @@ use crate::{
 
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
+/// How many policies are named that would be less strict.
+const MOST_LAXER: usize = 5;
 
 /// The flags are the webhook's: whatever would come of these is not shown.
 const UNKNOWN: DefaultTerms = DefaultTerms {
@@ -234,6 +236,8 @@ impl<'a> Question<'a> {
         page.line("Pod", &format!("{namespace}/{}", self.pod.name_any()));
         page.line("User", &self.user.name);
         page.line("Groups", &self.user.groups.join(", "));
+        page.line("Actor", Actor::of(&self.user.name).as_str());
+        page.line("Workload", self.subject().workload);
         let mut how = self.args.kind.to_string();
         how += match (self.args.stdin, self.args.tty) {
             (true, true) => ", with standard input and a terminal",
@@ -282,11 +286,8 @@ impl<'a> Question<'a> {
             }),
         );
         self.outcome(&mut page, decision, policy.map(|policy| &policy.spec));
-        if policy.is_some_and(|policy| policy.spec.pod_selector.is_some()) {
-            page.line(
-                "But",
-                "the policy applies because of the pod's labels, which everyone who may edit pods can change",
-            );
+        for warning in by_the_pod(&book.policies.pod_choice(&subject), policy) {
+            page.line("But", &warning);
         }
         let hint = policy.and_then(|policy| hint(&book.policies, &policy.spec, &subject));
         page.maybe("Harmless Commands", hint);
@@ -361,6 +362,9 @@ impl<'a> Question<'a> {
                 (Action::Record, Some(Exemption::Unmanaged)) => {
                     "Record: no timer starts while no controller would replace the pod"
                 }
+                (Action::Record, Some(Exemption::Completing)) => {
+                    "Record: no timer starts while a Job controls the pod, because it ends by itself"
+                }
                 (Action::Record, Some(Exemption::Protected)) if self.subject().mirror => {
                     "Record: no timer starts, because static pods are not evicted"
                 }
@@ -408,6 +412,37 @@ impl<'a> Question<'a> {
             },
         );
     }
+}
+
+/// What everyone who may edit pods can bring about, where that matters: `applies` applies now.
+fn by_the_pod(choice: &PodChoice<'_>, applies: Option<&Policy>) -> Vec<String> {
+    let fixed = choice
+        .fixed
+        .map_or("the webhook's defaults", |fixed| &fixed.name);
+    let mut warnings = Vec::new();
+    if applies.is_some_and(|policy| policy.spec.depends_on_the_pod()) {
+        warnings.push(format!(
+            "the policy applies because of the pod's labels or controller, which everyone who may edit pods can \
+             change; without policies that depend on them, {fixed} would apply"
+        ));
+    }
+    let others: Vec<_> = choice
+        .laxer
+        .iter()
+        .filter(|laxer| Some(**laxer) != applies)
+        .map(|laxer| laxer.name.as_str())
+        .collect();
+    if !others.is_empty() {
+        let mut names = others[..others.len().min(MOST_LAXER)].join(", ");
+        if others.len() > MOST_LAXER {
+            names += &format!(" and {} more", others.len() - MOST_LAXER);
+        }
+        warnings.push(format!(
+            "with other labels or another controller, which everyone who may edit pods can set, a less strict policy \
+             would apply: {names}"
+        ));
+    }
+    warnings
 }
 
 /// What of the question keeps the pod's timer from being spared by a harmless command.

@@ -104,8 +104,14 @@ fn interaction(uid: &str, request: &Request) {
             recorded(uid, request, Kind::Portforward, None, &[], (false, false));
         }
         Subresource::Debug { containers } => {
-            for Ephemeral { name, argv } in containers.iter().take(8) {
-                let streams = (false, false);
+            for Ephemeral {
+                name,
+                argv,
+                stdin,
+                tty,
+            } in containers.iter().take(8)
+            {
+                let streams = (*stdin, *tty);
                 recorded(
                     uid,
                     request,
@@ -138,6 +144,8 @@ fn recorded(
         pod_labels: &no_labels,
         priority: 0,
         managed: true,
+        of_job: false,
+        workload: "Deployment",
         mirror: false,
         user: &request.user,
         groups: &request.groups,

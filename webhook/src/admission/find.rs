@@ -59,18 +59,21 @@ impl Admission {
             Subresource::Debug { containers } => {
                 // They can only be added, never changed. The pod may be on no node yet: the container will
                 // run as soon as it is on one.
-                let added = containers
+                let added: Vec<_> = containers
                     .into_iter()
-                    .filter(|new| names::is_label(&new.name) && !pod.has_container(&new.name));
-                let commands: Vec<_> = added.map(|new| (Some(new.name), new.argv)).collect();
-                if commands.is_empty() {
+                    .filter(|new| names::is_label(&new.name) && !pod.has_container(&new.name))
+                    .collect();
+                if added.is_empty() {
                     return skipped(Skipped::NoContainer);
                 }
                 return Ok(Found {
                     pod,
-                    commands,
-                    stdin: false,
-                    tty: false,
+                    stdin: added.iter().any(|new| new.stdin),
+                    tty: added.iter().any(|new| new.tty),
+                    commands: added
+                        .into_iter()
+                        .map(|new| (Some(new.name), new.argv))
+                        .collect(),
                     spo_request: None,
                 });
             }

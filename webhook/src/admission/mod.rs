@@ -40,7 +40,7 @@ use crate::{
     recording::{RecordError, Recorder},
     review::{
         self, Request,
-        answer::{self as response, Answer},
+        answer::{self as response, Answer, AuditAnnotations},
     },
 };
 
@@ -85,10 +85,13 @@ pub(crate) async fn interaction(State(admission): State<Arc<Admission>>, body: B
             return response::unreadable(&error);
         }
     };
+    let mut audit = AuditAnnotations::default();
     let (kind, outcome, answer) = match review.request {
         Ok(request) => {
             let kind = request.subresource.kind();
-            let (outcome, answer) = admission.decide(request, &review.uid, now).await;
+            let (outcome, answer) = admission
+                .decide(request, &review.uid, now, &mut audit)
+                .await;
             (Some(kind), outcome, answer)
         }
         Err(error) => {
@@ -97,11 +100,18 @@ pub(crate) async fn interaction(State(admission): State<Arc<Admission>>, body: B
         }
     };
     admission.metrics.admitted(kind, outcome, began.elapsed());
-    answer.to(review.uid).into_response()
+    answer.audited(review.uid, audit).into_response()
 }
 
 impl Admission {
-    async fn decide(&self, mut request: Request, uid: &str, now: Timestamp) -> (Outcome, Answer) {
+    /// What becomes of a request; `audit` gets what the audit log is told of it.
+    async fn decide(
+        &self,
+        mut request: Request,
+        uid: &str,
+        now: Timestamp,
+        audit: &mut AuditAnnotations,
+    ) -> (Outcome, Answer) {
         let (kind, user) = (request.subresource.kind(), request.user.clone());
         let groups = std::mem::take(&mut request.groups);
         let named = format!(
@@ -122,6 +132,7 @@ impl Admission {
             }
             Err(PodLookupError::Failed(failure)) => {
                 self.metrics.recorded(RecordedIn::Nowhere, 1);
+                audit.recorded = Some(RecordedIn::Nowhere.as_ref());
                 let (removed, why) = match failure {
                     PodReadError::Unauthorised(why) => (self.removal.refused(), why),
                     PodReadError::Failed(why) => (false, why),
@@ -157,7 +168,11 @@ impl Admission {
                 policy,
                 terms,
                 record_command,
-            } => (policy, terms, record_command),
+            } => {
+                audit.policy.clone_from(&policy);
+                audit.terms = serde_json::to_string(&terms).ok();
+                (policy, terms, record_command)
+            }
             AdmissionDecision::Deny {
                 policy,
                 record_command,
@@ -178,6 +193,8 @@ impl Admission {
                     );
                 }
                 let answer = answer::forbidden(&named, kind, &policy);
+                audit.terms = Some(r#"{"action":"Deny"}"#.to_owned());
+                audit.policy = Some(policy);
                 return (Outcome::Forbidden, answer);
             }
         };
@@ -224,14 +241,22 @@ impl Admission {
                         deadline = outcome.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
+                audit.recorded = Some(outcome.recorded_in.as_ref());
+                // A pod that ends by itself is not evicted.
+                let eviction_time = outcome.deadline.filter(|_| ending.is_none());
+                audit.eviction_time = eviction_time.map(|at| at.to_string());
                 let answer =
                     answer::recorded(&outcome.pod, outcome.deadline, outcome.dry_run, ending);
                 (Outcome::Recorded, answer)
             }
-            Err(RecordError::Gone) => skipped(uid, &named, kind, Skipped::NoPod),
+            Err(RecordError::Gone) => {
+                *audit = AuditAnnotations::default();
+                skipped(uid, &named, kind, Skipped::NoPod)
+            }
             Err(failure) => {
                 let removed =
                     matches!(failure, RecordError::Unauthorised(_)) && self.removal.refused();
+                audit.recorded = Some(RecordedIn::Nowhere.as_ref());
                 let subject = UnrecordedInteraction {
                     id: uid,
                     kind,

@@ -29,9 +29,40 @@ pub enum Answer {
     },
 }
 
+/// What the API server's audit log is told of an interaction. The API server puts the name of the webhook and a slash
+/// before each key, and leaves out a key that has a slash itself.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditAnnotations {
+    /// Where it was recorded: `agent`, `metadata` or `nowhere`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<&'static str>,
+    /// The policy that applies; none where the flags hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What follows, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terms: Option<String>,
+    /// When the pod will be evicted, or would be if the terms are a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eviction_time: Option<String>,
+}
+
+impl AuditAnnotations {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Answer {
     /// The response to the request of this UID.
     pub fn to(self, uid: String) -> Response {
+        self.audited(uid, AuditAnnotations::default())
+    }
+
+    /// The same, with this for the audit log.
+    pub fn audited(self, uid: String, audit: AuditAnnotations) -> Response {
         let (allowed, warnings, status) = match self {
             Answer::Allow(warning) => (
                 true,
@@ -63,6 +94,7 @@ impl Answer {
                 allowed,
                 warnings,
                 status,
+                audit_annotations: audit,
             },
         })
         .into_response()
@@ -78,9 +110,12 @@ struct ReviewResponse {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Body {
     uid: String,
     allowed: bool,
+    #[serde(skip_serializing_if = "AuditAnnotations::is_empty")]
+    audit_annotations: AuditAnnotations,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,10 @@ pub struct Ephemeral {
     pub name: String,
     /// What is to run in it; empty where that is up to its image.
     pub argv: Vec<String>,
+    /// Whether a standard input can reach it.
+    pub stdin: bool,
+    /// Whether it is to have a terminal.
+    pub tty: bool,
 }
 
 /// A body that cannot be answered as a review.
@@ -237,6 +241,10 @@ struct NewContainer {
     command: Option<Vec<String>>,
     #[serde(default)]
     args: Option<Vec<String>>,
+    #[serde(default)]
+    stdin: bool,
+    #[serde(default)]
+    tty: bool,
 }
 
 /// The UID and the raw request of a review.
@@ -388,6 +396,8 @@ fn debug(new: NewPod) -> Subresource {
     let containers = new.spec.ephemeral_containers.unwrap_or_default();
     let containers = containers.into_iter().map(|container| Ephemeral {
         name: container.name,
+        stdin: container.stdin,
+        tty: container.tty,
         argv: [container.command, container.args]
             .into_iter()
             .flatten()

@@ -117,7 +117,9 @@ fn reads_which_ephemeral_containers_the_pod_is_to_have() {
         containers,
         [Ephemeral {
             name: "dbg".into(),
-            argv: vec!["sleep".into(), "1".into()]
+            argv: vec!["sleep".into(), "1".into()],
+            stdin: false,
+            tty: false,
         }]
     );
     // This update came after that of `debug`, whose container is still in it.

@@ -209,6 +209,96 @@ async fn a_pod_is_exempt_by_what_it_is() {
 }
 
 #[tokio::test]
+async fn the_pod_of_a_job_starts_no_timer_unless_a_policy_says_so() {
+    let job = || {
+        let mut api = owned();
+        let owner = &mut api.pod["metadata"]["ownerReferences"][0];
+        (owner["apiVersion"], owner["kind"]) = (json!("batch/v1"), json!("Job"));
+        api
+    };
+    for (policies, exemption) in [
+        (&[][..], Some(Exemption::Completing)),
+        (&[("p", json!({}))], Some(Exemption::Completing)),
+        (&[("p", json!({"completingPods": "Evict"}))], None),
+        (
+            &[(
+                "p",
+                json!({"completingPods": "Evict", "workloads": ["Deployment"]}),
+            )],
+            Some(Exemption::Completing),
+        ),
+    ] {
+        let script = script(job(), policies).await;
+        script.admit(exec()).await;
+        let terms = told(&script).terms;
+        assert_eq!(terms.exemption, exemption, "{policies:?}");
+        assert_eq!(terms.action == Action::Record, exemption.is_some());
+        let counted = script.counted("exempted_total", "exemption", "completing");
+        assert_eq!(counted > 0.0, exemption.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_debug_container_is_interactive_if_a_user_can_type_into_it() {
+    let policies = [("p", json!({"interactive": true, "ttl": "1m"}))];
+    for (field, expected) in [("", 600), (r#""stdin":true,"#, 60), (r#""tty":true,"#, 60)] {
+        let script = script(owned(), &policies).await;
+        let body = changed(
+            review("debug"),
+            r#"{"name":"dbg","#,
+            &format!(r#"{{{field}"name":"dbg","#),
+        );
+        script.admit(body).await;
+        assert_eq!(told(&script).terms.ttl.as_secs(), expected, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_is_told_what_follows_and_no_command() {
+    let policies = [("minute", json!({"ttl": "1m"}))];
+    for (agent, recorded) in [(Agent::Stores, "agent"), (Agent::None, "metadata")] {
+        let script = Script::start(agent, owned()).await;
+        script.policies(&policies, SHOP);
+        let answer = script.admit(exec()).await;
+        let audit = answer["response"]["auditAnnotations"].as_object().unwrap();
+        assert_eq!(audit["recorded"], recorded);
+        assert_eq!(audit["policy"], "minute");
+        let terms: Value = serde_json::from_str(audit["terms"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            (&terms["action"], &terms["ttl"]),
+            (&json!("Evict"), &json!("1m0s"))
+        );
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        let at = audit["eviction-time"].as_str().unwrap();
+        assert!(
+            warning.ends_with(&format!("will be evicted at {at}")),
+            "{warning}"
+        );
+        // The API server drops a key with a slash.
+        assert!(audit.keys().all(|key| !key.contains('/')), "{audit:?}");
+        assert!(
+            audit
+                .values()
+                .all(|value| !value.as_str().unwrap().contains("echo"))
+        );
+    }
+    let by_the_flags = script(owned(), &[]).await;
+    let audit = by_the_flags.admit(review("portforward")).await;
+    let audit = audit["response"]["auditAnnotations"].as_object().unwrap();
+    assert_eq!(audit.keys().collect::<Vec<_>>(), ["recorded", "terms"]);
+
+    let denied = script(owned(), &[("no", json!({"action": "Deny"}))]).await;
+    let answer = denied.admit(exec()).await;
+    assert_eq!(
+        answer["response"]["auditAnnotations"],
+        json!({"policy": "no", "terms": r#"{"action":"Deny"}"#})
+    );
+    // A dry run leaves no trace.
+    let answer = denied.admit(review("debug-two-dry-run")).await;
+    assert_eq!(answer["response"]["auditAnnotations"], Value::Null);
+}
+
+#[tokio::test]
 async fn no_more_of_a_command_is_told_than_the_policy_keeps() {
     for (kept, text) in [("Full", "echo hi"), ("Name", "echo"), ("None", "")] {
         let policy = [("p", json!({"recordCommand": kept}))];

@@ -81,6 +81,43 @@ fn promises_no_eviction_of_a_pod_that_ends() {
 }
 
 #[test]
+fn says_why_no_timer_starts_and_why_it_does_after_all() {
+    let told = |known: RecordedInteraction, source, eviction_time| {
+        note_of(&DomainEvent::Interaction {
+            pod: record("u-1", shell(0)).pod,
+            known,
+            source,
+            eviction_time,
+            ending: None,
+            more: None,
+        })
+    };
+    for exemption in Exemption::ALL {
+        let mut known = shell(0);
+        known.terms.action = Action::Record;
+        known.terms.exemption = Some(exemption);
+        let note = told(known.clone(), Source::Notice, None);
+        let says = format!(
+            "is not evicted ({}: {})",
+            exemption.as_str(),
+            exemption.why()
+        );
+        assert!(note.contains(&says), "{note}");
+        known.terms.action = Action::Evict;
+        let note = told(known, Source::Controller, Some(at(600)));
+        let because = match exemption {
+            Exemption::Unmanaged => Some("because it has a controller now"),
+            Exemption::Completing => Some("because no Job controls it any more"),
+            Exemption::Harmless | Exemption::Protected => None,
+        };
+        assert!(
+            because.is_none_or(|because| note.contains(because)),
+            "{note}"
+        );
+    }
+}
+
+#[test]
 fn says_that_nothing_replaces_a_bare_pod() {
     let told = |bare| {
         note_of(&DomainEvent::Evicted {

@@ -3,18 +3,25 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::actor::Actor;
 
 prop_compose! {
     fn a_policy()(
         name in "[a-e]{1,2}",
         priority in 0..4,
-        users in prop::collection::vec("alice|bob", 0..2),
-        groups in prop::collection::vec("dev|ops", 0..2),
+        users in prop::collection::vec("alice|bob|al[*]", 0..2),
+        groups in prop::collection::vec("dev|ops|o[*]", 0..2),
+        actors in prop::collection::vec(prop::sample::select(&Actor::ALL[..]), 0..3),
+        interactive in any::<Option<bool>>(),
+        workloads in prop::collection::vec("Deployment|Job", 0..2),
+        commands in prop::collection::vec(prop::sample::select(vec![words("ls *"), words("ls ..."), words("rm ...")]), 0..2),
         interactions in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 0..3),
         deny in any::<bool>(),
     ) -> Policy {
         let action = deny.then_some(PolicyAction::Deny);
-        Policy { name, spec: Spec { priority, users, groups, interactions, action, ..Spec::default() } }
+        Policy { name, spec: Spec {
+            priority, users, groups, actors, interactions, interactive, workloads, commands, action, ..Spec::default()
+        } }
     }
 }
 

@@ -39,6 +39,42 @@ fn what_makes_no_sense_is_named() {
             "lets a shell run any",
         ),
         (
+            json!({"users": ["alice", "a*b"]}),
+            "spec.users[1]: \"a*b\" must name a user or group; * may only stand at the end",
+        ),
+        (json!({"groups": ["*"]}), "spec.groups[0]: \"*\" must name"),
+        (
+            json!({"groups": ["a**"]}),
+            "spec.groups[0]: \"a**\" must name",
+        ),
+        (json!({"actors": ["Robot"]}), "unknown variant `Robot`"),
+        (
+            json!({"interactive": "yes"}),
+            "invalid type: string \"yes\"",
+        ),
+        (
+            json!({"workloads": ["deployments"]}),
+            "spec.workloads[0]: \"deployments\" must be a kind",
+        ),
+        (
+            json!({"workloads": ["Job", "CronJob"]}),
+            "spec.workloads[1]: \"CronJob\" pods of a CronJob are controlled by its Jobs",
+        ),
+        (
+            json!({"commands": [[]]}),
+            "spec.commands[0]: [] must begin with",
+        ),
+        (
+            json!({"commands": [["*"]]}),
+            "spec.commands[0]: [*] must begin with",
+        ),
+        (json!({"commands": [["..."]]}), "[...] must begin with"),
+        (
+            json!({"commands": [["ls"], ["ls", "...", "-l"]]}),
+            "spec.commands[1]: [ls, ..., -l] must contain ... only as the last word",
+        ),
+        (json!({"completingPods": "Keep"}), "unknown variant `Keep`"),
+        (
             selector("In", json!([])),
             "matchExpressions[0]: In and NotIn need values",
         ),

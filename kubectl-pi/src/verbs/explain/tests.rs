@@ -71,6 +71,62 @@ fn a_policy_that_applies_by_labels_says_who_chooses_them() {
 }
 
 #[test]
+fn a_less_strict_policy_that_other_labels_would_choose_is_named() {
+    let lax = |app: &str| json!({"priority": 9, "podSelector": {"matchLabels": {"app": app}}, "action": "Record"});
+    let jobs = json!({"priority": 8, "workloads": ["Job"], "ttl": "8h"});
+    let strict = || stored("strict", json!({"ttl": "5m"}));
+    let page = answer(
+        vec![stored("lax", lax("db")), stored("jobs", jobs), strict()],
+        &[],
+    );
+    assert!(
+        page.contains("a less strict policy would apply: lax, jobs\n"),
+        "{page}"
+    );
+    let page = answer(vec![stored("lax", lax("web")), strict()], &[]);
+    assert!(
+        page.contains("without policies that depend on them, strict would apply"),
+        "{page}"
+    );
+    assert!(!page.contains("a less strict policy would apply"), "{page}");
+    let page = answer(vec![strict()], &[]);
+    assert!(!page.contains("But:"), "{page}");
+}
+
+#[test]
+fn conditions_are_told_as_they_are_asked() {
+    let conditions = |spec: Value| {
+        answer(
+            vec![stored("p", spec)],
+            &["-i", "--", "kubectl", "get", "pods"],
+        )
+    };
+    for (spec, told) in [
+        (
+            json!({"actors": ["ServiceAccount"]}),
+            "its actors do not contain",
+        ),
+        (json!({"interactive": false}), "only without standard input"),
+        (
+            json!({"workloads": ["Job"]}),
+            "its workloads do not contain",
+        ),
+        (
+            json!({"commands": [["kubectl", "delete", "..."]]}),
+            "its commands do not match",
+        ),
+        (
+            json!({"actors": ["User"], "interactive": true, "workloads": ["ReplicaSet"],
+            "commands": [["kubectl", "get", "..."]]}),
+            "  applies\n",
+        ),
+    ] {
+        let page = conditions(spec);
+        assert!(page.contains(told), "{told:?} is not in {page}");
+    }
+}
+
+#[test]
 fn every_policy_says_why_in_the_order_in_which_they_are_asked() {
     let page = answer(
         vec![
@@ -99,6 +155,8 @@ fn every_policy_says_why_in_the_order_in_which_they_are_asked() {
 Pod:                shop/web-1
 User:               alice
 Groups:             dev
+Actor:              User
+Workload:           ReplicaSet
 Interaction:        exec, with standard input and a terminal: sh -c 'id -u'
 Policy:             staging
 Outcome:            Evict: the pod is evicted when its time to live ends
@@ -115,8 +173,9 @@ Policies:
   staging-too   100        staging has the same priority, and its name comes first
   mended        7          staging has the higher priority 100 (generation 2 is in force; \
 generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
-`namespaceSelector`, `podSelector`, `users`, `groups`, `interactions`, `ttl`, `maxExtension`, `maxHold`, \
-`action`, `enforcement`, `harmlessCommands`, `unmanagedPods`, `protect`, `recordCommand`)
+`namespaceSelector`, `podSelector`, `users`, `groups`, `actors`, `interactions`, `interactive`, `workloads`, \
+`commands`, `ttl`, `maxExtension`, `maxHold`, `action`, `enforcement`, `harmlessCommands`, `unmanagedPods`, \
+`completingPods`, `protect`, `recordCommand`)
   everybody     5          staging has the higher priority 100
   broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
 write it as 90s, 30m or 1h30m
@@ -150,6 +209,9 @@ fn what_follows_is_told_with_its_reason() {
     let protect = json!({"priorityAtLeast": 1000, "namespaces": ["shop"]});
     let mut bare = pod();
     bare["metadata"]["ownerReferences"] = Value::Null;
+    let mut job = pod();
+    job["metadata"]["ownerReferences"][0]["apiVersion"] = json!("batch/v1");
+    job["metadata"]["ownerReferences"][0]["kind"] = json!("Job");
     let mut high = pod();
     high["spec"]["priority"] = json!(1000);
     let mut mirror = pod();
@@ -185,6 +247,18 @@ fn what_follows_is_told_with_its_reason() {
             stored("p", json!({"unmanagedPods": "Record"})),
             &[],
             "no controller would replace the pod",
+        ),
+        (
+            job.clone(),
+            stored("p", json!({})),
+            &[],
+            "no timer starts while a Job controls the pod",
+        ),
+        (
+            job,
+            stored("p", json!({"completingPods": "Evict"})),
+            &[],
+            "Evict: the pod is evicted",
         ),
         (
             high,

@@ -1,4 +1,4 @@
-//! Interactions that are exempt while the pod has no controller.
+//! Interactions that are exempt while the pod has no controller, or a Job as its controller.
 
 use curfew_core::{Action, Exemption};
 
@@ -42,4 +42,28 @@ fn a_controller_starts_the_timer_and_that_is_told_once() {
     let told = bench.told(|node, now, out| node.seen(seen(3, true), now, out));
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(bench.tick_at(5600), [evict("u")]);
+}
+
+#[test]
+fn a_pod_that_its_job_leaves_behind_gets_its_timer() {
+    let mut bench = Bench::new();
+    let mut exempt = shell(0);
+    exempt.terms.action = Action::Record;
+    exempt.terms.exemption = Some(Exemption::Completing);
+    let seen = |version, of_job: bool| {
+        let view = marked(&record("u", exempt.clone()), version);
+        seen_as(view, |pod| (pod.bare, pod.of_job) = (!of_job, of_job))
+    };
+    bench.told(|node, now, out| {
+        node.seen(seen(1, true), now, out);
+        node.learned(pod_id("u"), exempt.clone(), now, out);
+    });
+    assert_eq!(bench.state("u"), "recorded");
+    bench.tick_at(5000);
+    assert_eq!(bench.state("u"), "recorded");
+    let told = bench.told(|node, now, out| node.seen(seen(2, false), now, out));
+    assert!(
+        matches!(&told[..], [DomainEvent::Interaction { eviction_time, .. }] if *eviction_time == Some(at(5600))),
+        "{told:?}"
+    );
 }
