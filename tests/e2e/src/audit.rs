@@ -1,6 +1,7 @@
 //! What the API server was asked, from its audit log.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Seek, SeekFrom},
     path::PathBuf,
@@ -37,6 +38,9 @@ pub struct Request {
     /// How it was answered; not yet, where it goes on.
     #[serde(default)]
     pub response_status: Status,
+    /// What admission has added to it.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     /// When the API server got it.
     #[serde(default, rename = "requestReceivedTimestamp")]
     pub received: Option<Timestamp>,
@@ -55,6 +59,12 @@ pub struct Object {
     /// The part of it; empty where it is about all of it.
     #[serde(default)]
     pub subresource: String,
+    /// Its namespace; empty where it has none.
+    #[serde(default)]
+    pub namespace: String,
+    /// Its name; empty where several are meant.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// How a request was answered.

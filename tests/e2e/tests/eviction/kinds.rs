@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, Namespace, Workload, eventually, life, marks, namespace::uid, within_namespace,
+    Agents, Namespace, Workload, eventually, life, marks, namespace::uid, policies::Policies,
+    within_namespace,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::{
@@ -83,6 +84,9 @@ async fn the_pod_of_a_daemon_set_comes_back_on_its_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pod_of_a_job_is_replaced_and_the_job_goes_on() {
     within_namespace("job", async |namespace| {
+        let policies = Policies::new(namespace).await?;
+        let evict = json!({"completingPods": "Evict"});
+        policies.hold(&[("jobs", evict)]).await?;
         let object: Job = Workload::new("job")
             .on(NODE)
             .once()
