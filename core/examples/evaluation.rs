@@ -1,6 +1,8 @@
 //! How long it takes to decide about an interaction, with 500 policies that all have to be asked: what an admission
 //! spends on policies beside its requests. `cargo run --release --package curfew-core --example evaluation`
 
+#![allow(clippy::print_stdout, reason = "it reports what it measured")]
+
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use curfew_core::{
@@ -58,6 +60,7 @@ fn main() -> serde_json::Result<()> {
         ttl: zero,
         max_extension: zero,
         max_hold: zero,
+        enforcement: curfew_core::Enforcement::Enforce,
     };
     let accounts: Vec<_> = (0..256)
         .map(|n| format!("system:serviceaccount:other-{n}:*"))

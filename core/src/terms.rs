@@ -300,7 +300,11 @@ mod tests {
     #[test]
     fn an_earlier_release_takes_a_dry_run_for_an_interaction_that_is_only_recorded() {
         for action in [Action::Evict, Action::Record] {
-            for exemption in [None, Some(Exemption::Unmanaged), Some(Exemption::Completing)] {
+            for exemption in [
+                None,
+                Some(Exemption::Unmanaged),
+                Some(Exemption::Completing),
+            ] {
                 let dry = terms(action, exemption, Enforcement::DryRun);
                 let written = serde_json::to_value(dry).unwrap();
                 // An unmanaged pod would start a timer once it has a controller.

@@ -99,7 +99,7 @@ impl Metrics {
                 "curfew_agent_evictions_total",
                 "Answers of the API server to eviction requests, by meaning; dry_run_ before it means that the \
                  request only asked whether the pod would be evicted.",
-                &[("result", &[EvictionOutcome::NAMES, EvictionOutcome::DRY_RUN_NAMES].concat())],
+                &[("result", &[EvictionOutcome::NAMES, &EvictionOutcome::DRY_RUN_NAMES].concat())],
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",

@@ -113,6 +113,7 @@ fn interactions_are_counted_by_the_kind_of_actor() {
             known,
             source: Source::Notice,
             eviction_time: None,
+            dry_run: false,
             ending: None,
             more: None,
         };

@@ -6,11 +6,12 @@ use super::{
     evaluate::{Policies, Policy, Subject},
     spec::{Length, PolicyAction, Spec},
 };
-use crate::terms::{Action, DefaultTerms};
+use crate::terms::{Action, DefaultTerms, Enforcement};
 
 /// How strict what follows is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strictness {
+    /// Nobody is evicted: the interaction is only recorded, or the policy says that it is a dry run.
     Record,
     /// With this time to live; none where the webhook's flags set it.
     Evict(Option<Duration>),
@@ -86,15 +87,20 @@ impl Spec {
         if self.action == Some(PolicyAction::Deny) {
             return Strictness::Deny;
         }
-        // What the flags say is not known here, and does not change the action.
+        // What the flags say is not known here. It does not change the action, and a dry run by the flag is one for
+        // all policies.
         let unknown = DefaultTerms {
             ttl: Duration::ZERO,
             max_extension: Duration::ZERO,
             max_hold: Duration::ZERO,
+            enforcement: Enforcement::Enforce,
         };
-        match self.admit(None, subject, unknown).terms.action {
-            Action::Record => Strictness::Record,
-            Action::Evict => Strictness::Evict(self.ttl.map(|Length(ttl)| ttl)),
+        let terms = self.admit(None, subject, unknown).terms;
+        match (terms.action, terms.enforcement) {
+            (Action::Record, _) | (_, Enforcement::DryRun) => Strictness::Record,
+            (Action::Evict, Enforcement::Enforce) => {
+                Strictness::Evict(self.ttl.map(|Length(ttl)| ttl))
+            }
         }
     }
 }

@@ -132,7 +132,7 @@ impl Admission {
             }
             Err(PodLookupError::Failed(failure)) => {
                 self.metrics.recorded(RecordedIn::Nowhere, 1);
-                audit.recorded = Some(RecordedIn::Nowhere.as_ref());
+                audit.recorded = Some(RecordedIn::Nowhere.into());
                 let (removed, why) = match failure {
                     PodReadError::Unauthorised(why) => (self.removal.refused(), why),
                     PodReadError::Failed(why) => (false, why),
@@ -241,7 +241,7 @@ impl Admission {
                         deadline = outcome.deadline.map(|deadline| deadline.to_string()),
                     );
                 }
-                audit.recorded = Some(outcome.recorded_in.as_ref());
+                audit.recorded = Some(outcome.recorded_in.into());
                 // A pod that ends by itself is not evicted.
                 let eviction_time = outcome.deadline.filter(|_| ending.is_none());
                 audit.eviction_time = eviction_time.map(|at| at.to_string());
@@ -256,7 +256,7 @@ impl Admission {
             Err(failure) => {
                 let removed =
                     matches!(failure, RecordError::Unauthorised(_)) && self.removal.refused();
-                audit.recorded = Some(RecordedIn::Nowhere.as_ref());
+                audit.recorded = Some(RecordedIn::Nowhere.into());
                 let subject = UnrecordedInteraction {
                     id: uid,
                     kind,

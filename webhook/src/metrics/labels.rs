@@ -1,6 +1,6 @@
 //! The values of labels. Each is the name of its variant in snake case.
 
-use strum::{AsRefStr, VariantNames};
+use strum::{AsRefStr, IntoStaticStr, VariantNames};
 
 /// What became of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
@@ -47,7 +47,7 @@ pub enum Guarded {
 }
 
 /// Where an interaction was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, IntoStaticStr, VariantNames)]
 #[cfg_attr(test, derive(strum::EnumIter))]
 #[strum(serialize_all = "snake_case")]
 pub enum RecordedIn {

@@ -3,7 +3,7 @@
 use curfew_core::State;
 
 use super::{asked, told};
-use crate::testing::{answer::Answer, stage::Stage};
+use crate::testing::{api::Answer, stage::Stage};
 
 #[tokio::test(start_paused = true)]
 async fn the_api_server_is_asked_once_and_the_pod_stays() {

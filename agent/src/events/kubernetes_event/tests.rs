@@ -88,6 +88,7 @@ fn says_why_no_timer_starts_and_why_it_does_after_all() {
             known,
             source,
             eviction_time,
+            dry_run: false,
             ending: None,
             more: None,
         })

@@ -119,7 +119,8 @@ impl NodeState {
             if (outcome == EvictionOutcome::Accepted || shown)
                 && let Some(record) = &entry.record
             {
-                out.events.extend(domain_events::eviction(record, pod, false));
+                out.events
+                    .extend(domain_events::eviction(record, pod, false));
             }
             return;
         }
@@ -142,7 +143,8 @@ impl NodeState {
                     record.would_go = Timestamp::from_second(now.as_second()).ok();
                     self.dirty.insert(uid.to_owned());
                     let pod = entry.pod.as_ref();
-                    out.events.extend(domain_events::eviction(record, pod, true));
+                    out.events
+                        .extend(domain_events::eviction(record, pod, true));
                 }
             }
             EvictionOutcome::Accepted => {

@@ -95,7 +95,8 @@ impl NodeState {
             (Some(record), Some(pod)) if pod.terminating => {
                 if entry.is_carried_out() {
                     entry.eviction = Eviction::Accepted;
-                    out.events.extend(domain_events::eviction(record, Some(pod), false));
+                    out.events
+                        .extend(domain_events::eviction(record, Some(pod), false));
                 }
                 None
             }
