@@ -54,7 +54,11 @@ fn tells(note: &str, record: &Scheduled) -> bool {
         command,
         time,
         ..
-    } = &record.last;
+    } = match record.interactions {
+        // The API server may ask for the same interaction twice, and the second time moves `last`.
+        1 => &record.decisive,
+        _ => &record.last,
+    };
     let mut facts = vec![user.clone(), command.to_string(), time.to_string()];
     facts.extend(record.eviction_time.map(|time| time.to_string()));
     facts.iter().all(|fact| note.contains(fact.as_str()))

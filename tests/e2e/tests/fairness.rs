@@ -10,7 +10,12 @@ use kube::{Api, Client, ResourceExt, client::Body};
 async fn classified(client: &Client) -> Result<(String, String)> {
     let request = Request::get("/api/v1/namespaces/curfew/pods/none").body(Body::empty())?;
     let answer = client.send(request).await?;
-    ensure!(answer.status() == 404, "{}", answer.status());
+    // Agents may not read pods as themselves.
+    ensure!(
+        matches!(answer.status().as_u16(), 403 | 404),
+        "{}",
+        answer.status()
+    );
     let header = |name: &str| -> Result<String> {
         let value = answer
             .headers()

@@ -114,7 +114,9 @@ async fn forge(namespace: &Namespace, other: &Namespace) -> Result<()> {
     let before = memory(&agents)?;
 
     let interaction = path(cluster, "interaction").await?;
-    let eviction = path(cluster, "eviction").await?;
+    // The API server is told this path only with the legacy component, but the webhook always serves it.
+    let eviction = interaction.replace("/admit/interaction/", "/admit/eviction/");
+    ensure!(eviction != interaction, "{interaction} has another form");
     let wrong = format!("/admit/interaction/{}", "0".repeat(32));
     let cut = interaction[..interaction.len() - 1].to_owned();
     let foreign = ["/admit/interaction", &wrong, &cut, "/admit/eviction", "/"];
