@@ -140,7 +140,8 @@ async fn nonsense_is_refused_with_a_sentence() {
 async fn kubectl_shows_and_explains_policies() {
     within_namespace("policy-shown", async |namespace| {
         let policies = Policies::new(namespace).await?;
-        let spec = json!({"priority": 7, "action": "Evict", "ttl": "90m", "maxExtension": "2h"});
+        let spec = json!({"priority": 7, "action": "Evict", "enforcement": "DryRun", "ttl": "90m",
+                          "maxExtension": "2h"});
         let name = policies.apply("shown", spec).await?.name;
         let policy = policies.reported("shown").await?;
         let condition = &policy["status"]["conditions"][0];
@@ -164,6 +165,7 @@ async fn kubectl_shows_and_explains_policies() {
             "NAME",
             "PRIORITY",
             "ACTION",
+            "ENFORCEMENT",
             "TTL",
             "MAX-EXTENSION",
             "ACCEPTED",
@@ -171,7 +173,7 @@ async fn kubectl_shows_and_explains_policies() {
         ];
         ensure!(cells[0] == head, "{table}");
         ensure!(
-            cells[1][..6] == [&name, "7", "Evict", "90m", "2h", "True"],
+            cells[1][..7] == [&name, "7", "Evict", "DryRun", "90m", "2h", "True"],
             "{table}"
         );
 
