@@ -156,8 +156,12 @@ struct WrittenTerms {
     max_extension: Duration,
     #[serde(with = "crate::duration", default)]
     max_hold: Duration,
-    #[serde(flatten, with = "written")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     exemption: Option<Exemption>,
+    /// [`Exemption::Completing`]. Releases before it refuse a value of `exemption` that they do not know, and ignore
+    /// this field: for them, the interaction is only recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    completing: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dry_run: Option<DryRunTerms>,
 }
@@ -172,12 +176,14 @@ struct DryRunTerms {
 
 impl From<Terms> for WrittenTerms {
     fn from(terms: Terms) -> Self {
+        let completing = terms.exemption == Some(Exemption::Completing);
         let written = Self {
             action: terms.action,
             ttl: terms.ttl,
             max_extension: terms.max_extension,
             max_hold: terms.max_hold,
-            exemption: terms.exemption,
+            exemption: terms.exemption.filter(|_| !completing),
+            completing,
             dry_run: None,
         };
         match terms.enforcement {
@@ -185,6 +191,7 @@ impl From<Terms> for WrittenTerms {
             Enforcement::DryRun => Self {
                 action: Action::Record,
                 exemption: None,
+                completing: false,
                 dry_run: Some(DryRunTerms {
                     action: terms.action,
                     exemption: terms.exemption,
@@ -198,7 +205,11 @@ impl From<Terms> for WrittenTerms {
 impl From<WrittenTerms> for Terms {
     fn from(written: WrittenTerms) -> Self {
         let (action, exemption, enforcement) = match written.dry_run {
-            None => (written.action, written.exemption, Enforcement::Enforce),
+            None => {
+                let completing = written.completing.then_some(Exemption::Completing);
+                let exemption = written.exemption.or(completing);
+                (written.action, exemption, Enforcement::Enforce)
+            }
             Some(would) => (would.action, would.exemption, Enforcement::DryRun),
         };
         Self {
@@ -209,43 +220,6 @@ impl From<WrittenTerms> for Terms {
             exemption,
             enforcement,
         }
-    }
-}
-
-/// How an exemption is written: [`Exemption::Completing`] in a field of its own. Releases before it refuse a value of
-/// `exemption` that they do not know, and ignore the field: for them, the interaction is only recorded.
-mod written {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Exemption;
-
-    #[derive(Serialize, Deserialize)]
-    struct WrittenExemption {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        exemption: Option<Exemption>,
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        completing: bool,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        exemption: &Option<Exemption>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let completing = *exemption == Some(Exemption::Completing);
-        let exemption = exemption.filter(|_| !completing);
-        WrittenExemption {
-            exemption,
-            completing,
-        }
-        .serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Exemption>, D::Error> {
-        let written = WrittenExemption::deserialize(from)?;
-        let completing = written.completing.then_some(Exemption::Completing);
-        Ok(written.exemption.or(completing))
     }
 }
 
