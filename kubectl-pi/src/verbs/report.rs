@@ -13,7 +13,7 @@ mod tally;
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
-use curfew_core::{Record, State};
+use curfew_core::{Record, State, workload::TEMPLATE_HASH};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -37,9 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many agents are asked at once.
 const AT_ONCE: usize = 4;
-
-/// The label by which a Deployment tells its ReplicaSets apart: their names end in its value.
-const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What an agent's store holds.
 #[derive(Debug, Deserialize)]
@@ -164,7 +161,8 @@ fn touched(pod: &ObjectMeta) -> Option<Touched> {
     })
 }
 
-/// What would replace the pod: of a ReplicaSet the Deployment, whose name its own begins with.
+/// What would replace the pod: of a ReplicaSet the Deployment. The name of such a ReplicaSet is that of its Deployment,
+/// a hyphen, and the value of [`TEMPLATE_HASH`].
 fn workload(pod: &ObjectMeta) -> String {
     let namespace = pod.namespace.as_deref().unwrap_or_default();
     let Some(owner) = controller(pod) else {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use curfew_core::Actor;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -11,9 +12,6 @@ use crate::{output::visible, print::yaml};
 /// What is said where nothing is suggested.
 pub(super) const NONE: &str =
     "No ServiceAccount started the timers of pods again and again: there is nothing to suggest.";
-
-/// The user names of ServiceAccounts begin with this.
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Whose interactions are fewer than this may have come by chance.
 const AGAIN: u64 = 3;
@@ -44,7 +42,7 @@ pub(super) fn policy<'a>(
     for pod in pods {
         let timed = pod.standing() != Standing::Recorded;
         for (user, (interactions, _)) in pod.counts(since, |known| known.interaction.user.clone()) {
-            if user.starts_with(SERVICE_ACCOUNT) {
+            if Actor::of(&user) == Actor::ServiceAccount {
                 let habit = habits.entry(user).or_default();
                 habit.interactions += interactions;
                 habit.pods += 1;
