@@ -28,6 +28,19 @@ pub async fn install(cluster: &TestCluster) -> Result<()> {
     registered(cluster, INTERACTION, true).await
 }
 
+/// Whether Curfew's namespace is there.
+pub async fn is_installed(cluster: &TestCluster) -> Result<bool> {
+    let args = [
+        "get",
+        "namespace",
+        CURFEW,
+        "--ignore-not-found",
+        "-o",
+        "name",
+    ];
+    Ok(!cluster.kubectl().ok(&args).await?.is_empty())
+}
+
 /// Removes Curfew.
 ///
 /// # Errors
@@ -39,15 +52,7 @@ pub async fn remove(cluster: &TestCluster) -> Result<()> {
         .ok(&["delete", "-k", &overlay, "--wait=false"])
         .await?;
     eventually(PATIENCE, "Curfew is gone", async || {
-        let args = [
-            "get",
-            "namespace",
-            CURFEW,
-            "--ignore-not-found",
-            "-o",
-            "name",
-        ];
-        Ok(kubectl.ok(&args).await?.is_empty().then_some(()))
+        Ok((!is_installed(cluster).await?).then_some(()))
     })
     .await?;
     ensure!(

@@ -139,6 +139,19 @@ pub fn clean(pod: &Pod) -> Result<()> {
     Ok(())
 }
 
+/// Waits for an Event `PodInteraction` on the pod with this UID whose note contains these words.
+///
+/// # Errors
+/// When there is none within that time.
+pub async fn noted(namespace: &Namespace, uid: &str, within: Duration, words: &str) -> Result<()> {
+    eventually(within, &format!("an Event with {words:?}"), async || {
+        let events = events(namespace, uid, "PodInteraction").await?;
+        let mut notes = events.iter().filter_map(|event| event.message.as_deref());
+        Ok(notes.any(|note| note.contains(words)).then_some(()))
+    })
+    .await
+}
+
 /// The Events with this reason on the pod with this UID.
 pub async fn events(namespace: &Namespace, uid: &str, reason: &str) -> Result<Vec<Event>> {
     let events: Api<Event> = Api::namespaced(namespace.cluster.client.clone(), &namespace.name);

@@ -38,6 +38,24 @@ pub async fn people(namespace: &Namespace) -> Result<()> {
     .await
 }
 
+/// The user name of a ServiceAccount `runner` that may edit in the namespace, and kubectl as it.
+pub async fn runner(namespace: &Namespace) -> Result<(String, Kubectl)> {
+    let account = format!("system:serviceaccount:{}:runner", namespace.name);
+    let kubectl = &namespace.kubectl;
+    kubectl.ok(&["create", "serviceaccount", "runner"]).await?;
+    let user = format!("--user={account}");
+    let edits = [
+        "create",
+        "rolebinding",
+        "runner",
+        "--clusterrole=edit",
+        &user,
+    ];
+    kubectl.ok(&edits).await?;
+    let runner = kubectl.impersonating(&account, &["system:authenticated"]);
+    Ok((account, runner))
+}
+
 /// Whether a user has one of the virtual verbs in the namespace.
 pub async fn may(namespace: &Namespace, user: &str, verb: &str) -> Result<bool> {
     let review = json!({

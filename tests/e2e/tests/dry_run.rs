@@ -10,7 +10,7 @@ use curfew_e2e::{
     eventually, marks,
     namespace::{is_ready, uid},
     policies::Policies,
-    within_namespace,
+    rights, within_namespace,
 };
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -242,19 +242,8 @@ async fn a_report_names_all_and_suggests_a_policy_that_makes_a_loop_harmless() {
         policies.hold(&[("terms", dry)]).await?;
         let web = namespace.run_deployment(&Workload::new("web"), 2).await?;
         let build = namespace.run_pod(&Workload::new("build")).await?;
-        let account = format!("system:serviceaccount:{}:runner", namespace.name);
         let kubectl = &namespace.kubectl;
-        kubectl.ok(&["create", "serviceaccount", "runner"]).await?;
-        let user = format!("--user={account}");
-        let edits = [
-            "create",
-            "rolebinding",
-            "runner",
-            "--clusterrole=edit",
-            &user,
-        ];
-        kubectl.ok(&edits).await?;
-        let runner = kubectl.impersonating(&account, &["system:authenticated"]);
+        let (account, runner) = rights::runner(namespace).await?;
         // More than are kept of a pod, and no two of them within two seconds the same.
         let runs = 25;
         for run in 0..runs {

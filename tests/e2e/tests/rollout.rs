@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use curfew_e2e::{Namespace, TestCluster, Workload, policies::long_ttl, shell, within_namespace};
+use curfew_e2e::{
+    Namespace, TestCluster, Workload, policies::long_ttl, rights, shell, within_namespace,
+};
 use curfew_monitoring::{read, root, runbooks};
 use kube::ResourceExt;
 
@@ -71,19 +73,7 @@ async fn every_command_does_what_the_page_says() {
         // Somebody for whom a policy is suggested, and a pod that people hold.
         long_ttl(namespace).await?;
         let pod = namespace.run_pod(&Workload::new("web")).await?;
-        let account = format!("system:serviceaccount:{}:runner", namespace.name);
-        let user = format!("--user={account}");
-        let edits = [
-            "create",
-            "rolebinding",
-            "runner",
-            "--clusterrole=edit",
-            &user,
-        ];
-        namespace.kubectl.ok(&edits).await?;
-        let runner = namespace
-            .kubectl
-            .impersonating(&account, &["system:authenticated"]);
+        let (_, runner) = rights::runner(namespace).await?;
         for run in 0..4 {
             runner
                 .ok(&["exec", "web", "--", "echo", &run.to_string()])

@@ -24,7 +24,9 @@ use anyhow::{Context, Result, ensure};
 use curfew_cluster::{Release, layout};
 use tokio::time::sleep;
 
-use crate::{CURFEW, NODES, Namespace, TestCluster, disrupt, eventually, evictions::Mark};
+use crate::{
+    NODES, Namespace, TestCluster, disrupt, eventually, evictions::Mark, installation::is_installed,
+};
 
 use checks::Checks;
 use readiness::Readiness;
@@ -88,15 +90,7 @@ pub async fn prepare(commit: &str) -> Result<Versions> {
 /// Removes Curfew and its stores, so that all records are the old version's own.
 async fn remove(cluster: &TestCluster) -> Result<()> {
     let kubectl = cluster.kubectl();
-    let namespace = [
-        "get",
-        "namespace",
-        CURFEW,
-        "--ignore-not-found",
-        "-o",
-        "name",
-    ];
-    if !kubectl.ok(&namespace).await?.is_empty() {
+    if is_installed(cluster).await? {
         say("==> Removing the installed version");
         let overlay = cluster.overlay().to_string_lossy().into_owned();
         let delete = [
@@ -108,7 +102,7 @@ async fn remove(cluster: &TestCluster) -> Result<()> {
         ];
         kubectl.ok(&delete).await?;
         eventually(PATIENCE, "Curfew is removed", async || {
-            Ok(kubectl.ok(&namespace).await?.is_empty().then_some(()))
+            Ok((!is_installed(cluster).await?).then_some(()))
         })
         .await?;
     }

@@ -108,13 +108,8 @@ async fn the_exemption_of_an_unmanaged_pod_ends_when_it_is_adopted() {
             "{left} from its adoption"
         );
         ensure!(record.interactions == 1, "{record:?}");
-        eventually(SOON, "the Event", async || {
-            let events = marks::events(namespace, &record.uid, "PodInteraction").await?;
-            let mut notes = events.iter().filter_map(|event| event.message.as_deref());
-            let told = notes.any(|note| note.contains("because it has a controller now"));
-            Ok(told.then_some(()))
-        })
-        .await?;
+        let why = "because it has a controller now";
+        marks::noted(namespace, &record.uid, SOON, why).await?;
         watch
             .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
             .await?;

@@ -93,12 +93,7 @@ async fn a_job_of_many_execs_completes_under_the_defaults() {
             Exemption::Completing.as_str(),
             Exemption::Completing.why()
         );
-        eventually(SOON, "an Event that says why", async || {
-            let events = marks::events(namespace, &record.uid, "PodInteraction").await?;
-            let mut notes = events.iter().filter_map(|event| event.message.as_deref());
-            Ok(notes.any(|note| note.contains(&why)).then_some(()))
-        })
-        .await?;
+        marks::noted(namespace, &record.uid, SOON, &why).await?;
         // Longer than a pod lives that anybody else controls.
         let past = began + jiff::SignedDuration::from_secs(DEFAULT_TTL + 3);
         eventually(SOON, "the default time to live is over", async || {
@@ -207,13 +202,8 @@ async fn the_exemption_ends_when_the_job_leaves_its_pod_behind() {
             Ok(record.eviction_time.is_some().then_some(record))
         })
         .await?;
-        eventually(SOON, "the Event", async || {
-            let events = marks::events(namespace, &record.uid, "PodInteraction").await?;
-            let mut notes = events.iter().filter_map(|event| event.message.as_deref());
-            let told = notes.any(|note| note.contains("because no Job controls it any more"));
-            Ok(told.then_some(()))
-        })
-        .await?;
+        let why = "because no Job controls it any more";
+        marks::noted(namespace, &record.uid, SOON, why).await?;
         watch
             .evicted(&record.uid, record.deadline()?, life::TOLERANCE)
             .await?;
