@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Namespace, eventually};
 
 /// How soon a budget has its numbers.
-const SEEN: Duration = Duration::from_secs(10);
+const SEEN: Duration = Duration::from_secs(20);
 
 /// The budgets of the namespace.
 pub fn budgets(namespace: &Namespace) -> Api<PodDisruptionBudget> {
@@ -29,10 +29,30 @@ pub async fn budget(namespace: &Namespace, name: &str, more: Value) -> Result<()
     budgets(namespace)
         .create(&PostParams::default(), &object)
         .await?;
+    numbers(namespace, name, 2, None).await
+}
+
+/// Makes a budget over all pods of a workload, of which `least` have to run, and waits until its controller has
+/// counted them.
+pub async fn budget_of(namespace: &Namespace, app: &str, pods: i32, least: i32) -> Result<()> {
+    let object: PodDisruptionBudget = serde_json::from_value(json!({
+        "metadata": {"name": app},
+        "spec": {"minAvailable": least, "selector": {"matchLabels": {"app": app}}},
+    }))?;
+    budgets(namespace)
+        .create(&PostParams::default(), &object)
+        .await?;
+    numbers(namespace, app, pods, Some(pods - least)).await
+}
+
+async fn numbers(namespace: &Namespace, name: &str, pods: i32, allowed: Option<i32>) -> Result<()> {
     let what = format!("the budget {name} has its numbers");
     eventually(SEEN, &what, async || {
         let status = budgets(namespace).get(name).await?.status;
-        Ok(status.filter(|status| status.expected_pods == 2).map(drop))
+        Ok(status
+            .filter(|status| status.expected_pods == pods)
+            .filter(|status| allowed.is_none_or(|allowed| status.disruptions_allowed == allowed))
+            .map(drop))
     })
     .await
 }

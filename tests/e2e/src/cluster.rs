@@ -100,18 +100,12 @@ impl TestCluster {
         self.machine.checkout().join("target/e2e")
     }
 
-    /// The overlay that Curfew is deployed from.
-    pub fn overlay(&self) -> PathBuf {
+    /// One of the overlays for this cluster.
+    pub fn overlay(&self, name: &str) -> PathBuf {
         self.machine
             .checkout()
-            .join("manifests/overlays/test-cluster")
-    }
-
-    /// The overlay with which it is as on an older Kubernetes.
-    pub fn legacy_overlay(&self) -> PathBuf {
-        self.machine
-            .checkout()
-            .join("manifests/overlays/test-cluster-legacy")
+            .join("manifests/overlays")
+            .join(name)
     }
 }
 

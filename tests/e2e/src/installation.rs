@@ -3,12 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     CURFEW, TestCluster,
     agents::sample,
+    cluster::selector,
     disrupt::{self, DAEMONSET, DEPLOYMENT},
     eventually,
 };
@@ -20,11 +21,19 @@ pub const GUARD: &str = "eviction.curfew.dev";
 /// The ClusterRole of agents that do not act as their nodes, and its binding.
 pub const LEGACY_ROLE: &str = "curfew-agent-legacy";
 
+/// What Curfew is deployed from.
+const OVERLAY: &str = "test-cluster";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Installs Curfew, or what is missing of it.
 pub async fn install(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay()).await?;
+    apply(cluster, cluster.overlay(OVERLAY)).await?;
+    registered(cluster, INTERACTION, true).await
+}
+
+/// Installs it so that it evicts nothing unless a policy says so.
+pub async fn install_with_a_dry_run(cluster: &TestCluster) -> Result<()> {
+    apply(cluster, cluster.overlay("test-cluster-dry-run")).await?;
     registered(cluster, INTERACTION, true).await
 }
 
@@ -46,7 +55,7 @@ pub async fn is_installed(cluster: &TestCluster) -> Result<bool> {
 /// # Errors
 /// When something of it is left.
 pub async fn remove(cluster: &TestCluster) -> Result<()> {
-    let (kubectl, overlay) = (cluster.kubectl(), cluster.overlay());
+    let (kubectl, overlay) = (cluster.kubectl(), cluster.overlay(OVERLAY));
     let overlay = overlay.to_string_lossy();
     kubectl
         .ok(&["delete", "-k", &overlay, "--wait=false"])
@@ -69,14 +78,14 @@ pub async fn remove(cluster: &TestCluster) -> Result<()> {
 
 /// Installs the legacy component, and takes from the agents the right to act as their nodes.
 pub async fn go_back_to_legacy(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.legacy_overlay()).await?;
+    apply(cluster, cluster.overlay("test-cluster-legacy")).await?;
     registered(cluster, GUARD, true).await?;
     restart_agents(cluster, false).await
 }
 
 /// Undoes that.
 pub async fn leave_legacy(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay()).await?;
+    apply(cluster, cluster.overlay(OVERLAY)).await?;
     for kind in ["clusterrolebinding", "clusterrole"] {
         let args = ["delete", kind, LEGACY_ROLE, "--ignore-not-found"];
         cluster.kubectl().ok(&args).await?;
@@ -101,7 +110,14 @@ async fn apply(cluster: &TestCluster, overlay: PathBuf) -> Result<()> {
     for workload in [DAEMONSET, DEPLOYMENT] {
         disrupt::rolled_out(cluster, workload).await?;
     }
-    Ok(())
+    // Replicas of before answer until they have ended.
+    let all: Api<Pod> = Api::namespaced(cluster.client.clone(), CURFEW);
+    let of = ListParams::default().labels(&selector("webhook"));
+    eventually(PATIENCE, "replicas of before have ended", async || {
+        let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        Ok((!all.list(&of).await?.iter().any(ending)).then_some(()))
+    })
+    .await
 }
 
 async fn registered(cluster: &TestCluster, webhook: &str, wanted: bool) -> Result<()> {

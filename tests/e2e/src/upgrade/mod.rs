@@ -92,7 +92,10 @@ async fn remove(cluster: &TestCluster) -> Result<()> {
     let kubectl = cluster.kubectl();
     if is_installed(cluster).await? {
         say("==> Removing the installed version");
-        let overlay = cluster.overlay().to_string_lossy().into_owned();
+        let overlay = cluster
+            .overlay("test-cluster")
+            .to_string_lossy()
+            .into_owned();
         let delete = [
             "delete",
             "-k",

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use curfew_core::Exemption;
 use curfew_e2e::{
-    Agents, Namespace, Workload, eventually, life, marks,
+    Agents, Namespace, Workload, eventually, figures, life, marks,
     namespace::{is_ready, uid},
     policies::Policies,
     within_namespace,
+    workload::CONTAINER,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
@@ -22,6 +23,8 @@ use super::{DEFAULT_TTL, NODE, ttl};
 
 /// As long as controllers take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+/// As long as the Job controller waits before it replaces the fourth pod, and then some.
+const REPLACED: Duration = Duration::from_secs(100);
 /// What a pod runs that ends when it is told to.
 const UNTIL_TOLD: &str = "until [ -e /tmp/done ]; do sleep 0.2; done";
 const TELL: [&str; 2] = ["touch", "/tmp/done"];
@@ -30,6 +33,11 @@ const EXECS: usize = 40;
 
 fn jobs(namespace: &Namespace) -> Api<Job> {
     Api::namespaced(namespace.cluster.client.clone(), &namespace.name)
+}
+
+fn execs() -> Result<usize> {
+    let execs = std::env::var("CURFEW_E2E_EXECS").ok();
+    Ok(execs.map_or(Ok(EXECS), |text| text.parse())?)
 }
 
 /// Starts a Job of one pod, which ends when it is told to.
@@ -43,7 +51,7 @@ async fn start(namespace: &Namespace, name: &str, more: Value) -> Result<Pod> {
 /// The running pod of a Job, other than this one.
 async fn pod_of(namespace: &Namespace, name: &str, than: Option<&str>) -> Result<Pod> {
     let of = ListParams::default().labels(&format!("app={name}"));
-    eventually(SOON, "a pod of the Job runs", async || {
+    eventually(REPLACED, "a pod of the Job runs", async || {
         let pods = namespace.pods().list(&of).await?.items;
         let mut others = pods.into_iter().filter(|pod| pod.uid().as_deref() != than);
         Ok(others.find(is_ready))
@@ -68,8 +76,7 @@ async fn completed(namespace: &Namespace, name: &str) -> Result<bool> {
 #[tokio::test]
 async fn a_job_of_many_execs_completes_under_the_defaults() {
     within_namespace("job-execs", async |namespace| {
-        let execs = std::env::var("CURFEW_E2E_EXECS").ok();
-        let execs = execs.map_or(Ok(EXECS), |text| text.parse())?;
+        let execs = execs()?;
         let agents = Agents::connect(&namespace.cluster).await?;
         let pod = start(namespace, "build", json!({"backoffLimit": 0})).await?;
         let runner = format!("system:serviceaccount:{}:runner", namespace.name);
@@ -150,12 +157,29 @@ async fn start_from_text(namespace: &Namespace, name: &str, spec: &str) -> Resul
     pod_of(namespace, name, None).await
 }
 
+/// Runs a command in a pod of a Job. Returns whether the pod was there until it ended.
+async fn reached(namespace: &Namespace, pod: &Pod, command: &[&str]) -> Result<bool> {
+    let name = pod.name_any();
+    let args = [&["exec", &name, "-c", CONTAINER, "--"], command].concat();
+    let said = namespace.kubectl.run(&args).await?;
+    if said.code == Some(0) {
+        return Ok(true);
+    }
+    let found = namespace.pods().get_opt(&name).await?;
+    let goes = found.is_none_or(|found| !is_ready(&found));
+    ensure!(goes, "an exec into a pod that is there failed: {said:?}");
+    Ok(false)
+}
+
 #[tokio::test]
 async fn the_documented_pod_failure_policy_makes_an_eviction_harmless() {
     within_namespace("job-evict", async |namespace| {
         let agents = Agents::connect(&namespace.cluster).await?;
         let policies = Policies::new(namespace).await?;
-        let evict = json!({"completingPods": "Evict", "ttl": "5s"});
+        let execs = execs()?;
+        // The Job controller doubles its pause before each new pod, so a pod lives for many of the execs.
+        let lives = 5 + i64::try_from(execs)? / 10;
+        let evict = json!({"completingPods": "Evict", "ttl": format!("{lives}s")});
         policies.hold(&[("evict", evict)]).await?;
         let kept = start_from_text(namespace, "kept", &documented()?).await?;
         let lost = start_from_text(namespace, "lost", "").await?;
@@ -163,7 +187,7 @@ async fn the_documented_pod_failure_policy_makes_an_eviction_harmless() {
         let mut records = Vec::new();
         for pod in [&kept, &lost] {
             let record = life::touch(namespace, &agents, pod, &["true"]).await?;
-            ensure!(ttl(&record) == Some(5), "{record:?}");
+            ensure!(ttl(&record) == Some(lives), "{record:?}");
             records.push(record);
         }
         for record in &records {
@@ -176,11 +200,24 @@ async fn the_documented_pod_failure_policy_makes_an_eviction_harmless() {
             "backoffLimit is 0, and it completed"
         );
 
-        let second = pod_of(namespace, "kept", Some(&records[0].uid)).await?;
-        marks::clean(&second)?;
-        life::exec(namespace, &second, &TELL).await?;
+        // Each pod that takes its place is touched and evicted as well, until the Job has what it needs.
+        let mut pod = pod_of(namespace, "kept", Some(&records[0].uid)).await?;
+        marks::clean(&pod)?;
+        let mut pods = 1;
+        for n in 0..execs {
+            let word = format!("step-{n}");
+            while !reached(namespace, &pod, &["echo", &word]).await? {
+                pod = pod_of(namespace, "kept", pod.uid().as_deref()).await?;
+                pods += 1;
+            }
+        }
+        while !reached(namespace, &pod, &TELL).await? {
+            pod = pod_of(namespace, "kept", pod.uid().as_deref()).await?;
+            pods += 1;
+        }
         ensure!(completed(namespace, "kept").await?, "the Job failed");
-        Ok(())
+        let shown = format!("{execs} execs reached {pods} pods after the first");
+        figures::report(&namespace.cluster, "job", &shown)
     })
     .await;
 }
