@@ -13,6 +13,7 @@ mod flood;
 mod instant;
 mod node;
 mod plugin;
+mod policies;
 mod recording;
 mod report;
 mod restart;

@@ -1,10 +1,12 @@
-//! How long `kubectl pi get -A` and `report -A` take where many pods of many namespaces are marked, and what memory.
+//! How long `kubectl pi get -A`, `report -A` and `explain` take where many pods of many namespaces are marked and there
+//! are many policies, and what memory.
 //!
 //! The pods are marked by Curfew's own account, with the marks of real interactions: the admission
 //! policies let nobody else. Nobody evicts them, because their node has no agent.
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -30,6 +32,7 @@ use tokio::{
 
 use crate::{
     node::{PretendNode, within_node},
+    policies,
     report::{Report, ms},
     restart::notices,
     say,
@@ -44,8 +47,8 @@ const TTL: Duration = Duration::from_secs(3580);
 /// How many requests of ours are open at a time while pods are marked.
 const AT_ONCE: usize = 16;
 const LIMIT: Duration = Duration::from_secs(60);
-/// What a pipe holds while nobody reads.
-const PIPE: usize = 64 * 1024;
+/// How often its memory is read.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How much there is to be.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,7 +59,10 @@ pub(crate) struct Settings {
     /// In how many namespaces
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
     namespaces: u16,
-    /// How often they are listed
+    /// How many policies are in the cluster
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(..=500))]
+    policies: u16,
+    /// How often each command is run
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
 }
@@ -78,6 +84,11 @@ async fn measure(
     let pods = seed(cluster, settings, node).await?;
     say(&format!("marking {} pods", pods.len()));
     mark(cluster, node, &pods).await?;
+    say(&format!("making {} policies", settings.policies));
+    policies::make(&node.namespace, settings.policies).await?;
+    // The namespaces of the pods have the name of the node and a number.
+    let (explained, name) = (format!("{}-0", node.name), pods[0].name.clone());
+    let explain = ["explain", &name, "--namespace", &explained, "--", "sh"];
 
     let plugin = Plugin {
         program: program.to_owned(),
@@ -95,6 +106,7 @@ async fn measure(
     let mut report = Report::default();
     report.figure("marked pods", pods.len());
     report.figure("namespaces", settings.namespaces);
+    report.figure("policies", settings.policies);
     let (shown, sorted) = times(&first.output, &node.name)?;
     report.target("pods in the table", shown, pods.len(), shown == pods.len());
     report.target(
@@ -113,6 +125,8 @@ async fn measure(
         (&["get", "-A"][..], true),
         (&["get", "-A", "-o", "wide"], true),
         (&["report", "-A"], true),
+        (&["report", "-A", "--by=workload"], true),
+        (&explain, true),
         // All of every pod, which has no bound: their users ask for it.
         (&["get", "-A", "-o", "json"], false),
     ] {
@@ -121,9 +135,13 @@ async fn measure(
         for _ in 0..settings.rounds {
             let run = plugin.run(words).await?;
             took.push(run.took);
-            peak_kib = peak_kib.max(run.peak_kib.unwrap_or_default());
+            peak_kib = peak_kib.max(run.peak_kib);
         }
-        tell(&mut report, &words.join(" "), took, peak_kib, bound)?;
+        let what = words
+            .join(" ")
+            .replace(&name, "POD")
+            .replace(&explained, "NAMESPACE");
+        tell(&mut report, &what, took, peak_kib, bound)?;
     }
     Ok(report)
 }
@@ -215,8 +233,7 @@ struct Plugin {
 /// What one run of it was like.
 struct Run {
     took: Duration,
-    /// None where it printed too little for that to be seen.
-    peak_kib: Option<u64>,
+    peak_kib: u64,
     output: String,
 }
 
@@ -234,17 +251,27 @@ impl Plugin {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let pid = child.id().context("it has no id")?;
         let mut printed = BufReader::new(child.stdout.take().context("it prints nowhere")?);
+        let mut peak_kib = 0;
         let ended = async {
-            let mut output = vec![printed.read_u8().await?];
-            // It prints once and all, more than a pipe holds: it waits now, with all that it ever needs.
-            let peak_kib = Process::with_id(pid).peak_kib().ok();
-            printed.read_to_end(&mut output).await?;
+            let mut output = Vec::new();
+            let mut read = pin!(printed.read_to_end(&mut output));
+            // The kernel keeps the peak, and tells it only while the process lives.
+            loop {
+                tokio::select! {
+                    read = &mut read => {
+                        read?;
+                        break;
+                    }
+                    () = tokio::time::sleep(LOOK) => {
+                        peak_kib = Process::with_id(pid).peak_kib().unwrap_or(peak_kib);
+                    }
+                }
+            }
             let status = child.wait().await?;
             ensure!(status.success(), "{words:?} ended with {status}");
-            let big = output.len() > 2 * PIPE;
             Ok(Run {
                 took: began.elapsed(),
-                peak_kib: peak_kib.filter(|_| big),
+                peak_kib,
                 output: String::from_utf8(output)?,
             })
         };

@@ -26,6 +26,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 
 use crate::{
     instant::{self, Instant},
+    policies,
     report::{Report, ms, signed_ms},
     say,
     tidy::{remove, tidily, unique},
@@ -56,6 +57,9 @@ pub(crate) struct Settings {
     /// How many pods take turns, in each of the two namespaces
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
+    /// How many policies are in the cluster: none applies, and each takes all of its conditions to find that out
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
+    policies: u16,
 }
 
 /// The two that are compared.
@@ -104,6 +108,7 @@ async fn compare(
     curfewed.run_pods(&pods).await?;
     exempt.run_pods(&pods).await?;
     disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
+    policies::make(curfewed, settings.policies).await?;
     let at_once = Instant::start().await?;
     at_once
         .register(cluster, &exempt.name, &exempt.name)
@@ -137,7 +142,9 @@ async fn compare(
         seen.0,
         seen.1
     );
-    report(&recorded, &admitted, &before, &after)
+    let mut report = report(&recorded, &admitted, &before, &after)?;
+    report.figure("policies", settings.policies);
+    Ok(report)
 }
 
 fn report(
