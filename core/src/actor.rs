@@ -1,9 +1,8 @@
 //! Which kind of actor a user name stands for.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::names::{is_label, is_subdomain};
 
@@ -16,6 +15,8 @@ const NODE: &str = "system:node:";
 
 // It is not stored anywhere: the user name is, and tells it.
 /// What the name of a user stands for.
+#[derive(Display, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "PascalCase")]
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -30,7 +31,10 @@ pub enum Actor {
 
 impl Actor {
     /// All of them.
-    pub const ALL: [Actor; 3] = [Actor::User, Actor::ServiceAccount, Actor::Node];
+    pub const ALL: &[Actor] = <Self as VariantArray>::VARIANTS;
+
+    /// The name of each, as [`Actor::as_str`] gives it.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// The actor behind this user name. A name that only begins like another kind's is that of a user.
     pub fn of(user: &str) -> Self {
@@ -48,17 +52,7 @@ impl Actor {
 
     /// Its name in policies and in labels of metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Actor::User => "User",
-            Actor::ServiceAccount => "ServiceAccount",
-            Actor::Node => "Node",
-        }
-    }
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

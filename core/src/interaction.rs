@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::{actor::Actor, text::cut};
 
@@ -13,6 +14,8 @@ use crate::{actor::Actor, text::cut};
 pub const MAX_USER: usize = 512;
 
 /// The kind of an interaction.
+#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownKind, parse_err_fn = UnknownKind::new)]
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -30,33 +33,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are listed to people.
-    pub const ALL: [Kind; 4] = [Kind::Exec, Kind::Attach, Kind::Portforward, Kind::Debug];
+    pub const ALL: &[Kind] = <Self as VariantArray>::VARIANTS;
+
+    /// The name of each, as [`Kind::as_str`] gives it.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// The name of the kind in annotations, labels of metrics and policies.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Exec => "exec",
-            Kind::Attach => "attach",
-            Kind::Portforward => "portforward",
-            Kind::Debug => "debug",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Kind {
-    type Err = UnknownKind;
-
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        Kind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| UnknownKind(cut(text, 64).into_owned()))
+        self.into()
     }
 }
 
@@ -64,6 +48,12 @@ impl std::str::FromStr for Kind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an interaction; it must be one of exec, attach, portforward, debug")]
 pub struct UnknownKind(String);
+
+impl UnknownKind {
+    fn new(text: &str) -> Self {
+        Self(cut(text, 64).into_owned())
+    }
+}
 
 /// The command of an interaction as a shell would take it, of bounded length.
 ///
@@ -193,7 +183,7 @@ mod tests {
 
     #[test]
     fn kinds_have_their_names() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -1,18 +1,15 @@
 //! The states of a pod that somebody interacted with: one word for each, which the agents' schedule,
 //! page and metrics and `kubectl pi` have in common.
 
-use std::fmt;
-
 use serde::Serialize;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-/// Where a pod stands.
+/// Where a pod stands, in the order in which the states are explained.
+#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// No timer runs.
-    Recorded,
-    /// It is one of those that are never evicted.
-    Protected,
     /// Its eviction lies ahead.
     Scheduled,
     /// The same, and later than its deadline, because somebody has it held.
@@ -29,6 +26,10 @@ pub enum State {
     WouldGo,
     /// It is being shut down.
     Terminating,
+    /// No timer runs.
+    Recorded,
+    /// It is one of those that are never evicted.
+    Protected,
     /// All its containers ended by themselves.
     Finished,
     /// The agent's watch has not shown it yet.
@@ -36,21 +37,8 @@ pub enum State {
 }
 
 impl State {
-    /// All of them, in the order in which they are explained.
-    pub const ALL: [State; 12] = [
-        State::Scheduled,
-        State::Held,
-        State::Due,
-        State::Blocked,
-        State::Stuck,
-        State::Retrying,
-        State::WouldGo,
-        State::Terminating,
-        State::Recorded,
-        State::Protected,
-        State::Finished,
-        State::Unseen,
-    ];
+    /// All of them.
+    pub const ALL: &[State] = Self::VARIANTS;
 
     /// Those in which a pod is still to be evicted.
     pub const PENDING: [State; 6] = [
@@ -68,21 +56,8 @@ impl State {
     }
 
     /// Its word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            State::Recorded => "recorded",
-            State::Protected => "protected",
-            State::Scheduled => "scheduled",
-            State::Held => "held",
-            State::Due => "due",
-            State::Blocked => "blocked",
-            State::Stuck => "stuck",
-            State::Retrying => "retrying",
-            State::WouldGo => "would-go",
-            State::Terminating => "terminating",
-            State::Finished => "finished",
-            State::Unseen => "unseen",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// What it means, for people.
@@ -123,24 +98,15 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_state_has_a_word_of_its_own() {
-        let mut words = State::ALL.map(State::as_str).to_vec();
-        words.sort_unstable();
-        words.dedup();
-        assert_eq!(words.len(), State::ALL.len());
         for state in State::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+            assert_eq!(state.as_str().parse(), Ok(*state));
         }
     }
 

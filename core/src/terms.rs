@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::interaction::Kind;
 
 /// What follows from an interaction.
+#[derive(IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "PascalCase")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// The pod is evicted when its time to live ends.
@@ -17,16 +20,18 @@ pub enum Action {
 }
 
 impl Action {
+    /// The name of each, as [`Action::as_str`] gives it.
+    pub const NAMES: &[&str] = Self::VARIANTS;
+
     /// The name of the action in policies and in labels of metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Evict => "Evict",
-            Action::Record => "Record",
-        }
+        self.into()
     }
 }
 
 /// Why an interaction of a kind that would start a timer is only recorded.
+#[derive(IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "camelCase")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Exemption {
@@ -44,12 +49,10 @@ pub enum Exemption {
 
 impl Exemption {
     /// All of them.
-    pub const ALL: [Exemption; 4] = [
-        Exemption::Harmless,
-        Exemption::Protected,
-        Exemption::Unmanaged,
-        Exemption::Completing,
-    ];
+    pub const ALL: &[Exemption] = <Self as VariantArray>::VARIANTS;
+
+    /// The name of each, as [`Exemption::as_str`] gives it.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Whether it depends on what controls the pod, so that it may end.
     pub fn may_end(self) -> bool {
@@ -79,12 +82,7 @@ impl Exemption {
 
     /// Its name, as it is stored and shown.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Exemption::Harmless => "harmless",
-            Exemption::Protected => "protected",
-            Exemption::Unmanaged => "unmanaged",
-            Exemption::Completing => "completing",
-        }
+        self.into()
     }
 }
 
@@ -92,6 +90,8 @@ impl Exemption {
 /// Whether the pod is really evicted. Enforce: it is. DryRun: everything else happens (the mark, the timer, the
 /// Events), and when the time to live ends, the Eviction API is only asked, with dryRun, whether the pod would be
 /// evicted. If not set: the webhook's --default-enforcement.
+#[derive(IntoStaticStr)]
+#[strum(serialize_all = "PascalCase")]
 #[derive(
     Debug,
     Clone,
@@ -117,10 +117,7 @@ pub enum Enforcement {
 impl Enforcement {
     /// Its name, as it stands in policies and on pods.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Enforcement::Enforce => "Enforce",
-            Enforcement::DryRun => "DryRun",
-        }
+        self.into()
     }
 }
 
@@ -308,7 +305,7 @@ mod tests {
             assert_eq!(serde_json::to_value(terms).unwrap(), written);
             assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), terms);
         }
-        for exemption in Exemption::ALL {
+        for &exemption in Exemption::ALL {
             let terms = terms(Action::Record, Some(exemption), Enforcement::Enforce);
             let text = serde_json::to_string(&terms).unwrap();
             assert_eq!(serde_json::from_str::<Terms>(&text).unwrap(), terms);

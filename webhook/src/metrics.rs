@@ -92,10 +92,7 @@ impl Metrics {
         let admissions = all.counters(
             "curfew_webhook_admissions_total",
             "Admission requests, by kind of interaction and outcome.",
-            &[
-                ("kind", &Kind::ALL.map(Kind::as_str)),
-                ("outcome", Outcome::VARIANTS),
-            ],
+            &[("kind", Kind::NAMES), ("outcome", Outcome::VARIANTS)],
         )?;
         admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_ref()]);
         Ok(Self {
@@ -138,7 +135,7 @@ impl Metrics {
             exempted: all.counters(
                 "curfew_webhook_exempted_total",
                 "Interactions that started no timer because of a policy, by reason.",
-                &[("exemption", &Exemption::ALL.map(Exemption::as_str))],
+                &[("exemption", Exemption::NAMES)],
             )?,
             evictions: all.counters(
                 "curfew_webhook_eviction_reviews_total",

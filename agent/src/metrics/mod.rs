@@ -80,9 +80,9 @@ impl Metrics {
                 "curfew_agent_interactions_total",
                 "Interactions with pods of this node, by kind, action and kind of actor.",
                 &[
-                    ("kind", &Kind::ALL.map(Kind::as_str)),
-                    ("action", &[Action::Evict, Action::Record].map(Action::as_str)),
-                    ("actor", &Actor::ALL.map(Actor::as_str)),
+                    ("kind", Kind::NAMES),
+                    ("action", Action::NAMES),
+                    ("actor", Actor::NAMES),
                 ],
             )?,
             extensions: all.counters(

@@ -123,7 +123,7 @@ fn applies(spec: Value, case: &Case) -> bool {
 
 #[test]
 fn without_a_policy_the_flags_hold() {
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let case = Case {
             kind,
             ..Case::default()

@@ -153,7 +153,7 @@ pub(crate) struct Explain {
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|kind| kind.parse::<Kind>())
+    PossibleValuesParser::new(Kind::NAMES).try_map(|kind| kind.parse::<Kind>())
 }
 
 /// Of which node the schedule is shown.

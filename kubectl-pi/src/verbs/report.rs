@@ -13,7 +13,7 @@ mod tally;
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
-use curfew_core::{Record, State, workload::TEMPLATE_HASH};
+use curfew_core::{Record, workload::TEMPLATE_HASH};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -224,7 +224,7 @@ impl Knowledge {
         }
         for PodState { uid, state } in schedule.records {
             if let Some(touched) = self.pods.get_mut(&uid) {
-                touched.state = State::ALL.into_iter().find(|known| known.as_str() == state);
+                touched.state = state.parse().ok();
             }
         }
         let accepted = |gone: &Evicted| gone.result == "accepted";

@@ -59,7 +59,7 @@ pub fn policy(bytes: &[u8]) {
         })
     });
     let policies: Policies = read.collect();
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let subject = Subject {
             namespace: &asked.namespace,
             namespace_labels: &asked.namespace_labels,

@@ -19,7 +19,7 @@ fn the_number_of_series_is_bounded() {
     let before = series(&metrics.gather(state));
     assert!(before < MOST, "{before} series");
     for outcome in Outcome::iter() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             metrics.admitted(Some(kind), outcome, Duration::from_millis(3));
         }
     }
@@ -33,7 +33,7 @@ fn the_number_of_series_is_bounded() {
     for recorded_in in RecordedIn::iter() {
         metrics.recorded(recorded_in, 2);
     }
-    for exemption in Exemption::ALL {
+    for &exemption in Exemption::ALL {
         metrics.exempted(exemption);
     }
     for issued in [true, false] {

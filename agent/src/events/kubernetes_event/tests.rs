@@ -93,7 +93,7 @@ fn says_why_no_timer_starts_and_why_it_does_after_all() {
             more: None,
         })
     };
-    for exemption in Exemption::ALL {
+    for &exemption in Exemption::ALL {
         let mut known = shell(0);
         known.terms.action = Action::Record;
         known.terms.exemption = Some(exemption);

@@ -32,23 +32,25 @@ struct Page<'a> {
     problems: Vec<String>,
     counts: Vec<(State, usize)>,
     next: Option<&'a ScheduledPod>,
-    meanings: [(State, &'static str); 12],
+    states: &'static [State],
 }
 
 /// The page.
 pub(super) fn render(view: &View) -> Response {
     let records = &view.schedule.records;
     let now = view.schedule.now;
-    let counts = State::ALL.map(|state| (state, view.schedule.count(state)));
+    let counts = State::ALL
+        .iter()
+        .map(|&state| (state, view.schedule.count(state)));
     let page = Page {
         view,
         now,
         problems: problems(view),
-        counts: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
+        counts: counts.filter(|(_, count)| *count > 0).collect(),
         next: records
             .iter()
             .find(|pod| pod.pending && pod.eviction_time.is_some_and(|at| at > now)),
-        meanings: State::ALL.map(|state| (state, state.meaning())),
+        states: State::ALL,
     };
     match page.render() {
         Ok(html) => Html(html).into_response(),

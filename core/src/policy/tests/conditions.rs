@@ -60,7 +60,7 @@ fn an_interaction_is_interactive_with_either_stream() {
 #[test]
 fn only_an_exec_has_a_command() {
     let spec = json!({"commands": [["ls", "..."]]});
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let case = Case {
             kind,
             ..Case::default()

@@ -11,11 +11,11 @@ prop_compose! {
         priority in 0..4,
         users in prop::collection::vec("alice|bob|al[*]", 0..2),
         groups in prop::collection::vec("dev|ops|o[*]", 0..2),
-        actors in prop::collection::vec(prop::sample::select(&Actor::ALL[..]), 0..3),
+        actors in prop::collection::vec(prop::sample::select(Actor::ALL), 0..3),
         interactive in any::<Option<bool>>(),
         workloads in prop::collection::vec("Deployment|Job", 0..2),
         commands in prop::collection::vec(prop::sample::select(vec![words("ls *"), words("ls ..."), words("rm ...")]), 0..2),
-        interactions in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 0..3),
+        interactions in prop::collection::vec(prop::sample::select(Kind::ALL), 0..3),
         deny in any::<bool>(),
     ) -> Policy {
         let action = deny.then_some(PolicyAction::Deny);

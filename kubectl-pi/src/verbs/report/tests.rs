@@ -1,6 +1,6 @@
 //! What is counted how, and what is suggested.
 
-use curfew_core::{Action, Command, Enforcement, PodId, RecordedInteraction, metadata};
+use curfew_core::{Action, Command, Enforcement, PodId, RecordedInteraction, State, metadata};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::*;
