@@ -10,7 +10,7 @@ pub mod answer;
 
 use std::time::Duration;
 
-use curfew_agent_state::EvictionOutcome;
+use curfew_agent_state::{EvictionOutcome, EvictionRequest};
 use curfew_core::{Overrides, PodId, overrides};
 use curfew_runtime::error_chain;
 use jiff::Timestamp;
@@ -29,28 +29,24 @@ use super::{
 /// way may take up to thirty.
 const TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Requests the eviction of exactly this pod, with a client of the user, or with `dry_run` only asks whether it would
-/// be evicted. If `seen` is given and people have changed the extension or the hold since, the pod may stay.
+/// Requests the eviction of exactly this pod, with a client of the user, or for a dry run only asks whether it would be
+/// evicted. If people have changed the extension or the hold since the agent saw them, the pod may stay.
 pub(crate) async fn evict(
     client: &Client,
     user: &NodeUser,
     node: &str,
-    pod: &PodId,
-    seen: Option<&Overrides>,
-    dry_run: bool,
+    request: &EvictionRequest,
     now: Timestamp,
 ) -> EvictionOutcome {
     let asked = async {
-        if user
-            .get()
-            .await
-            .map_err(|refused| refused.to_string())?
-            .is_some()
-        {
-            return evict_as_node(client, node, pod, seen, dry_run, now).await;
+        let user = user.get().await.map_err(|refused| refused.to_string())?;
+        if user.is_some() {
+            return evict_as_node(client, node, request, now).await;
         }
-        let request = eviction(pod, Seen::Told(seen), dry_run)?;
-        let answer = ask(client, request).await;
+        let EvictionRequest {
+            pod, seen, dry_run, ..
+        } = request;
+        let answer = ask(client, eviction(pod, seen.as_ref(), None, *dry_run)?).await;
         Ok(answer::read(
             &answer.map_err(|error| error_chain::short(&error))?,
         ))
@@ -66,11 +62,10 @@ pub(crate) async fn evict(
 async fn evict_as_node(
     client: &Client,
     node: &str,
-    pod: &PodId,
-    seen: Option<&Overrides>,
-    dry_run: bool,
+    request: &EvictionRequest,
     now: Timestamp,
 ) -> Result<EvictionOutcome, String> {
+    let pod = &request.pod;
     let short = |error: kube::Error| error_chain::short(&error);
     let found = match read::metadata(client, node, pod).await.map_err(short)? {
         PodRead::Found(found) => found,
@@ -83,11 +78,11 @@ async fn evict_as_node(
             });
         }
     };
-    let version = match check(pod, seen, found.metadata, now) {
+    let version = match check(pod, request.seen.as_ref(), found.metadata, now) {
         Ok(version) => version,
         Err(outcome) => return Ok(outcome),
     };
-    let request = eviction(pod, Seen::At(version.as_deref()), dry_run)?;
+    let request = eviction(pod, None, version.as_deref(), request.dry_run)?;
     Ok(answer::read(&ask(client, request).await.map_err(short)?))
 }
 
@@ -113,29 +108,21 @@ fn check(
     }
 }
 
-/// What the caller of an eviction knows of the pod.
-enum Seen<'a> {
-    /// These overrides, which the webhook compares with the pod's.
-    Told(Option<&'a Overrides>),
-    /// All of it at this resourceVersion, if that matters.
-    At(Option<&'a str>),
-}
-
-/// The request to evict exactly this pod. It is made here because the client's own `evict` calls the
+/// The request to evict exactly this pod, if the overrides that the agent knew, which the webhook compares with the
+/// pod's, or the version that it has just read still count. It is made here because the client's own `evict` calls the
 /// options `delete_options`, which the API server does not know and leaves out: it would then evict
 /// whichever pod has the name.
 ///
 /// A dry run is said twice: the API server takes the options for its own part, and tells admission webhooks and
 /// policies by the parameter, so that none of them acts on it. See
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>.
-fn eviction(pod: &PodId, seen: Seen<'_>, dry_run: bool) -> Result<http::Request<Vec<u8>>, String> {
-    let (told, version) = match seen {
-        Seen::Told(overrides) => (
-            overrides.and_then(|told| serde_json::to_string(told).ok()),
-            None,
-        ),
-        Seen::At(version) => (None, version),
-    };
+fn eviction(
+    pod: &PodId,
+    seen: Option<&Overrides>,
+    version: Option<&str>,
+    dry_run: bool,
+) -> Result<http::Request<Vec<u8>>, String> {
+    let told = seen.and_then(|seen| serde_json::to_string(seen).ok());
     let eviction = Eviction {
         metadata: ObjectMeta {
             name: Some(pod.name.clone()),

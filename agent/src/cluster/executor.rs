@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use curfew_agent_state::{AgentAction, BudgetId, EvictionOutcome, PatchOutcome, PodPatch, PodView};
+use curfew_agent_state::{
+    AgentAction, BudgetId, EvictionAnswer, EvictionOutcome, PatchOutcome, PodPatch, PodView,
+};
 use curfew_core::PodId;
 use curfew_runtime::api;
 use jiff::Timestamp;
@@ -43,13 +45,8 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Report {
     /// A patch of a pod's metadata was answered, if need be with the pod.
     Patched(PodPatch, PatchOutcome, Option<Box<PodView>>),
-    /// A request to evict the pod was answered. The interaction of that request set the deadline.
-    Evicted {
-        pod: PodId,
-        id: String,
-        outcome: EvictionOutcome,
-        dry_run: bool,
-    },
+    /// A request to evict the pod was answered.
+    Evicted(EvictionAnswer),
     /// A pod was looked up.
     LookedUp(PodId, LookUp),
     /// The watch of a budget has ended.
@@ -61,7 +58,7 @@ impl Report {
     fn action(&self) -> &'static str {
         match self {
             Report::Patched(..) => "patch",
-            Report::Evicted { .. } => "evict",
+            Report::Evicted(_) => "evict",
             Report::LookedUp(..) => "look_up",
             Report::Unwatched(_) => "watch_budget",
         }
@@ -121,31 +118,16 @@ impl Executor {
     pub(crate) fn start(&mut self, action: AgentAction, now: Timestamp) {
         let (client, pods, node) = (self.client.clone(), self.pods.clone(), self.node.clone());
         match action {
-            AgentAction::Evict {
-                pod,
-                id,
-                seen,
-                dry_run,
-            } => {
-                let failure = Report::Evicted {
-                    pod: pod.clone(),
-                    id: id.clone(),
-                    outcome: EvictionOutcome::Transient {
-                        why: "the request panicked".to_owned(),
-                        wait: None,
-                    },
-                    dry_run,
+            AgentAction::Evict(request) => {
+                let panicked = EvictionOutcome::Transient {
+                    why: "the request panicked".to_owned(),
+                    wait: None,
                 };
+                let failure = Report::Evicted(request.clone().answered(panicked));
                 let user = self.user.clone();
                 self.spawn(failure, async move {
-                    let seen = seen.as_ref();
-                    let outcome = evict::evict(&pods, &user, &node, &pod, seen, dry_run, now).await;
-                    Report::Evicted {
-                        pod,
-                        id,
-                        outcome,
-                        dry_run,
-                    }
+                    let outcome = evict::evict(&pods, &user, &node, &request, now).await;
+                    Report::Evicted(request.answered(outcome))
                 });
             }
             AgentAction::Patch(change) => {

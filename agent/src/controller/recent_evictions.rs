@@ -29,7 +29,7 @@ pub struct RecentEviction {
     /// When it was to be evicted.
     pub eviction_time: Option<Timestamp>,
     /// What came of it, in the words of `curfew_agent_evictions_total`.
-    pub result: &'static str,
+    pub result: String,
     /// In the words of who refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -58,10 +58,7 @@ impl RecentEvictions {
         dry_run: bool,
         now: Timestamp,
     ) {
-        let result = match dry_run {
-            true => outcome.dry_run_name(),
-            false => outcome.as_str(),
-        };
+        let result = outcome.result(dry_run);
         let same = |past: &RecentEviction| past.uid == pod.uid && past.result == result;
         let before = self.past.iter().position(same);
         let before = before.and_then(|at| self.past.remove(at));
@@ -141,7 +138,7 @@ mod tests {
         }
         add(&mut history, "u", &EvictionOutcome::Accepted, 31);
         let kept: Vec<_> = history.latest_first().cloned().collect();
-        let results: Vec<_> = kept.iter().map(|past| past.result).collect();
+        let results: Vec<_> = kept.iter().map(|past| past.result.as_str()).collect();
         assert_eq!(results, ["accepted", "disruption_budget", "accepted"]);
         assert_eq!(
             (kept[1].times, kept[1].since, kept[1].time),

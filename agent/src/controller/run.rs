@@ -7,10 +7,10 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use curfew_agent_state::{
-    AgentAction, Decisions, DomainEvent, EvictionOutcome, NodeState, PatchOutcome, StoreLoss,
-    Summary,
+    AgentAction, Decisions, DomainEvent, EvictionAnswer, EvictionOutcome, NodeState, PatchOutcome,
+    StoreLoss, StoredNotice, Summary,
 };
-use curfew_core::{Notice, PodId, Receipt, Record, notice};
+use curfew_core::{Notice, Receipt, Record, notice};
 use curfew_runtime::time::until;
 use jiff::Timestamp;
 use tokio::{sync::mpsc, time::Instant};
@@ -143,28 +143,17 @@ impl Controller {
 
     fn carry_out(&mut self, decisions: Decisions, now: Timestamp) {
         for event in decisions.events {
-            if let DomainEvent::Evicted {
-                pod,
-                decisive,
-                eviction_time,
-                dry_run,
-                ..
-            } = &event
-            {
-                let did = &decisive.interaction;
-                self.recent_evictions.add(
-                    pod,
-                    did,
-                    Some(*eviction_time),
-                    &EvictionOutcome::Accepted,
-                    *dry_run,
-                    now,
-                );
+            if let DomainEvent::Evicted(eviction) = &event {
+                let did = &eviction.decisive.interaction;
+                let (time, dry_run) = (Some(eviction.eviction_time), eviction.dry_run);
+                let outcome = EvictionOutcome::Accepted;
+                self.recent_evictions
+                    .add(&eviction.pod, did, time, &outcome, dry_run, now);
             }
             self.parts.recorder.record(event, now);
         }
         for action in decisions.actions {
-            if self.stopping && matches!(action, AgentAction::Evict { .. }) {
+            if self.stopping && matches!(action, AgentAction::Evict(_)) {
                 continue;
             }
             self.parts.executor.start(action, now);
@@ -195,20 +184,11 @@ impl Controller {
                 }
                 state.patched(&change.pod.uid, outcome, now, out);
             }
-            Report::Evicted {
-                pod,
-                id,
-                outcome,
-                dry_run,
-            } => {
-                self.remember_refusal(&pod, &outcome, dry_run, now);
-                out.events.push(DomainEvent::EvictionAnswered {
-                    pod: pod.clone(),
-                    id,
-                    outcome: outcome.clone(),
-                    dry_run,
-                });
-                self.parts.state.evicted(&pod.uid, outcome, now, out);
+            Report::Evicted(answer) => {
+                self.remember_refusal(&answer, now);
+                let (uid, outcome) = (answer.pod.uid.clone(), answer.outcome.clone());
+                out.events.push(DomainEvent::EvictionAnswered(answer));
+                self.parts.state.evicted(&uid, outcome, now, out);
             }
             Report::LookedUp(pod, LookUp::Found(view)) if view.id == pod => {
                 state.answered(*view, now, out);
@@ -297,17 +277,12 @@ impl Controller {
 
     /// What is accepted is remembered when it is recorded as an event: its answer may be lost, and the pod shows
     /// it.
-    fn remember_refusal(
-        &mut self,
-        pod: &PodId,
-        outcome: &EvictionOutcome,
-        dry_run: bool,
-        now: Timestamp,
-    ) {
+    fn remember_refusal(&mut self, answer: &EvictionAnswer, now: Timestamp) {
+        let (outcome, dry_run) = (&answer.outcome, answer.dry_run);
         if *outcome == EvictionOutcome::Accepted {
             return;
         }
-        if let Some(record) = self.parts.state.record(&pod.uid) {
+        if let Some(record) = self.parts.state.record(&answer.pod.uid) {
             let did = &record.decisive().interaction;
             let eviction_time = record.eviction_time();
             self.recent_evictions
@@ -358,13 +333,13 @@ impl Controller {
                     let record = state.learned(pod.clone(), known.clone(), now, &mut out);
                     // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));
-                    out.events.push(DomainEvent::Stored {
+                    out.events.push(DomainEvent::Stored(StoredNotice {
                         pod,
                         interaction: known.interaction,
                         before,
                         eviction_time: record.eviction_time(),
                         interactions: record.interactions(),
-                    });
+                    }));
                 }
             }
             Err(error) => {

@@ -5,9 +5,11 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use curfew_agent_state::{Consequence, DomainEvent, EvictionBlock, EvictionOutcome, StoreLoss};
+use curfew_agent_state::{
+    Consequence, DomainEvent, EvictionBlock, EvictionOutcome, NewInteraction, StoreLoss,
+};
 use curfew_core::{
-    Action, Ending, Exemption, Kind, PodId, RecordedInteraction, State, duration,
+    Action, Exemption, Kind, PodId, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -106,26 +108,12 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
         note,
     };
     let telling = match event {
-        DomainEvent::Interaction {
-            pod,
-            known,
-            eviction_time,
-            dry_run,
-            ending,
-            ..
-        } => {
-            let note = interaction(known, *eviction_time, *dry_run, *ending);
-            let warning = known.terms.action == Action::Evict;
-            pod_event(pod, warning, "PodInteraction", "Interact", note)
+        DomainEvent::Interaction(new) => {
+            let warning = new.known.terms.action == Action::Evict;
+            pod_event(&new.pod, warning, "PodInteraction", "Interact", interaction(new))
         }
-        DomainEvent::Extended {
-            pod,
-            extension,
-            consequence,
-            dry_run,
-            ..
-        } => {
-            let what = match extension {
+        DomainEvent::Extended(change) => {
+            let what = match &change.extension {
                 Some(extension) => format!(
                     "{} extended the time of the pod by {}",
                     by(&extension.requester),
@@ -133,50 +121,34 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 ),
                 None => "the extension of the pod was removed".to_owned(),
             };
-            let note = format!("{what}; {}", follows(*consequence, *dry_run));
-            pod_event(pod, false, "PodInteractionExtended", "Extend", note)
+            let note = format!("{what}; {}", follows(change.consequence, change.dry_run));
+            pod_event(&change.pod, false, "PodInteractionExtended", "Extend", note)
         }
-        DomainEvent::Held {
-            pod,
-            hold: Some(hold),
-            consequence,
-            dry_run,
-            ..
-        } => {
-            let follows = match consequence {
-                Consequence::EvictionAt(at) => {
-                    format!("unless it is released, it {} evicted at {at}", will_be(*dry_run))
-                }
-                other => follows(*other, *dry_run),
-            };
-            let note = format!(
-                "{} holds the pod; {follows}; reason: {}",
-                by(&hold.requester),
-                hold.reason
-            );
-            pod_event(pod, false, "PodInteractionHeld", "Hold", note)
-        }
-        DomainEvent::Held {
-            pod,
-            hold: None,
-            consequence,
-            dry_run,
-            ..
-        } => {
-            let follows = follows(*consequence, *dry_run);
-            let note = format!("the hold of the pod was removed; {follows}");
-            pod_event(pod, false, "PodInteractionReleased", "Release", note)
-        }
-        DomainEvent::Evicted {
-            pod,
-            decisive,
-            eviction_time,
-            dry_run,
-            bare,
-            ..
-        } => {
-            let did = &decisive.interaction;
-            let (what, reason, action) = match dry_run {
+        DomainEvent::Held(change) => match &change.hold {
+            Some(hold) => {
+                let follows = match change.consequence {
+                    Consequence::EvictionAt(at) => {
+                        let will_be = will_be(change.dry_run);
+                        format!("unless it is released, it {will_be} evicted at {at}")
+                    }
+                    other => follows(other, change.dry_run),
+                };
+                let note = format!(
+                    "{} holds the pod; {follows}; reason: {}",
+                    by(&hold.requester),
+                    hold.reason
+                );
+                pod_event(&change.pod, false, "PodInteractionHeld", "Hold", note)
+            }
+            None => {
+                let follows = follows(change.consequence, change.dry_run);
+                let note = format!("the hold of the pod was removed; {follows}");
+                pod_event(&change.pod, false, "PodInteractionReleased", "Release", note)
+            }
+        },
+        DomainEvent::Evicted(eviction) => {
+            let did = &eviction.decisive.interaction;
+            let (what, reason, action) = match eviction.dry_run {
                 true => (
                     "dry run: the API server would have evicted the pod, and nothing was done",
                     "PodInteractionWouldEvict",
@@ -185,29 +157,24 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 false => ("evicted", "PodInteractionEvicted", "Evict"),
             };
             let mut note = format!(
-                "{what}: its time ended at {eviction_time}, after {} interacted with it ({}) at {}",
+                "{what}: its time ended at {}, after {} interacted with it ({}) at {}",
+                eviction.eviction_time,
                 by(&did.user),
                 did.kind,
                 did.time
             );
-            if *bare {
-                note += match dry_run {
+            if eviction.bare {
+                note += match eviction.dry_run {
                     true => "; it has no controller, so nothing would have replaced it",
                     false => "; it has no controller, so nothing replaces it",
                 };
             }
-            pod_event(pod, false, reason, action, note)
+            pod_event(&eviction.pod, false, reason, action, note)
         }
-        DomainEvent::Unmarked {
-            pod,
-            why,
-            eviction_time,
-            dry_run,
-            again: false,
-            ..
-        } => {
-            let follows = match eviction_time {
-                Some(at) if *dry_run => format!("it would still be evicted at {at} (dry run)"),
+        DomainEvent::Unmarked(refusal) if !refusal.again => {
+            let why = &refusal.why;
+            let follows = match refusal.eviction_time {
+                Some(at) if refusal.dry_run => format!("it would still be evicted at {at} (dry run)"),
                 Some(at) => format!("it will still be evicted at {at}"),
                 None => "no timer runs for it".to_owned(),
             };
@@ -216,7 +183,7 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                  the API server says: {why}",
                 marks_advice(why)
             );
-            pod_event(pod, true, "PodInteractionNotMarked", "Mark", note)
+            pod_event(&refusal.pod, true, "PodInteractionNotMarked", "Mark", note)
         }
         DomainEvent::Blocked(block) | DomainEvent::StillBlocked(block) => {
             let what = match block.dry_run {
@@ -265,11 +232,11 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             },
         },
         // Logged only; that a pod cannot be marked is told once.
-        DomainEvent::Stored { .. }
+        DomainEvent::Stored(_)
         | DomainEvent::Marked { .. }
         | DomainEvent::MarkFailed { .. }
-        | DomainEvent::Unmarked { again: true, .. }
-        | DomainEvent::EvictionAnswered { .. }
+        | DomainEvent::Unmarked(_)
+        | DomainEvent::EvictionAnswered(_)
         | DomainEvent::Gone { .. }
         | DomainEvent::ClockWentBack(_)
         | DomainEvent::StoreOpened { .. }
@@ -278,12 +245,8 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
     Some(telling)
 }
 
-fn interaction(
-    known: &RecordedInteraction,
-    eviction_time: Option<Timestamp>,
-    dry_run: bool,
-    ending: Option<Ending>,
-) -> String {
+fn interaction(new: &NewInteraction) -> String {
+    let (known, ending, dry_run) = (&new.known, new.ending, new.dry_run);
     let did = &known.interaction;
     let what = match did.kind {
         Kind::Exec => "ran a command",
@@ -295,12 +258,12 @@ fn interaction(
     if let Some(container) = &did.container {
         note += &format!(", container {container}");
     }
-    match (ending, eviction_time) {
+    match (ending, new.eviction_time) {
         (Some(ending), _) => note += &format!("; {ending}"),
         (None, Some(at)) => note += &format!("; the pod {} evicted at {at}", will_be(dry_run)),
         (None, None) => note += "; it is only recorded, and the pod is not evicted",
     }
-    let eviction_time = eviction_time.filter(|_| ending.is_none());
+    let eviction_time = new.eviction_time.filter(|_| ending.is_none());
     if eviction_time.is_some() && known.terms.action == Action::Record {
         note += " because of another interaction";
     }

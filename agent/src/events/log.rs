@@ -22,127 +22,83 @@ fn shown(time: Option<Timestamp>) -> Option<String> {
 /// interaction's whole life.
 pub(super) fn line(node: &str, event: &DomainEvent) {
     match event {
-        DomainEvent::Stored {
-            pod,
-            interaction: did,
-            before,
-            eviction_time,
-            interactions,
-        } => tracing::info!(
-            event = "stored", node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
-            container = did.container, command = %did.command, time = %did.time,
-            timer = timer(*before, *eviction_time), eviction_time = shown(*eviction_time), interactions,
-            "stored"
-        ),
-        // It was logged when it was stored.
-        DomainEvent::Interaction {
-            source: Source::Notice,
-            ..
-        } => {}
-        DomainEvent::Interaction {
-            pod,
-            known,
-            source: Source::Metadata,
-            eviction_time,
-            ..
-        } => {
-            let did = &known.interaction;
+        DomainEvent::Stored(stored) => {
+            let did = &stored.interaction;
             tracing::info!(
-                event = "learned", node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
-                container = did.container, command = %did.command, time = %did.time,
-                eviction_time = shown(*eviction_time), "learned from the pod"
+                event = "stored", node, pod = %stored.pod, uid = stored.pod.uid, id = did.request, user = did.user,
+                kind = %did.kind, container = did.container, command = %did.command, time = %did.time,
+                timer = timer(stored.before, stored.eviction_time), eviction_time = shown(stored.eviction_time),
+                interactions = stored.interactions, "stored"
             );
         }
-        DomainEvent::Interaction {
-            pod,
-            known,
-            source: Source::Controller,
-            eviction_time,
-            ..
-        } => tracing::info!(
-            event = "exemption-ended", node, %pod, uid = pod.uid, id = known.interaction.request, eviction_time = shown(*eviction_time),
-            "no longer exempt: the pod has a controller"
-        ),
-        DomainEvent::Extended {
-            pod,
-            id,
-            extension,
-            consequence,
-            dry_run,
-            maximum,
-        } => tracing::info!(
-            event = "extension", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
-            eviction_time = shown(consequence.eviction_time()), dry_run, maximum,
-            extension = extension.as_ref().map(|extension| extension.text.as_str()),
-            user = extension.as_ref().map(|extension| extension.requester.as_str()),
-            "extension"
-        ),
-        DomainEvent::Held {
-            pod,
-            id,
-            hold,
-            consequence,
-            dry_run,
-        } => tracing::info!(
-            event = "hold", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
-            eviction_time = shown(consequence.eviction_time()), dry_run, held = hold.is_some(),
-            user = hold.as_ref().map(|hold| hold.requester.as_str()),
-            reason = hold.as_ref().map(|hold| hold.reason.as_str()),
-            "hold"
-        ),
-        DomainEvent::Evicted {
-            pod,
-            decisive,
-            ids,
-            eviction_time,
-            dry_run: true,
-            ..
-        } => tracing::info!(
-            event = "would-evict", node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
-            "dry run: the API server would have evicted the pod"
-        ),
-        DomainEvent::Evicted {
-            pod,
-            decisive,
-            ids,
-            eviction_time,
-            ..
-        } => tracing::info!(
-            event = "evicted", node, %pod, uid = pod.uid, id = decisive.interaction.request, ids, %eviction_time,
-            "evicted"
-        ),
-        DomainEvent::Blocked(EvictionBlock {
-            pod,
-            id,
-            why,
-            dry_run,
-            ..
-        }) => tracing::warn!(
-            event = "blocked", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(), dry_run,
-            "eviction blocked"
+        DomainEvent::Interaction(new) => {
+            let did = &new.known.interaction;
+            let (pod, eviction_time) = (&new.pod, shown(new.eviction_time));
+            match new.source {
+                // It was logged when it was stored.
+                Source::Notice => {}
+                Source::Metadata => tracing::info!(
+                    event = "learned", node, %pod, uid = pod.uid, id = did.request, user = did.user, kind = %did.kind,
+                    container = did.container, command = %did.command, time = %did.time, eviction_time,
+                    "learned from the pod"
+                ),
+                Source::Controller => tracing::info!(
+                    event = "exemption-ended", node, %pod, uid = pod.uid, id = did.request, eviction_time,
+                    "no longer exempt: the pod has a controller"
+                ),
+            }
+        }
+        DomainEvent::Extended(change) => {
+            let extension = change.extension.as_ref();
+            tracing::info!(
+                event = "extension", node, pod = %change.pod, uid = change.pod.uid, id = change.id,
+                consequence = change.consequence.as_str(), eviction_time = shown(change.consequence.eviction_time()),
+                dry_run = change.dry_run, maximum = change.maximum,
+                extension = extension.map(|extension| extension.text.as_str()),
+                user = extension.map(|extension| extension.requester.as_str()),
+                "extension"
+            );
+        }
+        DomainEvent::Held(change) => {
+            let hold = change.hold.as_ref();
+            tracing::info!(
+                event = "hold", node, pod = %change.pod, uid = change.pod.uid, id = change.id,
+                consequence = change.consequence.as_str(), eviction_time = shown(change.consequence.eviction_time()),
+                dry_run = change.dry_run, held = hold.is_some(),
+                user = hold.map(|hold| hold.requester.as_str()), reason = hold.map(|hold| hold.reason.as_str()),
+                "hold"
+            );
+        }
+        DomainEvent::Evicted(eviction) => {
+            let (pod, id) = (&eviction.pod, &eviction.decisive.interaction.request);
+            let (ids, eviction_time) = (&eviction.ids, eviction.eviction_time);
+            match eviction.dry_run {
+                true => tracing::info!(
+                    event = "would-evict", node, %pod, uid = pod.uid, id, ids, %eviction_time,
+                    "dry run: the API server would have evicted the pod"
+                ),
+                false => tracing::info!(
+                    event = "evicted", node, %pod, uid = pod.uid, id, ids, %eviction_time, "evicted"
+                ),
+            }
+        }
+        DomainEvent::Blocked(block) => tracing::warn!(
+            event = "blocked", node, pod = %block.pod, uid = block.pod.uid, id = block.id,
+            reason = block.why.as_str(), answer = block.why.message(), dry_run = block.dry_run, "eviction blocked"
         ),
         // That it goes on is no news here.
         DomainEvent::StillBlocked(_) => {}
         // Nobody waits for it.
         DomainEvent::Stuck(EvictionBlock { dry_run: true, .. }) => {}
-        DomainEvent::Stuck(EvictionBlock {
-            pod,
-            id,
-            why,
-            eviction_time,
-            ..
-        }) => tracing::error!(
-            event = "stuck", node, %pod, uid = pod.uid, id, reason = why.as_str(), answer = why.message(),
-            %eviction_time, "eviction blocked for too long"
+        DomainEvent::Stuck(block) => tracing::error!(
+            event = "stuck", node, pod = %block.pod, uid = block.pod.uid, id = block.id,
+            reason = block.why.as_str(), answer = block.why.message(), eviction_time = %block.eviction_time,
+            "eviction blocked for too long"
         ),
-        DomainEvent::EvictionAnswered {
-            pod,
-            id,
-            outcome,
-            dry_run,
-        } => tracing::debug!(
-            event = "eviction-answered", node, %pod, uid = pod.uid, id, outcome = outcome.as_str(), dry_run,
-            answer = outcome.message(), "requested an eviction"
+        DomainEvent::EvictionAnswered(answer) => tracing::debug!(
+            event = "eviction-answered", node, pod = %answer.pod, uid = answer.pod.uid, id = answer.id,
+            outcome = answer.outcome.as_str(), dry_run = answer.dry_run, answer = answer.outcome.message(),
+            "requested an eviction"
         ),
         DomainEvent::Marked { pod, ids, missing } => {
             tracing::info!(event = "marked", node, %pod, uid = pod.uid, ids, missing, "marked");
@@ -151,14 +107,9 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
             event = "mark-failed", node, %pod, uid = pod.uid, ids, error,
             "cannot write the pod's metadata yet"
         ),
-        DomainEvent::Unmarked {
-            pod,
-            ids,
-            code,
-            why,
-            ..
-        } => tracing::error!(
-            event = "mark-refused", node, %pod, uid = pod.uid, ids, code, error = why,
+        DomainEvent::Unmarked(refusal) => tracing::error!(
+            event = "mark-refused", node, pod = %refusal.pod, uid = refusal.pod.uid, ids = refusal.ids,
+            code = refusal.code, error = refusal.why,
             "the pod's metadata cannot be written; the pod is still evicted on time"
         ),
         DomainEvent::Gone { pod, id, ids } => {

@@ -45,7 +45,7 @@ pub(super) struct Together {
 impl From<TimedEvent> for Together {
     fn from(event: TimedEvent) -> Self {
         let more = match &event.0 {
-            DomainEvent::Interaction { more, .. } => *more,
+            DomainEvent::Interaction(new) => new.more,
             _ => None,
         };
         Self {
@@ -89,10 +89,10 @@ impl EventRateLimiter {
     /// Something happened.
     pub(super) fn pass(&mut self, event: TimedEvent, now: Instant) -> Pass {
         let (pod, sort) = match &event.0 {
-            DomainEvent::Interaction { pod, .. } => (pod, Sort::Interaction),
-            DomainEvent::Extended { pod, .. } => (pod, Sort::Extension),
-            DomainEvent::Held { pod, .. } => (pod, Sort::Hold),
-            DomainEvent::Unmarked { pod, .. } => (pod, Sort::Unmarked),
+            DomainEvent::Interaction(new) => (&new.pod, Sort::Interaction),
+            DomainEvent::Extended(change) => (&change.pod, Sort::Extension),
+            DomainEvent::Held(change) => (&change.pod, Sort::Hold),
+            DomainEvent::Unmarked(refusal) => (&refusal.pod, Sort::Unmarked),
             // What decides them sees to it that these are few.
             _ => return Pass::Now(Box::new(event.into())),
         };
@@ -157,10 +157,10 @@ mod tests {
 
     use super::*;
     use crate::testing::{at, record, shell};
-    use curfew_agent_state::{More, Source};
+    use curfew_agent_state::{More, NewInteraction, PodEviction, Source};
 
     fn event(pod: &str, second: i64) -> TimedEvent {
-        let happened = DomainEvent::Interaction {
+        let happened = DomainEvent::Interaction(NewInteraction {
             pod: record(pod, shell(0)).pod,
             known: shell(second),
             source: Source::Notice,
@@ -168,7 +168,7 @@ mod tests {
             dry_run: false,
             ending: None,
             more: None,
-        };
+        });
         (happened, at(second))
     }
 
@@ -210,8 +210,8 @@ mod tests {
         let (mut limiter, start) = (EventRateLimiter::default(), Instant::now());
         let burst = |second| {
             let (mut happened, at_time) = event("a", second);
-            if let DomainEvent::Interaction { more, .. } = &mut happened {
-                *more = Some(More {
+            if let DomainEvent::Interaction(new) = &mut happened {
+                new.more = Some(More {
                     times: 44,
                     since: at(-5),
                 });
@@ -242,7 +242,7 @@ mod tests {
         }
         let mut elsewhere = record("c", shell(0)).pod;
         elsewhere.namespace = "elsewhere".to_owned();
-        let other = DomainEvent::Interaction {
+        let other = DomainEvent::Interaction(NewInteraction {
             pod: elsewhere,
             known: shell(0),
             source: Source::Notice,
@@ -250,16 +250,16 @@ mod tests {
             dry_run: false,
             ending: None,
             more: None,
-        };
+        });
         assert!(matches!(limiter.pass((other, at(0)), start), Pass::Now(_)));
-        let evicted = DomainEvent::Evicted {
+        let evicted = DomainEvent::Evicted(PodEviction {
             pod: record("a", shell(0)).pod,
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
             dry_run: false,
             bare: false,
-        };
+        });
         assert!(matches!(
             limiter.pass((evicted, at(0)), start),
             Pass::Now(_)

@@ -13,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use curfew_agent_state::{Consequence, DomainEvent, EvictionOutcome, Source, Summary};
+use curfew_agent_state::{DomainEvent, EvictionOutcome, Source, Summary};
 use curfew_core::{Action, Actor, Kind};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
@@ -74,6 +74,7 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let mut all = Catalog::of("agent", env!("CARGO_PKG_VERSION"))?;
         let gauges = Standing::new(&mut all)?;
+        let results: Vec<_> = EvictionOutcome::results().collect();
         Ok(Self {
             gauges: Arc::new(Mutex::new(gauges)),
             interactions: all.counters(
@@ -99,7 +100,7 @@ impl Metrics {
                 "curfew_agent_evictions_total",
                 "Answers of the API server to eviction requests, by meaning; dry_run_ before it means that the \
                  request only asked whether the pod would be evicted.",
-                &[("result", &[EvictionOutcome::NAMES, &EvictionOutcome::DRY_RUN_NAMES].concat())],
+                &[("result", &results.iter().map(String::as_str).collect::<Vec<_>>())],
             )?,
             acts_as_node: all.gauge(
                 "curfew_agent_acts_as_node",
@@ -184,55 +185,44 @@ impl Metrics {
     pub fn count(&self, event: &DomainEvent, now: Timestamp) {
         match event {
             // It was counted when it was noticed.
-            DomainEvent::Interaction {
-                source: Source::Controller,
-                ..
-            } => {}
-            DomainEvent::Interaction { known, more, .. } => self
+            DomainEvent::Interaction(new) if new.source == Source::Controller => {}
+            DomainEvent::Interaction(new) => self
                 .interactions
                 .with_label_values(&[
-                    known.interaction.kind.as_str(),
-                    known.terms.action.as_str(),
-                    known.interaction.actor().as_str(),
+                    new.known.interaction.kind.as_str(),
+                    new.known.terms.action.as_str(),
+                    new.known.interaction.actor().as_str(),
                 ])
-                .inc_by(1 + more.map_or(0, |more| u64::from(more.times))),
-            DomainEvent::Extended {
-                extension: Some(_),
-                consequence: Consequence::EvictionAt(_),
-                maximum,
-                ..
-            } => {
-                let maximum = if *maximum { "true" } else { "false" };
+                .inc_by(1 + new.more.map_or(0, |more| u64::from(more.times))),
+            DomainEvent::Extended(change)
+                if change.extension.is_some() && change.consequence.is_eviction() =>
+            {
+                let maximum = if change.maximum { "true" } else { "false" };
                 self.extensions.with_label_values(&[maximum]).inc();
             }
-            DomainEvent::Held {
-                hold: Some(_),
-                consequence: Consequence::EvictionAt(_),
-                ..
-            } => self.holds.inc(),
-            DomainEvent::Evicted { dry_run: true, .. } => {}
-            DomainEvent::Evicted { eviction_time, .. } => self
-                .lateness
-                .observe(now.duration_since(*eviction_time).as_secs_f64()),
-            DomainEvent::EvictionAnswered {
-                outcome, dry_run, ..
-            } => {
-                let result = match dry_run {
-                    true => outcome.dry_run_name(),
-                    false => outcome.as_str(),
-                };
-                self.evictions.with_label_values(&[result]).inc();
+            DomainEvent::Held(change)
+                if change.hold.is_some() && change.consequence.is_eviction() =>
+            {
+                self.holds.inc();
             }
+            DomainEvent::Evicted(eviction) if eviction.dry_run => {}
+            DomainEvent::Evicted(eviction) => self
+                .lateness
+                .observe(now.duration_since(eviction.eviction_time).as_secs_f64()),
+            DomainEvent::EvictionAnswered(answer) => self
+                .evictions
+                .with_label_values(&[&answer.outcome.result(answer.dry_run)])
+                .inc(),
             DomainEvent::MarkFailed { .. } => self.patch_errors.inc(),
-            DomainEvent::Unmarked { again: false, .. } => self.unmarked.inc(),
+            DomainEvent::Unmarked(refusal) if !refusal.again => self.unmarked.inc(),
             DomainEvent::StoreOpened { set_aside, .. } => self.set_aside.set(*set_aside as i64),
             DomainEvent::StoreFailed { .. } => self.store_faults.inc(),
             DomainEvent::StoreRebuilt { .. } => self.store_rebuilt.inc(),
-            DomainEvent::Extended { .. }
-            | DomainEvent::Held { .. }
-            | DomainEvent::Stored { .. }
+            DomainEvent::Extended(_)
+            | DomainEvent::Held(_)
+            | DomainEvent::Stored(_)
             | DomainEvent::Marked { .. }
-            | DomainEvent::Unmarked { again: true, .. }
+            | DomainEvent::Unmarked(_)
             | DomainEvent::Blocked(_)
             | DomainEvent::StillBlocked(_)
             | DomainEvent::Stuck(_)

@@ -1,6 +1,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use curfew_agent_state::{Decisions, NodeSettings, NodeState, Termination};
+use curfew_agent_state::{
+    Consequence, Decisions, ExtensionChange, HoldChange, NewInteraction, NodeSettings, NodeState,
+    Termination,
+};
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
@@ -108,7 +111,7 @@ fn interactions_are_counted_by_the_kind_of_actor() {
     for user in users {
         let mut known = shell(0);
         known.interaction.user = user.to_owned();
-        let event = DomainEvent::Interaction {
+        let event = DomainEvent::Interaction(NewInteraction {
             pod: pod_id("u"),
             known,
             source: Source::Notice,
@@ -116,7 +119,7 @@ fn interactions_are_counted_by_the_kind_of_actor() {
             dry_run: false,
             ending: None,
             more: None,
-        };
+        });
         metrics.count(&event, at(0));
     }
     for (actor, expected) in [("User", 2), ("ServiceAccount", 1), ("Node", 1)] {
@@ -225,24 +228,28 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
 fn what_people_set_is_counted_where_it_holds() {
     use curfew_core::record::{Extension, Hold};
     let metrics = Metrics::new().unwrap();
-    let told = |consequence, maximum| DomainEvent::Extended {
-        pod: record("a", shell(0)).pod,
-        id: String::new(),
-        extension: Some(Extension {
-            by: Duration::from_secs(60),
-            text: "1m".into(),
-            requester: "bob".into(),
-        }),
-        consequence,
-        dry_run: false,
-        maximum,
+    let told = |consequence, maximum| {
+        DomainEvent::Extended(ExtensionChange {
+            pod: record("a", shell(0)).pod,
+            id: String::new(),
+            extension: Some(Extension {
+                by: Duration::from_secs(60),
+                text: "1m".into(),
+                requester: "bob".into(),
+            }),
+            consequence,
+            dry_run: false,
+            maximum,
+        })
     };
-    let holds = |hold| DomainEvent::Held {
-        pod: record("a", shell(0)).pod,
-        id: String::new(),
-        hold,
-        consequence: Consequence::EvictionAt(at(600)),
-        dry_run: false,
+    let holds = |hold| {
+        DomainEvent::Held(HoldChange {
+            pod: record("a", shell(0)).pod,
+            id: String::new(),
+            hold,
+            consequence: Consequence::EvictionAt(at(600)),
+            dry_run: false,
+        })
     };
     let hold = Hold {
         reason: "evidence".into(),

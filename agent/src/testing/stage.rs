@@ -81,11 +81,8 @@ impl Agent {
     /// How many answers to evictions were counted, by their meaning, leaving out those that never came.
     pub(crate) fn results(&self) -> BTreeMap<&'static str, u64> {
         let count = |name| self.metrics.evictions.with_label_values(&[name]).get();
-        let counts = [EvictionOutcome::NAMES, &EvictionOutcome::DRY_RUN_NAMES]
-            .into_iter()
-            .flatten()
-            .copied()
-            .map(|name| (name, count(name)));
+        let names = EvictionOutcome::results().map(|name| &*name.leak());
+        let counts = names.map(|name| (name, count(name)));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 

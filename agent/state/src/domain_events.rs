@@ -4,7 +4,10 @@ use curfew_core::{Ending, Record, RecordedInteraction};
 
 use crate::{
     action::Decisions,
-    event::{DomainEvent, More, Source},
+    event::{
+        DomainEvent, ExtensionChange, HoldChange, MarkRefusal, More, NewInteraction, PodEviction,
+        Source,
+    },
     pod::PodEntry,
     pod_view::PodSnapshot,
 };
@@ -15,19 +18,19 @@ pub(super) fn eviction(
     pod: Option<&PodSnapshot>,
     dry_run: bool,
 ) -> Option<DomainEvent> {
-    Some(DomainEvent::Evicted {
+    Some(DomainEvent::Evicted(PodEviction {
         pod: record.pod.clone(),
         decisive: record.decisive().clone(),
         ids: record.requests(),
         eviction_time: record.eviction_time()?,
         dry_run,
         bare: pod.is_some_and(|pod| pod.bare),
-    })
+    }))
 }
 
 /// Tells that the pod's metadata cannot be written.
 pub(super) fn unmarked(record: &Record, code: u16, why: &str, again: bool) -> DomainEvent {
-    DomainEvent::Unmarked {
+    DomainEvent::Unmarked(MarkRefusal {
         pod: record.pod.clone(),
         ids: record.requests(),
         code,
@@ -35,7 +38,7 @@ pub(super) fn unmarked(record: &Record, code: u16, why: &str, again: bool) -> Do
         eviction_time: record.eviction_time(),
         dry_run: record.is_dry_run(),
         again,
-    }
+    })
 }
 
 /// Tells that the pod is gone.
@@ -138,23 +141,23 @@ pub(super) fn overrides(
     let (pod, id) = (&record.pod, &record.decisive().interaction.request);
     let cut = record.extension.is_some() && record.extension() < before.extension();
     if before.extension != record.extension || cut {
-        out.events.push(DomainEvent::Extended {
+        out.events.push(DomainEvent::Extended(ExtensionChange {
             pod: pod.clone(),
             id: id.clone(),
             extension: record.extension.clone(),
             consequence: entry.extended(record),
             dry_run: record.is_dry_run(),
             maximum: record.is_extended_to_the_last(),
-        });
+        }));
     }
     if before.hold != record.hold {
-        out.events.push(DomainEvent::Held {
+        out.events.push(DomainEvent::Held(HoldChange {
             pod: pod.clone(),
             id: id.clone(),
             hold: record.hold.clone(),
             consequence: entry.consequence(record),
             dry_run: record.is_dry_run(),
-        });
+        }));
     }
 }
 
@@ -165,7 +168,7 @@ fn interaction(
     ending: Option<Ending>,
     more: Option<More>,
 ) -> DomainEvent {
-    DomainEvent::Interaction {
+    DomainEvent::Interaction(NewInteraction {
         pod: record.pod.clone(),
         known: known.clone(),
         source,
@@ -173,5 +176,5 @@ fn interaction(
         dry_run: record.is_dry_run(),
         ending,
         more,
-    }
+    })
 }

@@ -35,78 +35,15 @@ pub struct More {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DomainEvent {
     /// Somebody reached into the pod.
-    Interaction {
-        /// The pod.
-        pod: PodId,
-        /// Who, how, and what follows.
-        known: RecordedInteraction,
-        /// Who told it.
-        source: Source,
-        /// When the pod goes.
-        eviction_time: Option<Timestamp>,
-        /// Whether that is a dry run.
-        dry_run: bool,
-        /// Whether the pod ends, or has ended, without being evicted.
-        ending: Option<Ending>,
-        /// Those that are not told one by one, because there was no room to keep them.
-        more: Option<More>,
-    },
+    Interaction(NewInteraction),
     /// Somebody extended the pod's time, or took that back.
-    Extended {
-        /// The pod.
-        pod: PodId,
-        /// The request of the interaction that set the deadline.
-        id: String,
-        /// What stands on the pod now.
-        extension: Option<Extension>,
-        /// What follows.
-        consequence: Consequence,
-        /// Whether the eviction is a dry run.
-        dry_run: bool,
-        /// Whether it uses up all that the pod's terms allow.
-        maximum: bool,
-    },
+    Extended(ExtensionChange),
     /// Somebody had the pod held, or released it.
-    Held {
-        /// The pod.
-        pod: PodId,
-        /// The request of the interaction that set the deadline.
-        id: String,
-        /// What stands on the pod now.
-        hold: Option<Hold>,
-        /// What follows.
-        consequence: Consequence,
-        /// Whether the eviction is a dry run.
-        dry_run: bool,
-    },
+    Held(HoldChange),
     /// The API server accepted the eviction, or said that it would.
-    Evicted {
-        /// The pod.
-        pod: PodId,
-        /// Whose interaction set the deadline.
-        decisive: RecordedInteraction,
-        /// The [requests](curfew_core::Record::requests) of all of them.
-        ids: String,
-        /// When it was to be.
-        eviction_time: Timestamp,
-        /// Whether it was a dry run, so that the pod is still there.
-        dry_run: bool,
-        /// Whether the pod has no controller that would replace it.
-        bare: bool,
-    },
+    Evicted(PodEviction),
     /// The notice of an interaction was stored, which is all that it takes for the webhook to admit it.
-    Stored {
-        /// The pod.
-        pod: PodId,
-        /// The interaction.
-        interaction: Interaction,
-        /// When the pod was to go before it.
-        before: Option<Timestamp>,
-        /// When the pod goes.
-        eviction_time: Option<Timestamp>,
-        /// How many interactions there are.
-        interactions: u32,
-    },
+    Stored(StoredNotice),
     /// The pod's labels and annotations tell its interactions.
     Marked {
         /// The pod.
@@ -126,33 +63,9 @@ pub enum DomainEvent {
         error: String,
     },
     /// The API server does not let the pod's labels and annotations be written.
-    Unmarked {
-        /// The pod.
-        pod: PodId,
-        /// The [requests](curfew_core::Record::requests) of the interactions that they were to tell of.
-        ids: String,
-        /// The HTTP status of the refusal.
-        code: u16,
-        /// Why, in the words of who refused.
-        why: String,
-        /// When the pod goes.
-        eviction_time: Option<Timestamp>,
-        /// Whether that is a dry run.
-        dry_run: bool,
-        /// Whether people were told already.
-        again: bool,
-    },
+    Unmarked(MarkRefusal),
     /// A request to evict the pod was answered.
-    EvictionAnswered {
-        /// The pod.
-        pod: PodId,
-        /// The request of the interaction that set the deadline.
-        id: String,
-        /// What came of it.
-        outcome: EvictionOutcome,
-        /// Whether it was a dry run.
-        dry_run: bool,
-    },
+    EvictionAnswered(EvictionAnswer),
     /// The pod is gone and its record with it.
     Gone {
         /// The pod.
@@ -197,6 +110,121 @@ pub enum DomainEvent {
     },
 }
 
+/// Somebody reached into the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInteraction {
+    /// The pod.
+    pub pod: PodId,
+    /// Who, how, and what follows.
+    pub known: RecordedInteraction,
+    /// Who told it.
+    pub source: Source,
+    /// When the pod goes.
+    pub eviction_time: Option<Timestamp>,
+    /// Whether that is a dry run.
+    pub dry_run: bool,
+    /// Whether the pod ends, or has ended, without being evicted.
+    pub ending: Option<Ending>,
+    /// Those that are not told one by one, because there was no room to keep them.
+    pub more: Option<More>,
+}
+
+/// Somebody extended the pod's time, or took that back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtensionChange {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
+    /// What stands on the pod now.
+    pub extension: Option<Extension>,
+    /// What follows.
+    pub consequence: Consequence,
+    /// Whether the eviction is a dry run.
+    pub dry_run: bool,
+    /// Whether it uses up all that the pod's terms allow.
+    pub maximum: bool,
+}
+
+/// Somebody had the pod held, or released it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldChange {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
+    /// What stands on the pod now.
+    pub hold: Option<Hold>,
+    /// What follows.
+    pub consequence: Consequence,
+    /// Whether the eviction is a dry run.
+    pub dry_run: bool,
+}
+
+/// The API server accepted the eviction, or said that it would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodEviction {
+    /// The pod.
+    pub pod: PodId,
+    /// Whose interaction set the deadline.
+    pub decisive: RecordedInteraction,
+    /// The [requests](curfew_core::Record::requests) of all of them.
+    pub ids: String,
+    /// When it was to be.
+    pub eviction_time: Timestamp,
+    /// Whether it was a dry run, so that the pod is still there.
+    pub dry_run: bool,
+    /// Whether the pod has no controller that would replace it.
+    pub bare: bool,
+}
+
+/// The notice of an interaction was stored, which is all that it takes for the webhook to admit it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredNotice {
+    /// The pod.
+    pub pod: PodId,
+    /// The interaction.
+    pub interaction: Interaction,
+    /// When the pod was to go before it.
+    pub before: Option<Timestamp>,
+    /// When the pod goes.
+    pub eviction_time: Option<Timestamp>,
+    /// How many interactions there are.
+    pub interactions: u32,
+}
+
+/// The API server does not let the pod's labels and annotations be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkRefusal {
+    /// The pod.
+    pub pod: PodId,
+    /// The [requests](curfew_core::Record::requests) of the interactions that they were to tell of.
+    pub ids: String,
+    /// The HTTP status of the refusal.
+    pub code: u16,
+    /// Why, in the words of who refused.
+    pub why: String,
+    /// When the pod goes.
+    pub eviction_time: Option<Timestamp>,
+    /// Whether that is a dry run.
+    pub dry_run: bool,
+    /// Whether people were told already.
+    pub again: bool,
+}
+
+/// A request to evict the pod was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictionAnswer {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
+    /// What came of it.
+    pub outcome: EvictionOutcome,
+    /// Whether it was a dry run.
+    pub dry_run: bool,
+}
+
 /// What happened to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLoss {
@@ -209,9 +237,11 @@ pub enum StoreLoss {
 }
 
 /// What follows from an extension or a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Consequence {
     /// The pod is evicted then.
+    #[strum(serialize = "eviction")]
     EvictionAt(Timestamp),
     /// It is longer than all that was done to the pod allows, and only so much of it counts.
     TooLong {
@@ -229,12 +259,12 @@ pub enum Consequence {
 impl Consequence {
     /// Its name, as it is logged.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Consequence::EvictionAt(_) => "eviction",
-            Consequence::TooLong { .. } => "too-long",
-            Consequence::TooLate => "too-late",
-            Consequence::NoTimer => "no-timer",
-        }
+        self.into()
+    }
+
+    /// Whether it is in force as it was asked for.
+    pub fn is_eviction(self) -> bool {
+        matches!(self, Consequence::EvictionAt(_))
     }
 
     /// When the pod is evicted, where that is what follows.

@@ -7,6 +7,9 @@ use std::{
 
 use strum::{IntoStaticStr, VariantNames};
 
+/// Stands before the name of what a dry run was answered.
+const DRY_RUN: &str = "dry_run_";
+
 /// What came of a request to evict a pod.
 #[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
@@ -76,13 +79,6 @@ impl EvictionOutcome {
         )
     }
 
-    /// The name of the outcome of a dry run in metrics.
-    pub fn dry_run_name(&self) -> &'static str {
-        let name = self.as_str();
-        let at = Self::NAMES.iter().position(|known| *known == name);
-        at.map_or(name, |at| Self::DRY_RUN_NAMES[at])
-    }
-
     /// The name of the outcome in metrics.
     pub fn as_str(&self) -> &'static str {
         self.into()
@@ -91,19 +87,21 @@ impl EvictionOutcome {
     /// Every name of an outcome.
     pub const NAMES: &[&str] = Self::VARIANTS;
 
-    /// Every name of an outcome of a dry run, in the same order.
-    pub const DRY_RUN_NAMES: [&str; 10] = [
-        "dry_run_accepted",
-        "dry_run_gone",
-        "dry_run_early",
-        "dry_run_disruption_budget",
-        "dry_run_several_disruption_budgets",
-        "dry_run_throttled",
-        "dry_run_forbidden",
-        "dry_run_denied",
-        "dry_run_unavailable",
-        "dry_run_error",
-    ];
+    /// The name of the outcome in metrics, as the answer to a request that may have been a dry run.
+    pub fn result(&self, dry_run: bool) -> String {
+        let prefix = if dry_run { DRY_RUN } else { "" };
+        format!("{prefix}{}", self.as_str())
+    }
+
+    /// Every [`result`](Self::result).
+    pub fn results() -> impl Iterator<Item = String> {
+        let with = |prefix: &'static str| {
+            Self::NAMES
+                .iter()
+                .map(move |name| format!("{prefix}{name}"))
+        };
+        with("").chain(with(DRY_RUN))
+    }
 
     /// Whether a PodDisruptionBudget stands in the way.
     pub fn is_blocked(&self) -> bool {
@@ -181,17 +179,18 @@ impl EvictionOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_outcome_of_a_dry_run_has_a_name_of_its_own() {
-        for (name, dry) in EvictionOutcome::NAMES
-            .iter()
-            .zip(EvictionOutcome::DRY_RUN_NAMES)
-        {
-            assert_eq!(dry, format!("dry_run_{name}"));
-        }
-        assert_eq!(EvictionOutcome::Accepted.dry_run_name(), "dry_run_accepted");
+        assert_eq!(EvictionOutcome::Accepted.result(true), "dry_run_accepted");
         let denied = EvictionOutcome::Denied("no".into());
-        assert_eq!(denied.dry_run_name(), "dry_run_denied");
+        assert_eq!(
+            [false, true].map(|dry_run| denied.result(dry_run)),
+            ["denied", "dry_run_denied"]
+        );
+        let results: BTreeSet<_> = EvictionOutcome::results().collect();
+        assert_eq!(results.len(), 2 * EvictionOutcome::NAMES.len());
+        assert!(results.contains("accepted") && results.contains("dry_run_denied"));
     }
 }

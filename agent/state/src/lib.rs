@@ -26,9 +26,12 @@ use std::collections::BTreeMap;
 use curfew_core::Record;
 use jiff::{SignedDuration, Timestamp};
 
-pub use action::{AgentAction, Decisions};
+pub use action::{AgentAction, Decisions, EvictionRequest};
 pub use budget::{BudgetId, BudgetView};
-pub use event::{Consequence, DomainEvent, EvictionBlock, More, Source, StoreLoss};
+pub use event::{
+    Consequence, DomainEvent, EvictionAnswer, EvictionBlock, ExtensionChange, HoldChange,
+    MarkRefusal, More, NewInteraction, PodEviction, Source, StoreLoss, StoredNotice,
+};
 pub use eviction_outcome::EvictionOutcome;
 pub use node::{NodeSettings, NodeState};
 pub use patch::{PatchOutcome, PodPatch, wanted};

@@ -11,16 +11,16 @@ fn body(request: &http::Request<Vec<u8>>) -> serde_json::Value {
 #[test]
 fn the_uid_is_where_the_api_server_looks_for_it() {
     let overrides = Overrides::default();
-    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(Some(&overrides)), false).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), Some(&overrides), None, false).unwrap());
     assert_eq!(sent["apiVersion"], "policy/v1");
     assert_eq!(sent["kind"], "Eviction");
     assert_eq!(sent["metadata"]["name"], "cart-1");
     let uid = json!({"uid": "u-1"});
     assert_eq!(sent["deleteOptions"]["preconditions"], uid);
     assert_eq!(sent["metadata"]["annotations"][overrides::SEEN], "{}");
-    let sent = body(&eviction(&pod_id("u-1"), Seen::Told(None), false).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), None, None, false).unwrap());
     assert_eq!(sent["metadata"].get("annotations"), None);
-    let sent = body(&eviction(&pod_id("u-1"), Seen::At(Some("7")), false).unwrap());
+    let sent = body(&eviction(&pod_id("u-1"), None, Some("7"), false).unwrap());
     assert_eq!(sent["metadata"].get("annotations"), None);
     let all = json!({"uid": "u-1", "resourceVersion": "7"});
     assert_eq!(sent["deleteOptions"]["preconditions"], all);
@@ -65,14 +65,14 @@ fn a_pod_is_evicted_as_it_was_read() {
 
 #[test]
 fn a_dry_run_is_said_to_the_api_server_and_to_those_it_asks() {
-    let dry = eviction(&pod_id("u-1"), Seen::Told(None), true).unwrap();
+    let dry = eviction(&pod_id("u-1"), None, None, true).unwrap();
     assert_eq!(body(&dry)["deleteOptions"]["dryRun"], json!(["All"]));
     assert!(
         dry.uri().query().unwrap().contains("dryRun=All"),
         "{}",
         dry.uri()
     );
-    let real = eviction(&pod_id("u-1"), Seen::Told(None), false).unwrap();
+    let real = eviction(&pod_id("u-1"), None, None, false).unwrap();
     assert_eq!(body(&real)["deleteOptions"].get("dryRun"), None);
     assert!(!real.uri().to_string().contains("dryRun"), "{}", real.uri());
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::testing::{at, record, shell};
-use curfew_agent_state::Source;
+use curfew_agent_state::{ExtensionChange, HoldChange, MarkRefusal, PodEviction, Source};
 use curfew_core::{
-    Command, interaction,
+    Command, Ending, RecordedInteraction, interaction,
     record::{Extension, Hold},
 };
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(in crate::events) fn block(policy_would_free: bool) -> EvictionBlock {
 
 #[test]
 fn says_who_how_which_command_when_and_what_follows() {
-    let event = DomainEvent::Interaction {
+    let event = DomainEvent::Interaction(NewInteraction {
         pod: record("u-1", shell(0)).pod,
         known: shell(0),
         source: Source::Notice,
@@ -42,7 +42,7 @@ fn says_who_how_which_command_when_and_what_follows() {
         dry_run: false,
         ending: None,
         more: None,
-    };
+    });
     assert_eq!(
         note_of(&event),
         "alice ran a command (exec) at 2027-01-15T08:00:00Z, container app; the pod will be \
@@ -53,7 +53,7 @@ fn says_who_how_which_command_when_and_what_follows() {
 #[test]
 fn promises_no_eviction_of_a_pod_that_ends() {
     let told = |ending, known: RecordedInteraction| {
-        let event = event(&DomainEvent::Interaction {
+        let event = event(&DomainEvent::Interaction(NewInteraction {
             pod: record("u-1", shell(0)).pod,
             known,
             source: Source::Notice,
@@ -61,7 +61,7 @@ fn promises_no_eviction_of_a_pod_that_ends() {
             dry_run: false,
             ending,
             more: None,
-        });
+        }));
         (event.type_.unwrap(), event.note.unwrap())
     };
     for (ending, says) in [
@@ -83,7 +83,7 @@ fn promises_no_eviction_of_a_pod_that_ends() {
 #[test]
 fn says_why_no_timer_starts_and_why_it_does_after_all() {
     let told = |known: RecordedInteraction, source, eviction_time| {
-        note_of(&DomainEvent::Interaction {
+        note_of(&DomainEvent::Interaction(NewInteraction {
             pod: record("u-1", shell(0)).pod,
             known,
             source,
@@ -91,7 +91,7 @@ fn says_why_no_timer_starts_and_why_it_does_after_all() {
             dry_run: false,
             ending: None,
             more: None,
-        })
+        }))
     };
     for &exemption in Exemption::ALL {
         let mut known = shell(0);
@@ -121,14 +121,14 @@ fn says_why_no_timer_starts_and_why_it_does_after_all() {
 #[test]
 fn says_that_nothing_replaces_a_bare_pod() {
     let told = |bare| {
-        note_of(&DomainEvent::Evicted {
+        note_of(&DomainEvent::Evicted(PodEviction {
             pod: record("u-1", shell(0)).pod,
             decisive: shell(0),
             ids: String::new(),
             eviction_time: at(600),
             dry_run: false,
             bare,
-        })
+        }))
     };
     assert!(told(true).ends_with("; it has no controller, so nothing replaces it"));
     assert!(!told(false).contains("controller"));
@@ -177,7 +177,7 @@ fn a_series_keeps_its_name_and_all_others_have_their_own() {
 fn tells_what_follows_from_extension_and_hold() {
     let pod = record("u-1", shell(0)).pod;
     let extended = |consequence| {
-        note_of(&DomainEvent::Extended {
+        note_of(&DomainEvent::Extended(ExtensionChange {
             pod: pod.clone(),
             id: "request-0".into(),
             extension: Some(Extension {
@@ -188,7 +188,7 @@ fn tells_what_follows_from_extension_and_hold() {
             maximum: false,
             consequence,
             dry_run: false,
-        })
+        }))
     };
     assert_eq!(
         extended(Consequence::EvictionAt(at(2400))),
@@ -207,7 +207,7 @@ fn tells_what_follows_from_extension_and_hold() {
          interactions with the pod allow; it will be evicted at 2027-01-15T08:11:00Z"
     );
     assert!(cut(0).contains("has no effect"));
-    let held = event(&DomainEvent::Held {
+    let held = event(&DomainEvent::Held(HoldChange {
         pod: pod.clone(),
         id: "request-0".into(),
         hold: Some(Hold {
@@ -216,7 +216,7 @@ fn tells_what_follows_from_extension_and_hold() {
         }),
         consequence: Consequence::EvictionAt(at(9000)),
         dry_run: false,
-    });
+    }));
     assert_eq!(
         (held.reason.as_deref(), held.note.as_deref()),
         (
@@ -234,7 +234,7 @@ fn several_of_a_kind_are_told_in_one() {
     let mut known = shell(0);
     known.interaction.command = Command::new(["x".repeat(5000)]);
     known.interaction.user = "u".repeat(interaction::MAX_USER);
-    let mut event = event(&DomainEvent::Interaction {
+    let mut event = event(&DomainEvent::Interaction(NewInteraction {
         pod: record("u-1", shell(0)).pod,
         known,
         source: Source::Notice,
@@ -242,7 +242,7 @@ fn several_of_a_kind_are_told_in_one() {
         dry_run: false,
         ending: None,
         more: None,
-    });
+    }));
     let latest = event.event_time.clone();
     stand_for(&mut event, 38, at(-60));
     let note = event.note.unwrap();
@@ -260,7 +260,7 @@ fn several_of_a_kind_are_told_in_one() {
 fn nothing_that_a_terminal_obeys_is_told() {
     let mut known = shell(0);
     known.interaction.command = Command::new(["echo", "\u{1b}[2J\u{7}\u{202e}gnp"]);
-    let note = note_of(&DomainEvent::Interaction {
+    let note = note_of(&DomainEvent::Interaction(NewInteraction {
         pod: record("u-1", shell(0)).pod,
         known,
         source: Source::Notice,
@@ -268,7 +268,7 @@ fn nothing_that_a_terminal_obeys_is_told() {
         dry_run: false,
         ending: None,
         more: None,
-    });
+    }));
     assert!(!note.contains(curfew_core::text::is_unsafe), "{note:?}");
     assert!(note.contains("\\u{1b}[2J\\u{7}\\u{202e}gnp"), "{note}");
 }
@@ -280,7 +280,7 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
     known.interaction.command = Command::new(["x".repeat(5000)]);
     let mut pod = record("u-1", shell(0)).pod;
     pod.name = "a.".repeat(126);
-    let event = event(&DomainEvent::Interaction {
+    let event = event(&DomainEvent::Interaction(NewInteraction {
         pod,
         known,
         source: Source::Notice,
@@ -288,7 +288,7 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
         dry_run: false,
         ending: None,
         more: None,
-    });
+    }));
     let note = event.note.unwrap();
     assert!(note.len() <= MAX_NOTE, "{}", note.len());
     assert!(note.contains("evicted at"));
@@ -299,7 +299,7 @@ fn fits_the_limits_of_the_api_whatever_users_send() {
 #[test]
 fn says_what_a_pod_without_marks_comes_to() {
     let told = |eviction_time| {
-        event(&DomainEvent::Unmarked {
+        event(&DomainEvent::Unmarked(MarkRefusal {
             pod: record("u-1", shell(0)).pod,
             ids: "request-0".to_owned(),
             code: 403,
@@ -307,7 +307,7 @@ fn says_what_a_pod_without_marks_comes_to() {
             eviction_time,
             dry_run: false,
             again: false,
-        })
+        }))
     };
     let timed = told(Some(at(600)));
     assert_eq!(timed.reason.as_deref(), Some("PodInteractionNotMarked"));
@@ -326,7 +326,7 @@ fn says_what_a_pod_without_marks_comes_to() {
 
 #[test]
 fn a_dry_run_is_told_in_the_conditional() {
-    let interaction = note_of(&DomainEvent::Interaction {
+    let interaction = note_of(&DomainEvent::Interaction(NewInteraction {
         pod: record("u-1", shell(0)).pod,
         known: shell(0),
         source: Source::Notice,
@@ -334,17 +334,17 @@ fn a_dry_run_is_told_in_the_conditional() {
         dry_run: true,
         ending: None,
         more: None,
-    });
+    }));
     let says = "; the pod would be evicted at 2027-01-15T08:10:00Z (dry run); command";
     assert!(interaction.contains(says), "{interaction}");
-    let told = event(&DomainEvent::Evicted {
+    let told = event(&DomainEvent::Evicted(PodEviction {
         pod: record("u-1", shell(0)).pod,
         decisive: shell(0),
         ids: String::new(),
         eviction_time: at(600),
         dry_run: true,
         bare: true,
-    });
+    }));
     assert_eq!(told.reason.as_deref(), Some("PodInteractionWouldEvict"));
     let note = told.note.unwrap();
     assert!(
@@ -386,15 +386,15 @@ fn a_dry_run_is_told_in_the_conditional() {
         },
     ] {
         let pod = record("u-1", shell(0)).pod;
-        let extended = note_of(&DomainEvent::Extended {
+        let extended = note_of(&DomainEvent::Extended(ExtensionChange {
             pod: pod.clone(),
             id: String::new(),
             extension: None,
             consequence,
             dry_run: true,
             maximum: false,
-        });
-        let held = note_of(&DomainEvent::Held {
+        }));
+        let held = note_of(&DomainEvent::Held(HoldChange {
             pod,
             id: String::new(),
             hold: Some(Hold {
@@ -403,7 +403,7 @@ fn a_dry_run_is_told_in_the_conditional() {
             }),
             consequence,
             dry_run: true,
-        });
+        }));
         for note in [extended, held] {
             assert!(note.contains("it would be evicted at"), "{note}");
             assert!(!note.contains("will be"), "{note}");

@@ -196,7 +196,7 @@ impl ScheduledPod {
 impl RecentEviction {
     /// What came of it, in words.
     fn came_to(&self) -> &'static str {
-        match self.result {
+        match self.result.as_str() {
             "accepted" => "evicted",
             "dry_run_accepted" => "would have been evicted (dry run)",
             "dry_run_disruption_budget" | "dry_run_several_disruption_budgets" => {

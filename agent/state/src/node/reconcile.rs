@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeState, UNSEEN_PATIENCE};
 use crate::{
-    action::{AgentAction, Decisions},
+    action::{AgentAction, Decisions, EvictionRequest},
     budget::BudgetId,
     domain_events,
     event::DomainEvent,
@@ -174,12 +174,12 @@ impl NodeState {
             if let Some(entry) = self.entries.get_mut(&turn.uid)
                 && let Some(record) = &entry.record
             {
-                out.actions.push(AgentAction::Evict {
+                out.actions.push(AgentAction::Evict(EvictionRequest {
                     pod: record.pod.clone(),
                     id: record.decisive().interaction.request.clone(),
                     seen: (entry.early < MAX_EARLY).then(|| Overrides::of(record)),
                     dry_run: turn.dry_run,
-                });
+                }));
                 entry.asked_dry_run = turn.dry_run;
                 entry.turn = None;
                 entry.eviction = Eviction::Asked;

@@ -14,9 +14,12 @@ use curfew_core::{Overrides, metadata};
 
 use super::*;
 use crate::{
-    action::AgentAction,
+    action::{AgentAction, EvictionRequest},
     budget::{BudgetId, BudgetView},
-    event::{Consequence, DomainEvent, Source},
+    event::{
+        Consequence, DomainEvent, ExtensionChange, HoldChange, MarkRefusal, NewInteraction,
+        PodEviction, Source,
+    },
     patch::PatchOutcome,
     testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened},
 };
@@ -64,7 +67,7 @@ impl Bench {
         events.retain(|event| {
             !matches!(
                 event,
-                DomainEvent::Gone { .. } | DomainEvent::Unmarked { again: true, .. }
+                DomainEvent::Gone { .. } | DomainEvent::Unmarked(MarkRefusal { again: true, .. })
             )
         });
         events
@@ -156,12 +159,12 @@ fn room(allowed: i32) -> Option<BudgetView> {
 }
 
 fn evict(uid: &str) -> AgentAction {
-    AgentAction::Evict {
+    AgentAction::Evict(EvictionRequest {
         pod: pod_id(uid),
         id: "request-0".into(),
         seen: Some(Overrides::default()),
         dry_run: false,
-    }
+    })
 }
 
 #[test]

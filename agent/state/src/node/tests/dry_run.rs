@@ -4,15 +4,15 @@ use super::*;
 use crate::testing::dry_shell;
 
 fn ask(uid: &str) -> AgentAction {
-    let AgentAction::Evict { pod, id, seen, .. } = evict(uid) else {
+    let AgentAction::Evict(EvictionRequest { pod, id, seen, .. }) = evict(uid) else {
         unreachable!("it evicts");
     };
-    AgentAction::Evict {
+    AgentAction::Evict(EvictionRequest {
         pod,
         id,
         seen,
         dry_run: true,
-    }
+    })
 }
 
 impl Bench {
@@ -35,7 +35,10 @@ impl Bench {
 }
 
 fn is_would_go(told: &[DomainEvent]) -> bool {
-    matches!(told, [DomainEvent::Evicted { dry_run: true, .. }])
+    matches!(
+        told,
+        [DomainEvent::Evicted(PodEviction { dry_run: true, .. })]
+    )
 }
 
 #[test]
@@ -114,8 +117,12 @@ fn what_was_foretold_does_not_keep_the_pod_once_it_is_enforced() {
     bench.enforced("u", 1000);
     assert_eq!(bench.state("u"), "scheduled");
     let evictions = |actions: Vec<AgentAction>| {
-        let is_real =
-            |action: &AgentAction| matches!(action, AgentAction::Evict { dry_run: false, .. });
+        let is_real = |action: &AgentAction| {
+            matches!(
+                action,
+                AgentAction::Evict(EvictionRequest { dry_run: false, .. })
+            )
+        };
         actions.iter().filter(|action| is_real(action)).count()
     };
     assert_eq!(evictions(bench.tick_at(1599)), 0);
@@ -123,7 +130,7 @@ fn what_was_foretold_does_not_keep_the_pod_once_it_is_enforced() {
     let told = bench.answer("u", EvictionOutcome::Accepted);
     assert!(matches!(
         told[..],
-        [DomainEvent::Evicted { dry_run: false, .. }]
+        [DomainEvent::Evicted(PodEviction { dry_run: false, .. })]
     ));
     assert_eq!(bench.state("u"), "terminating");
 }
@@ -139,7 +146,10 @@ fn an_answer_to_a_dry_run_is_none_to_an_eviction() {
     assert_eq!(bench.state("u"), "scheduled");
     let actions = bench.tick_at(1201);
     assert!(
-        matches!(&actions[..], [AgentAction::Evict { dry_run: false, .. }]),
+        matches!(
+            &actions[..],
+            [AgentAction::Evict(EvictionRequest { dry_run: false, .. })]
+        ),
         "{actions:?}"
     );
 }
@@ -163,7 +173,12 @@ fn a_pause_after_a_refused_dry_run_delays_no_eviction() {
         node.tick(now, out);
     });
     let actions = bench.tick_at(second + 1);
-    let evicts = |action: &AgentAction| matches!(action, AgentAction::Evict { dry_run: false, .. });
+    let evicts = |action: &AgentAction| {
+        matches!(
+            action,
+            AgentAction::Evict(EvictionRequest { dry_run: false, .. })
+        )
+    };
     assert!(actions.iter().any(evicts), "{actions:?}");
 }
 

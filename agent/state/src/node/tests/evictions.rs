@@ -13,7 +13,7 @@ fn evicts_at_the_deadline_and_not_before() {
     assert_eq!(bench.state("u"), "due");
     assert_eq!(bench.tick_at(700), [], "asked once");
     let told = bench.told(|node, now, out| node.evicted("u", EvictionOutcome::Accepted, now, out));
-    assert!(matches!(told[..], [DomainEvent::Evicted { .. }]));
+    assert!(matches!(told[..], [DomainEvent::Evicted(_)]));
     assert_eq!(bench.state("u"), "terminating");
     assert_eq!(bench.tick_at(9000), [], "a long grace period is no failure");
 }
@@ -52,10 +52,7 @@ fn a_pod_that_is_gone_before_the_answer_is_told_all_the_same() {
     let actions = bench.actions(|node, _, out| node.gone("a", out));
     assert_eq!(actions, [], "the request is still open");
     let told = bench.answer("a", EvictionOutcome::Accepted);
-    assert!(
-        matches!(&told[..], [DomainEvent::Evicted { .. }]),
-        "{told:?}"
-    );
+    assert!(matches!(&told[..], [DomainEvent::Evicted(_)]), "{told:?}");
     assert_eq!(bench.state("a"), "none");
     assert_eq!(bench.tick_at(600), [evict("b")]);
 }
@@ -133,7 +130,7 @@ fn of_a_pod_that_ends_it_is_told_that_it_does() {
             node.learned(pod_id("u"), shell(30), now, out);
         });
         assert!(
-            matches!(&told[..], [DomainEvent::Interaction { ending: Some(ending), .. }] if *ending == expected),
+            matches!(&told[..], [DomainEvent::Interaction(NewInteraction { ending: Some(ending), .. })] if *ending == expected),
             "{told:?}"
         );
     }

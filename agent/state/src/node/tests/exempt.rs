@@ -22,12 +22,12 @@ fn a_controller_starts_the_timer_and_that_is_told_once() {
     bench.tick_at(5000);
     let told = bench.told(|node, now, out| node.seen(seen(2, false), now, out));
     let [
-        DomainEvent::Interaction {
+        DomainEvent::Interaction(NewInteraction {
             known,
             source,
             eviction_time,
             ..
-        },
+        }),
     ] = &told[..]
     else {
         panic!("{told:?}")
@@ -63,7 +63,7 @@ fn a_pod_that_its_job_leaves_behind_gets_its_timer() {
     assert_eq!(bench.state("u"), "recorded");
     let told = bench.told(|node, now, out| node.seen(seen(2, false), now, out));
     assert!(
-        matches!(&told[..], [DomainEvent::Interaction { eviction_time, .. }] if *eviction_time == Some(at(5600))),
+        matches!(&told[..], [DomainEvent::Interaction(NewInteraction { eviction_time, .. })] if *eviction_time == Some(at(5600))),
         "{told:?}"
     );
 }

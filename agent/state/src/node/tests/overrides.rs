@@ -11,12 +11,12 @@ fn with_overrides(version: u32, overrides: &[(&str, &str)]) -> PodView {
 
 /// The eviction of a pod with these overrides.
 fn evict_with(seen: serde_json::Value) -> AgentAction {
-    AgentAction::Evict {
+    AgentAction::Evict(EvictionRequest {
         pod: pod_id("u"),
         id: "request-0".into(),
         seen: Some(serde_json::from_value(seen).unwrap()),
         dry_run: false,
-    }
+    })
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn an_extension_moves_the_timer_and_is_told() {
     let extended = with_overrides(3, &[(EXTENSION, "30m"), (EXTENSION_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(extended, now, out));
     assert!(
-        matches!(&told[..], [DomainEvent::Extended { consequence: Consequence::EvictionAt(then), .. }]
+        matches!(&told[..], [DomainEvent::Extended(ExtensionChange { consequence: Consequence::EvictionAt(then), .. })]
             if *then == at(2400)),
         "{told:?}"
     );
@@ -42,7 +42,7 @@ fn an_extension_that_uses_up_all_there_is_says_so() {
         let extended = with_overrides(version, &[(EXTENSION, length)]);
         let told = bench.told(|node, now, out| node.seen(extended, now, out));
         assert!(
-            matches!(&told[..], [DomainEvent::Extended { maximum, .. }] if *maximum == uses_up),
+            matches!(&told[..], [DomainEvent::Extended(ExtensionChange { maximum, .. })] if *maximum == uses_up),
             "{length}: {told:?}"
         );
     }
@@ -57,10 +57,10 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     assert!(
         matches!(
             &told[..],
-            [DomainEvent::Extended {
+            [DomainEvent::Extended(ExtensionChange {
                 consequence: Consequence::TooLong { at: then, .. },
                 ..
-            }] if *then == at(4200)
+            })] if *then == at(4200)
         ),
         "{told:?}"
     );
@@ -74,10 +74,10 @@ fn an_extension_counts_as_far_as_it_is_allowed_and_not_when_it_is_too_late() {
     assert!(
         matches!(
             &told[..],
-            [DomainEvent::Extended {
+            [DomainEvent::Extended(ExtensionChange {
                 consequence: Consequence::TooLate,
                 ..
-            }]
+            })]
         ),
         "{told:?}"
     );
@@ -98,11 +98,11 @@ fn a_strict_interaction_cuts_an_extension_that_stands_and_that_is_told() {
         matches!(
             &told[..],
             [
-                DomainEvent::Interaction { eviction_time: Some(end), .. },
-                DomainEvent::Extended {
+                DomainEvent::Interaction(NewInteraction { eviction_time: Some(end), .. }),
+                DomainEvent::Extended(ExtensionChange {
                     consequence: Consequence::TooLong { longest, at: then },
                     ..
-                }
+                })
             ] if (*end, *then, longest.as_secs()) == (at(610), at(610), 10)
         ),
         "{told:?}"
@@ -136,7 +136,10 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
     let held = with_overrides(3, &[(HOLD, "evidence"), (HOLD_REQUESTER, "bob")]);
     let told = bench.told(|node, now, out| node.seen(held, now, out));
     assert!(
-        matches!(&told[..], [DomainEvent::Held { hold: Some(_), .. }]),
+        matches!(
+            &told[..],
+            [DomainEvent::Held(HoldChange { hold: Some(_), .. })]
+        ),
         "{told:?}"
     );
     bench.actions(|node, now, out| node.patched("u", PatchOutcome::Done, now, out));
@@ -150,7 +153,10 @@ fn a_held_pod_is_kept_until_it_is_released_or_its_hold_ends() {
 
     let told = bench.told(|node, now, out| node.seen(with_overrides(4, &[]), now, out));
     assert!(
-        matches!(&told[..], [DomainEvent::Held { hold: None, .. }]),
+        matches!(
+            &told[..],
+            [DomainEvent::Held(HoldChange { hold: None, .. })]
+        ),
         "{told:?}"
     );
     assert_eq!(
@@ -196,10 +202,7 @@ fn what_is_asked_for_too_early_is_looked_at_again() {
     assert_eq!(bench.tick_at(610), []);
     let extended = with_overrides(3, &[(EXTENSION, "30m")]);
     let told = bench.told(|node, now, out| node.answered(extended, now, out));
-    assert!(
-        matches!(&told[..], [DomainEvent::Extended { .. }]),
-        "{told:?}"
-    );
+    assert!(matches!(&told[..], [DomainEvent::Extended(_)]), "{told:?}");
     assert_eq!(bench.state("u"), "scheduled");
     assert_eq!(
         bench.tick_at(2400),
@@ -214,7 +217,7 @@ fn who_changes_the_time_again_and_again_keeps_no_pod_for_ever() {
     let mut asked = 0;
     for second in 600..700 {
         let actions = bench.tick_at(second);
-        let [AgentAction::Evict { seen, .. }] = &actions[..] else {
+        let [AgentAction::Evict(EvictionRequest { seen, .. })] = &actions[..] else {
             continue;
         };
         asked += 1;

@@ -80,7 +80,7 @@ fn what_was_stored_but_not_told_before_a_crash_is_told_after_it() {
     let half_told = marked(&record("u", shell(0)), 2);
     let told = bench.told(|node, now, out| node.seen(half_told, now, out));
     assert!(
-        matches!(&told[..], [DomainEvent::Interaction { known, .. }] if *known == shell(60)),
+        matches!(&told[..], [DomainEvent::Interaction(NewInteraction { known, .. })] if *known == shell(60)),
         "{told:?}"
     );
 
