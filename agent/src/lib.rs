@@ -133,20 +133,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     tasks.spawn("controller", task.run(stop.clone()));
-    tasks.spawn("node user", {
-        let own = (args.namespace.clone(), args.pod_name.clone());
-        let works = metrics.acts_as_node.clone();
-        let decided = node_user
-            .clone()
-            .decide(client.clone(), node.clone(), own, works);
-        let stop = stop.clone();
-        async move {
-            tokio::select! {
-                ended = decided => ended.map(|never| match never {}),
-                () = stop.cancelled() => Ok(()),
-            }
-        }
-    });
+    let own = (args.namespace.clone(), args.pod_name.clone());
+    let works = metrics.acts_as_node.clone();
+    let user = node_user.clone();
+    let decided = user.decide(client.clone(), node.clone(), own, works);
+    tasks.spawn_until(&stop, "node user", async { match decided.await? {} });
     let pods = node_user.client(client.clone());
     tasks.spawn(
         "events",
@@ -163,35 +154,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     );
     tasks.spawn("debug", {
         let router = debug::router(controller.clone(), identities.clone());
-        let refused = metrics.refused("debug");
-        let listen = args.debug_listen;
+        let (listen, refused) = (args.debug_listen, metrics.refused("debug"));
         http::serve(listen, None, router, DEBUG_LIMITS, refused, stop.clone())
     });
-    tasks.spawn("identity", {
-        let keeper = identity::Keeper {
-            client: client.clone(),
-            namespace: args.namespace,
-            node: node.clone(),
-            metrics: metrics.clone(),
-        };
-        let stop = stop.clone();
-        async move {
-            tokio::select! {
-                ended = keeper.run(new_identities) => ended,
-                () = stop.cancelled() => Ok(()),
-            }
-        }
-    });
+    let keeper = identity::Keeper {
+        client: client.clone(),
+        namespace: args.namespace,
+        node: node.clone(),
+        metrics: metrics.clone(),
+    };
+    tasks.spawn_until(&stop, "identity", keeper.run(new_identities));
     let watch = metrics.watches.open("pods");
     tasks.spawn("notices", {
         let router = notices::router(node.clone(), clock, controller.clone(), metrics.clone());
         serve_notices(router, identities, metrics, args.listen, stop.clone())
     });
-    tasks.spawn("pods", async move {
-        tokio::select! {
-            ended = pod_watch::watch(watch, pods, &node, observed) => ended,
-            () = stop.cancelled() => Ok(()),
-        }
+    tasks.spawn_until(&stop, "pods", async move {
+        pod_watch::watch(watch, pods, &node, observed).await
     });
     tasks.run(GRACE).await
 }

@@ -40,6 +40,16 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
+    /// Starts a critical task that has nothing to finish: it is dropped when `stop` is cancelled.
+    pub fn spawn_until<F>(&mut self, stop: &CancellationToken, name: &'static str, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let stop = stop.clone();
+        let until = async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) };
+        self.spawn(name, until);
+    }
+
     /// Runs until SIGTERM or SIGINT, or until a task fails, and then gives the tasks `grace` to end.
     /// A second signal ends the process at once.
     ///

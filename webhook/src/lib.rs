@@ -119,53 +119,30 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             drained.clone(),
         ),
     );
-    tasks.spawn(
-        "agents",
-        agents::run(
-            metrics.watches.open("agents"),
-            client.clone(),
-            args.namespace.clone(),
-            known_agents,
-            drained.clone(),
-        ),
-    );
-    tasks.spawn("policies", updater.run(client.clone(), drained.clone()));
-    tasks.spawn("identity", {
-        let controller = identity::controller::IdentityController {
-            client: client.clone(),
-            namespace: args.namespace.clone(),
-            lifetimes,
-            client_ca: args.client_ca,
-            metrics: metrics.clone(),
-        };
-        controller.run(new_identities, drained.clone())
-    });
-    tasks.spawn(
-        "trust",
-        identity::publication::run(
-            metrics.watches.open("trust"),
-            client.clone(),
-            args.namespace.clone(),
-            identities.clone(),
-            drained.clone(),
-        ),
-    );
-    tasks.spawn("signer", {
-        let signer = identity::signer::Signer {
-            client: client.clone(),
-            namespace: args.namespace.clone(),
-            identities: identities.clone(),
-            life: lifetimes.certificate,
-            metrics: metrics.clone(),
-        };
-        let (identities, drained) = (identities.clone(), drained.clone());
-        async move {
-            match first(identities, &drained).await {
-                Some(_) => signer.run(drained).await,
-                None => Ok(()),
-            }
-        }
-    });
+    let (watch, namespace) = (metrics.watches.open("agents"), args.namespace.clone());
+    let followed = agents::run(watch, client.clone(), namespace, known_agents);
+    tasks.spawn_until(&drained, "agents", followed);
+    tasks.spawn_until(&drained, "policies", updater.run(client.clone()));
+    let controller = identity::controller::IdentityController {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        lifetimes,
+        client_ca: args.client_ca,
+        metrics: metrics.clone(),
+    };
+    tasks.spawn_until(&drained, "identity", controller.run(new_identities));
+    let (watch, namespace) = (metrics.watches.open("trust"), args.namespace.clone());
+    let published =
+        identity::publication::run(watch, client.clone(), namespace, identities.clone());
+    tasks.spawn_until(&drained, "trust", published);
+    let signer = identity::signer::Signer {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        identities: identities.clone(),
+        life: lifetimes.certificate,
+        metrics: metrics.clone(),
+    };
+    tasks.spawn_until(&drained, "signer", signer.run());
     tasks.spawn("admission", {
         let (identities, drained, listen) = (identities.clone(), drained.clone(), args.listen);
         let (refusals, refused) = (metrics.refusals.clone(), metrics.refused("admission"));

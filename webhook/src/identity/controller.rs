@@ -20,7 +20,6 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity, IdentityError, Lifetimes,
@@ -64,15 +63,8 @@ impl IdentityController {
     ///
     /// # Errors
     /// When the Secret holds no CA at the start, or a certificate cannot be made.
-    pub async fn run(
-        self,
-        identities: watch::Sender<Option<Identity>>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            kept = self.keep(&identities) => Err(kept.into()),
-        }
+    pub async fn run(self, identities: watch::Sender<Option<Identity>>) -> anyhow::Result<()> {
+        Err(self.keep(&identities).await.into())
     }
 
     async fn keep(&self, identities: &watch::Sender<Option<Identity>>) -> IdentityError {

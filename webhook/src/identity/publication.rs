@@ -12,7 +12,6 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{Identities, bundle};
 use crate::{
@@ -35,41 +34,34 @@ pub async fn run(
     client: Client,
     namespace: String,
     mut identities: Identities,
-    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
-    let keeping = async {
-        let mut found = watched(&watch, maps.clone(), TRUST);
-        let mut actual: Option<Option<String>> = None;
-        let mut repair_not_before = Instant::now();
-        let mut due: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                changed = identities.changed() => {
-                    // The controller is gone only when the process stops.
-                    if changed.is_err() {
-                        return;
-                    }
-                    // What this replica knows is new: agents are to know it at once.
-                    repair_not_before = Instant::now();
-                    due = (bundle(&identities) != actual.clone().flatten()).then(Instant::now);
+    let mut found = watched(&watch, maps.clone(), TRUST);
+    let mut actual: Option<Option<String>> = None;
+    let mut repair_not_before = Instant::now();
+    let mut due: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            changed = identities.changed() => {
+                // The controller is gone only when the process stops.
+                if changed.is_err() {
+                    return Ok(());
                 }
-                Some(map) = found.next() => {
-                    actual = Some(map.and_then(|map| map.data?.remove(TRUST_KEY)));
-                    let right = bundle(&identities) == actual.clone().flatten();
-                    let repair = repair_not_before.max(Instant::now() + SETTLE);
-                    due = (!right).then(|| due.unwrap_or(repair).min(repair));
-                }
-                () = until(due) => {
-                    due = publish(&maps, bundle(&identities)).await.err().map(|()| Instant::now() + RETRY);
-                    repair_not_before = Instant::now() + BETWEEN_REPAIRS;
-                }
+                // What this replica knows is new: agents are to know it at once.
+                repair_not_before = Instant::now();
+                due = (bundle(&identities) != actual.clone().flatten()).then(Instant::now);
+            }
+            Some(map) = found.next() => {
+                actual = Some(map.and_then(|map| map.data?.remove(TRUST_KEY)));
+                let right = bundle(&identities) == actual.clone().flatten();
+                let repair = repair_not_before.max(Instant::now() + SETTLE);
+                due = (!right).then(|| due.unwrap_or(repair).min(repair));
+            }
+            () = until(due) => {
+                due = publish(&maps, bundle(&identities)).await.err().map(|()| Instant::now() + RETRY);
+                repair_not_before = Instant::now() + BETWEEN_REPAIRS;
             }
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        () = keeping => Ok(()),
     }
 }
 

@@ -17,7 +17,6 @@ use kube::{
 };
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, PublicKey, SanType};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::Identities;
 use crate::metrics::Metrics;
@@ -55,11 +54,10 @@ impl Signer {
     ///
     /// # Errors
     /// When the watch ends, which it does not by itself.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            () = self.answer_all() => anyhow::bail!("the watch of CertificateSigningRequests ended"),
-        }
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        self.identities.wait_for(Option::is_some).await?;
+        self.answer_all().await;
+        anyhow::bail!("the watch of CertificateSigningRequests ended")
     }
 
     async fn answer_all(&self) {

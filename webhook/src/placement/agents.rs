@@ -13,7 +13,6 @@ use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, ResourceExt, api::ListParams, runtime::watcher};
 use tokio::sync::watch::Sender;
-use tokio_util::sync::CancellationToken;
 
 use curfew_runtime::watch::Watch;
 
@@ -34,15 +33,11 @@ pub async fn run(
     client: Client,
     namespace: String,
     agents: Sender<Agents>,
-    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
     let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
-    let events = watch.events(api, of_service);
-    tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        () = follow(events, &agents) => anyhow::bail!("the watch of the agents' endpoints ended"),
-    }
+    follow(watch.events(api, of_service), &agents).await;
+    anyhow::bail!("the watch of the agents' endpoints ended")
 }
 
 async fn follow(

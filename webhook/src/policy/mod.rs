@@ -26,7 +26,6 @@ use curfew_crd::{Attempt, Stored};
 use futures::{Stream, TryStreamExt};
 use kube::{Api, Client, api::ListParams, runtime::watcher};
 use tokio::{sync::watch, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use curfew_runtime::{
     error_chain,
@@ -187,13 +186,12 @@ impl RulesUpdater {
     ///
     /// # Errors
     /// When a watch ends, which it does not by itself.
-    pub async fn run(self, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, client: Client) -> anyhow::Result<()> {
         let all: Api<Stored> = Api::all(client.clone());
         let [policies, namespaces] = &self.watches;
         let policies = policies.events(all.clone(), ListParams::default());
         let reports = self.policies.subscribe();
         tokio::select! {
-            () = stop.cancelled() => Ok(()),
             () = follow(policies, &self.policies) => anyhow::bail!("the watch of policies ended"),
             () = namespaces::run(namespaces, client, &self.namespaces) => anyhow::bail!("the watch of namespaces ended"),
             () = status::report(all, reports) => anyhow::bail!("the reports on policies ended"),

@@ -349,7 +349,7 @@ async fn who_decides_while_the_watch_is_broken_off_asks_for_the_list() {
     let client = ClientBuilder::new(server.clone(), "default")
         .with_layer(&watches.reach().layer())
         .build();
-    tokio::spawn(updater.run(client, CancellationToken::new()));
+    tokio::spawn(updater.run(client));
     let patience = Duration::from_millis(1500);
     assert_eq!(rules.known(patience).await, Knowledge::Current);
 
