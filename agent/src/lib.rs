@@ -153,9 +153,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
     );
     tasks.spawn("debug", {
-        let router = debug::router(controller.clone(), identities.clone());
+        let served = (debug::router(controller.clone(), identities.clone()), None);
         let (listen, refused) = (args.debug_listen, metrics.refused("debug"));
-        http::serve(listen, None, router, DEBUG_LIMITS, refused, stop.clone())
+        http::serve(listen, None, served, DEBUG_LIMITS, refused, stop.clone())
     });
     let keeper = identity::Keeper {
         client: client.clone(),
@@ -199,6 +199,6 @@ async fn serve_notices(
             .map(|identity| identity.clients.clone())
     };
     let refused = metrics.refused("notices");
-    let router = tls::only(router, clients, metrics.refusals);
-    http::serve(listen, Some(tls), router, NOTICE_LIMITS, refused, stop).await
+    let served = (tls::only(router, clients, metrics.refusals), None);
+    http::serve(listen, Some(tls), served, NOTICE_LIMITS, refused, stop).await
 }

@@ -13,7 +13,6 @@ mod table;
 
 use std::{
     convert::Infallible,
-    fmt,
     io::{Error, ErrorKind, IoSlice, Result},
     net::IpAddr,
     pin::Pin,
@@ -93,9 +92,10 @@ impl Bounds {
 const LEAST_BODY: usize = 4 * 1024;
 
 /// All clients of one server.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConnectionLimit(Arc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
     bounds: Bounds,
     table: Mutex<ConnectionTable<CloseHandle>>,
@@ -105,14 +105,6 @@ struct Inner {
     /// Told whenever there is more room for bodies than before.
     roomier: Notify,
     closed: IntCounter,
-}
-
-impl fmt::Debug for ConnectionLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionLimit")
-            .field("bounds", &self.0.bounds)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ConnectionLimit {
@@ -185,6 +177,7 @@ impl ConnectionLimit {
 }
 
 /// How to close a connection, and to know when it is.
+#[derive(Debug)]
 struct CloseHandle {
     exit: Arc<CloseSignal>,
     gone: oneshot::Receiver<()>,

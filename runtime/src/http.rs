@@ -148,36 +148,19 @@ async fn collect(limit: usize, request: Request) -> Result<Request, Response> {
     Ok(Request::from_parts(head, read.freeze().into()))
 }
 
-/// Serves the router until `stop`, then finishes the requests in hand. Connections that are closed to make
-/// room for others are counted.
+/// Serves the router until `stop`, then finishes the requests in hand. Where there is a gate, only requests that it lets
+/// in reach the router. Connections that are closed to make room for others are counted.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
     tls: Option<Tls>,
-    router: Router,
+    served: (Router, Option<Gate>),
     limits: Limits,
     closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let served = (router, None);
-    serve_with(Handle::new(), address, tls, served, limits, closed, stop).await
-}
-
-/// The same, for requests alone that the gate lets in.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn serve_gated(
-    address: SocketAddr,
-    tls: Option<Tls>,
-    (router, gate): (Router, Gate),
-    limits: Limits,
-    closed: IntCounter,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let served = (router, Some(gate));
     serve_with(Handle::new(), address, tls, served, limits, closed, stop).await
 }
 

@@ -62,7 +62,7 @@ pub async fn run(
     closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve(address, None, router(ops), LIMITS, closed, stop).await
+    serve(address, None, (router(ops), None), LIMITS, closed, stop).await
 }
 
 async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {

@@ -186,23 +186,16 @@ impl Leaf {
         left.unwrap_or_default() * 2 / 3
     }
 
-    /// How a server uses it for clients that show no certificate.
+    /// How a server uses it for API servers, which may speak TLS 1.2. Where it is given which clients there are, they have
+    /// to show a certificate, too.
     ///
     /// # Errors
     /// When certificate and key do not belong together.
-    pub fn serve(&self) -> Result<ServerConfig, Unusable> {
-        self.server(DEFAULT_VERSIONS, None, &[b"h2", b"http/1.1"])
-    }
-
-    /// How a server uses it for API servers that have to show one, too. They may speak TLS 1.2.
-    ///
-    /// # Errors
-    /// When certificate and key do not belong together.
-    pub fn serve_verified(
+    pub fn serve(
         &self,
-        clients: Arc<dyn ClientCertVerifier>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<ServerConfig, Unusable> {
-        self.server(DEFAULT_VERSIONS, Some(clients), &[b"h2", b"http/1.1"])
+        self.server(DEFAULT_VERSIONS, clients, &[b"h2", b"http/1.1"])
     }
 
     /// How a server uses it for clients that have to show one, too.

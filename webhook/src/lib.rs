@@ -159,12 +159,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 drain: FINISH,
             };
             let gate = server::gate(gate, metrics_of_gate);
-            let router = server::router(admission, guard);
+            let served = (server::router(admission, guard), Some(gate));
             let tls = Tls {
                 config: identity.serving,
                 refusals,
             };
-            http::serve_gated(listen, Some(tls), (router, gate), limits, refused, drained).await
+            http::serve(listen, Some(tls), served, limits, refused, drained).await
         }
     });
     tasks.spawn("registration", {

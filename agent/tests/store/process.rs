@@ -78,7 +78,8 @@ impl Host {
             kubeconfig,
             log: folder.join("log"),
             listen: listeners.map(|listener| listener.local_addr().unwrap()),
-            webhook: Identity::new(api_server.authorities.clone(), None, "curfew", DAY).unwrap(),
+            webhook: Identity::new(None, api_server.authorities.clone(), None, "curfew", DAY)
+                .unwrap(),
             runtime: runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()

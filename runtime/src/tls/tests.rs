@@ -107,7 +107,14 @@ impl Server {
             refusals: refusals.clone(),
         };
         let crowded = IntCounter::new("crowded_total", "For tests").unwrap();
-        let serving = http::serve(address, Some(tls), router, limits, crowded, stop.clone());
+        let serving = http::serve(
+            address,
+            Some(tls),
+            (router, None),
+            limits,
+            crowded,
+            stop.clone(),
+        );
         tokio::spawn(serving);
         Self {
             address,
@@ -226,7 +233,7 @@ async fn any_certificate_of_the_ca_is_let_in_where_no_name_is_asked_for() {
     let (trust, leaf) = (ca.trust(), ca.server());
     let server = Server::start(&leaf, &trust);
     let anyone = trust.any_client().unwrap();
-    let config = leaf.serve_verified(anyone.clone()).unwrap();
+    let config = leaf.serve(Some(anyone.clone())).unwrap();
     server.config.reload_from_config(Arc::new(config));
     server.clients.send_replace(anyone);
     let http1 = |mut config: ClientConfig| {

@@ -102,7 +102,7 @@ impl Setup {
         let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), CURFEW);
         let authorities = Authorities::read(&secrets.get(secret::NAME).await?, CURFEW)?;
         Ok(Self {
-            webhook: Identity::new(Arc::new(authorities), None, CURFEW, CERTIFICATE)?,
+            webhook: Identity::new(None, Arc::new(authorities), None, CURFEW, CERTIFICATE)?,
             program,
             node: node.name.clone(),
             notices: address()?,

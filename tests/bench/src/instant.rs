@@ -80,7 +80,7 @@ impl Instant {
         tokio::spawn(http::serve(
             address,
             Some(tls),
-            router,
+            (router, None),
             LIMITS,
             IntCounter::new("refused", "Refused connections")?,
             stop.clone(),

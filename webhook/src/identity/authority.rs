@@ -69,7 +69,7 @@ impl Authority {
         // say that it does not trust what comes of it.
         let leaf = Leaf::from_pem(certificate.as_bytes(), pair.serialize_der())
             .map_err(|error| flaw(false)(error.to_string()))?;
-        leaf.serve()
+        leaf.serve(None)
             .map_err(|error| flaw(true)(error.to_string()))?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|error| flaw(false)(error.to_string()))?;

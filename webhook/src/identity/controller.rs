@@ -309,7 +309,7 @@ impl IdentityController {
         identities: &watch::Sender<Option<Identity>>,
         known: &SecretState,
     ) -> Result<(), IdentityError> {
-        let identity = Identity::for_clients(
+        let identity = Identity::new(
             self.clients()?,
             known.authorities.clone(),
             identities.borrow().as_ref(),

@@ -110,24 +110,12 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// One with new certificates. What the server uses is changed in place where there was one before.
+    /// One with new certificates. What the server uses is changed in place where there was one before. Where it is given
+    /// which clients there are, they have to show a certificate.
     ///
     /// # Errors
     /// When they cannot be made.
     pub fn new(
-        authorities: Arc<Authorities>,
-        before: Option<&Self>,
-        namespace: &str,
-        life: Duration,
-    ) -> Result<Self, IdentityError> {
-        Self::for_clients(None, authorities, before, namespace, life)
-    }
-
-    /// The same, for clients that have to show a certificate, where it is said which.
-    ///
-    /// # Errors
-    /// When they cannot be made.
-    pub fn for_clients(
         clients: Option<Arc<dyn ClientCertVerifier>>,
         authorities: Arc<Authorities>,
         before: Option<&Self>,
@@ -135,10 +123,7 @@ impl Identity {
         life: Duration,
     ) -> Result<Self, IdentityError> {
         let leaf = authorities.current.serving(namespace, life)?;
-        let config = Arc::new(match clients {
-            Some(clients) => leaf.serve_verified(clients)?,
-            None => leaf.serve()?,
-        });
+        let config = Arc::new(leaf.serve(clients)?);
         let serving = tls::reload(before.map(|before| before.serving.clone()), config);
         let trust = Trust::from_pem(&authorities.bundle())?;
         let calling = authorities.current.calling(WEBHOOK, life)?.call(&trust)?;

@@ -143,7 +143,7 @@ impl Script {
         let notices = Notices::default();
         let late = api.late;
         let authorities = Arc::new(Authorities::new(DAY).unwrap());
-        let identity = Identity::new(authorities.clone(), None, "curfew", DAY).unwrap();
+        let identity = Identity::new(None, authorities.clone(), None, "curfew", DAY).unwrap();
         let told = identity.authorities.paths.clone();
         let (keep, identities) = watch::channel(Some(identity));
         let mut known = HashMap::new();
