@@ -4,7 +4,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{pod_id::PodId, record::RecordedInteraction, text::cut};
+use crate::{
+    interaction::{Command, MAX_USER},
+    pod_id::PodId,
+    record::RecordedInteraction,
+    text::cut,
+};
 
 /// The version of the wire format that this build writes.
 ///
@@ -94,49 +99,26 @@ impl Notice {
             });
         }
         let interaction = &self.known.interaction;
-        for (field, text, max) in [
-            ("pod.namespace", &self.pod.namespace, 63),
-            ("pod.name", &self.pod.name, 253),
-            ("pod.uid", &self.pod.uid, 128),
-            (
-                "interaction.user",
-                &interaction.user,
-                crate::interaction::MAX_USER,
-            ),
-            ("interaction.request", &interaction.request, 128),
-        ] {
-            if text.is_empty() || text.len() > max {
-                return Err(Refusal::Length {
-                    field,
-                    length: text.len(),
-                    max,
-                });
-            }
-        }
-        let optional = [
-            (
-                "policy",
-                self.known.policy.as_deref().unwrap_or_default(),
-                253,
-            ),
-            (
-                "interaction.container",
-                interaction.container.as_deref().unwrap_or_default(),
-                63,
-            ),
+        let policy = self.known.policy.as_deref().unwrap_or_default();
+        let container = interaction.container.as_deref().unwrap_or_default();
+        for (field, text, least, max) in [
+            ("pod.namespace", self.pod.namespace.as_str(), 1, 63),
+            ("pod.name", &self.pod.name, 1, 253),
+            ("pod.uid", &self.pod.uid, 1, 128),
+            ("interaction.user", &interaction.user, 1, MAX_USER),
+            ("interaction.request", &interaction.request, 1, 128),
+            ("policy", policy, 0, 253),
+            ("interaction.container", container, 0, 63),
             (
                 "interaction.command",
                 interaction.command.as_str(),
-                crate::Command::MAX,
+                0,
+                Command::MAX,
             ),
-        ];
-        for (field, text, max) in optional {
-            if text.len() > max {
-                return Err(Refusal::Length {
-                    field,
-                    length: text.len(),
-                    max,
-                });
+        ] {
+            let length = text.len();
+            if length < least || length > max {
+                return Err(Refusal::Length { field, length, max });
             }
         }
         Ok(())

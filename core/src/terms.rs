@@ -221,7 +221,7 @@ impl From<WrittenTerms> for Terms {
 }
 
 /// The terms that hold where no policy says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DefaultTerms {
     /// The time to live after an interaction.
     pub ttl: Duration,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::{budget::BudgetId, node::NodeState};
 
 /// The node in numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Whether the list of the node's pods was complete.
     pub synced: bool,
@@ -43,17 +43,7 @@ impl Summary {
     pub fn of(node: &NodeState, now: Timestamp) -> Self {
         let mut summary = Self {
             synced: node.synced(),
-            watched: false,
-            store_open: false,
-            store_bytes: 0,
-            states: BTreeMap::new(),
-            dry_runs: BTreeMap::new(),
-            namespaces: BTreeMap::new(),
-            next: None,
-            longest_overdue: Duration::ZERO,
-            beyond_grace: 0,
-            longest_terminating: Duration::ZERO,
-            blocked_by: BTreeMap::new(),
+            ..Self::default()
         };
         let since = |time: Timestamp| now.duration_since(time).try_into().unwrap_or_default();
         for row in node.rows(now) {

@@ -89,13 +89,7 @@ impl Spec {
         }
         // What the flags say is not known here. It does not change the action, and a dry run by the flag is one for
         // all policies.
-        let unknown = DefaultTerms {
-            ttl: Duration::ZERO,
-            max_extension: Duration::ZERO,
-            max_hold: Duration::ZERO,
-            enforcement: Enforcement::Enforce,
-        };
-        let terms = self.admit(None, subject, unknown).terms;
+        let terms = self.admit(None, subject, DefaultTerms::default()).terms;
         match (terms.action, terms.enforcement) {
             (Action::Record, _) | (_, Enforcement::DryRun) => Strictness::Record,
             (Action::Evict, Enforcement::Enforce) => {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::Invalid;
+use crate::names::is_subdomain;
 
 /// A label selector: all entries of both fields must match. A selector without entries matches everything.
 // What stands here and in the fields below is shown by `kubectl explain`.
@@ -103,7 +104,7 @@ impl Requirement {
 
 fn check_label(field: &str, key: &str, values: &[&str]) -> Result<(), Invalid> {
     let (prefix, name) = key.rsplit_once('/').unwrap_or(("example.com", key));
-    if name.is_empty() || !is_label_text(name) || !is_domain(prefix) {
+    if name.is_empty() || !is_label_text(name) || !is_subdomain(prefix) {
         let problem = format!("{:?} is not a valid label key", crate::text::cut(key, 80));
         return Err(Invalid::new(field, problem));
     }
@@ -129,20 +130,6 @@ fn is_label_text(text: &str) -> bool {
         && bytes
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
-}
-
-/// Whether this can be the part of a label's key before the slash.
-fn is_domain(text: &str) -> bool {
-    let ends = |byte: Option<&u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            ends(bytes.first())
-                && ends(bytes.last())
-                && bytes.iter().all(|byte| ends(Some(byte)) || *byte == b'-')
-        })
 }
 
 fn match_labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

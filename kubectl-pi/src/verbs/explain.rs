@@ -3,7 +3,7 @@
 //! It judges as the webhook does, by the same code, over what the API server tells the user. The
 //! webhook's flags it cannot know, and says so where they hold.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
 use curfew_core::{
@@ -44,14 +44,6 @@ const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 /// How many policies are named that would be less strict.
 const MOST_LAXER: usize = 5;
-
-/// The flags are the webhook's: whatever would come of these is not shown.
-const UNKNOWN: DefaultTerms = DefaultTerms {
-    ttl: Duration::ZERO,
-    max_extension: Duration::ZERO,
-    max_hold: Duration::ZERO,
-    enforcement: Enforcement::Enforce,
-};
 
 /// Explains what would follow from the interaction.
 pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> {
@@ -276,7 +268,8 @@ impl<'a> Question<'a> {
             .iter()
             .find(|one| one.matched == PolicyMatch::Applies);
         let policy = applies.map(|one| one.policy);
-        let decision = book.policies.decide(&subject, UNKNOWN);
+        // The flags are the webhook's: whatever would come of these is not shown.
+        let decision = book.policies.decide(&subject, DefaultTerms::default());
 
         let mut page = self.head();
         page.line(
@@ -447,7 +440,7 @@ fn by_the_pod(choice: &PodChoice<'_>, applies: Option<&Policy>) -> Vec<String> {
 
 /// What of the question keeps the pod's timer from being spared by a harmless command.
 fn hint(policies: &Policies, spec: &Spec, subject: &Subject<'_>) -> Option<&'static str> {
-    let follows = |subject| match policies.decide(subject, UNKNOWN) {
+    let follows = |subject| match policies.decide(subject, DefaultTerms::default()) {
         PolicyDecision::Admit(admitted) => Some((admitted.terms.action, admitted.terms.exemption)),
         PolicyDecision::Deny { .. } => None,
     };
