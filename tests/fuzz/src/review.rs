@@ -66,39 +66,16 @@ fn interaction(uid: &str, request: &Request) {
     }
     assert!(!request.user.is_empty() && request.user.len() <= MAX_USER);
     match &request.subresource {
-        Subresource::Exec {
-            container,
-            argv,
-            stdin,
-            tty,
-        } => {
+        Subresource::Exec(options) => {
             // What an operator puts before the command is not the command.
-            let (by, argv) = wrapper::split(argv);
+            let (by, argv) = wrapper::split(options.command.as_deref().unwrap_or_default());
             assert!(by.is_none_or(|by| by.len() == 36));
-            let streams = (*stdin, *tty);
-            recorded(
-                uid,
-                request,
-                Kind::Exec,
-                container.as_deref(),
-                argv,
-                streams,
-            );
+            let (container, streams) = (options.container.as_deref(), (options.stdin, options.tty));
+            recorded(uid, request, Kind::Exec, container, argv, streams);
         }
-        Subresource::Attach {
-            container,
-            stdin,
-            tty,
-        } => {
-            let streams = (*stdin, *tty);
-            recorded(
-                uid,
-                request,
-                Kind::Attach,
-                container.as_deref(),
-                &[],
-                streams,
-            );
+        Subresource::Attach(options) => {
+            let (container, streams) = (options.container.as_deref(), (options.stdin, options.tty));
+            recorded(uid, request, Kind::Attach, container, &[], streams);
         }
         Subresource::Portforward => {
             recorded(uid, request, Kind::Portforward, None, &[], (false, false));

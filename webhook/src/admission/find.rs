@@ -55,7 +55,7 @@ impl Admission {
             .await
             .map_err(PodLookupError::Failed)?
             .ok_or(PodLookupError::Skipped(Skipped::NoPod))?;
-        let (asked, argv, stdin, tty) = match request.subresource {
+        let (options, argv) = match request.subresource {
             Subresource::Debug { containers } => {
                 // They can only be added, never changed. The pod may be on no node yet: the container will
                 // run as soon as it is on one.
@@ -77,24 +77,18 @@ impl Admission {
                     spo_request: None,
                 });
             }
-            Subresource::Exec {
-                container,
-                argv,
-                stdin,
-                tty,
-            } => (Some(container), argv, stdin, tty),
-            Subresource::Attach {
-                container,
-                stdin,
-                tty,
-            } => (Some(container), Vec::new(), stdin, tty),
-            Subresource::Portforward => (None, Vec::new(), false, false),
+            Subresource::Exec(mut options) => {
+                let argv = options.command.take().unwrap_or_default();
+                (Some(options), argv)
+            }
+            Subresource::Attach(options) => (Some(options), Vec::new()),
+            Subresource::Portforward => (None, Vec::new()),
         };
         if pod.node().is_none() {
             return skipped(Skipped::NoNode);
         }
-        let container = match asked {
-            Some(asked) => match pod.container(asked.as_deref()) {
+        let container = match &options {
+            Some(options) => match pod.container(options.container.as_deref()) {
                 Some(container) => Some(container.to_owned()),
                 None => return skipped(Skipped::NoContainer),
             },
@@ -105,8 +99,8 @@ impl Admission {
             pod,
             spo_request: spo_request.map(str::to_owned),
             commands: vec![(container, command.to_vec())],
-            stdin,
-            tty,
+            stdin: options.as_ref().is_some_and(|options| options.stdin),
+            tty: options.is_some_and(|options| options.tty),
         })
     }
 

@@ -47,25 +47,9 @@ pub struct Request {
 #[derive(Debug)]
 pub enum Subresource {
     /// `kubectl exec`.
-    Exec {
-        /// The container, if it was named.
-        container: Option<String>,
-        /// What is to run in it.
-        argv: Vec<String>,
-        /// Whether the user's standard input is to reach it.
-        stdin: bool,
-        /// Whether it is to have a terminal.
-        tty: bool,
-    },
+    Exec(Options),
     /// `kubectl attach`.
-    Attach {
-        /// The container, if it was named.
-        container: Option<String>,
-        /// Whether the user's standard input is to reach it.
-        stdin: bool,
-        /// Whether it is to have a terminal.
-        tty: bool,
-    },
+    Attach(Options),
     /// `kubectl port-forward`.
     Portforward,
     /// `kubectl debug`.
@@ -74,6 +58,23 @@ pub enum Subresource {
         /// tell: nothing else of a pod is believed from a review.
         containers: Vec<Ephemeral>,
     },
+}
+
+/// What is asked of a container.
+#[derive(Debug, Deserialize)]
+pub struct Options {
+    /// The container, if it was named.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// What is to run in it; attach has none.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// Whether the user's standard input is to reach it.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Whether it is to have a terminal.
+    #[serde(default)]
+    pub tty: bool,
 }
 
 /// An ephemeral container that a pod is to have.
@@ -209,18 +210,6 @@ struct UserInfo<'a> {
 
 /// What `PodExecOptions` and `PodAttachOptions` say of interest.
 #[derive(Deserialize)]
-struct Options {
-    #[serde(default)]
-    container: Option<String>,
-    #[serde(default)]
-    command: Option<Vec<String>>,
-    #[serde(default)]
-    stdin: bool,
-    #[serde(default)]
-    tty: bool,
-}
-
-#[derive(Deserialize)]
 struct NewPod {
     #[serde(default)]
     spec: NewSpec,
@@ -336,23 +325,8 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         Ok(options)
     };
     let subresource = match kind {
-        Kind::Exec => {
-            let options = options()?;
-            Subresource::Exec {
-                container: options.container,
-                argv: options.command.unwrap_or_default(),
-                stdin: options.stdin,
-                tty: options.tty,
-            }
-        }
-        Kind::Attach => {
-            let options = options()?;
-            Subresource::Attach {
-                container: options.container,
-                stdin: options.stdin,
-                tty: options.tty,
-            }
-        }
+        Kind::Exec => Subresource::Exec(options()?),
+        Kind::Attach => Subresource::Attach(options()?),
         Kind::Portforward => Subresource::Portforward,
         Kind::Debug => debug(part("request.object", object()?)?),
     };
@@ -417,8 +391,8 @@ impl Subresource {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
-            Subresource::Exec { .. } => Kind::Exec,
-            Subresource::Attach { .. } => Kind::Attach,
+            Subresource::Exec(_) => Kind::Exec,
+            Subresource::Attach(_) => Kind::Attach,
             Subresource::Portforward => Kind::Portforward,
             Subresource::Debug { .. } => Kind::Debug,
         }

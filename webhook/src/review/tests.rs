@@ -41,18 +41,12 @@ fn reads_an_exec() {
     assert_eq!(request.user, "curfew-admin");
     assert!(!request.dry_run);
     assert_eq!(request.groups, ["system:masters", "system:authenticated"]);
-    let Subresource::Exec {
-        container,
-        argv,
-        stdin,
-        tty,
-    } = request.subresource
-    else {
+    let Subresource::Exec(options) = request.subresource else {
         panic!("{:?}", request.subresource)
     };
-    assert_eq!(container.as_deref(), Some("app"));
-    assert_eq!(argv, ["echo", "hi"]);
-    assert!(!stdin && !tty);
+    assert_eq!(options.container.as_deref(), Some("app"));
+    assert_eq!(options.command.unwrap(), ["echo", "hi"]);
+    assert!(!options.stdin && !options.tty);
 }
 
 #[test]
@@ -63,45 +57,44 @@ fn reads_who_can_type() {
             r#""stdout":true"#,
             &format!(r#""stdout":true,"{field}":true"#),
         );
-        let Subresource::Exec { stdin, tty, .. } = request(body.as_bytes()).subresource else {
+        let Subresource::Exec(options) = request(body.as_bytes()).subresource else {
             panic!()
         };
-        assert_eq!((stdin, tty), expected);
+        assert_eq!((options.stdin, options.tty), expected);
     }
 }
 
 #[test]
 fn reads_an_exec_that_names_no_container() {
-    let Subresource::Exec { container, .. } = request(captured!("exec-no-container")).subresource
-    else {
+    let Subresource::Exec(options) = request(captured!("exec-no-container")).subresource else {
         panic!()
     };
-    assert_eq!(container, None);
+    assert_eq!(options.container, None);
     let empty = changed(
         captured!("exec"),
         r#""container":"app""#,
         r#""container":"""#,
     );
-    let Subresource::Exec { container, .. } = request(empty.as_bytes()).subresource else {
+    let Subresource::Exec(options) = request(empty.as_bytes()).subresource else {
         panic!()
     };
-    assert_eq!(container, None);
+    assert_eq!(options.container, None);
 }
 
 #[test]
 fn reads_a_command_with_unicode_and_spaces() {
-    let Subresource::Exec { argv, .. } = request(captured!("exec-unicode")).subresource else {
+    let Subresource::Exec(options) = request(captured!("exec-unicode")).subresource else {
         panic!()
     };
-    assert_eq!(argv, ["sh", "-c", r#"echo "hé  x""#]);
+    assert_eq!(options.command.unwrap(), ["sh", "-c", r#"echo "hé  x""#]);
 }
 
 #[test]
 fn reads_attach_and_port_forward() {
-    let Subresource::Attach { container, .. } = request(captured!("attach")).subresource else {
+    let Subresource::Attach(options) = request(captured!("attach")).subresource else {
         panic!()
     };
-    assert_eq!(container.as_deref(), Some("app"));
+    assert_eq!(options.container.as_deref(), Some("app"));
     assert!(matches!(
         request(captured!("portforward")).subresource,
         Subresource::Portforward
