@@ -6,17 +6,12 @@ use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{ApiResource, ListParams},
-    core::Object,
-};
-use serde::{Deserialize, Serialize};
+use kube::{Client, api::ListParams};
 use serde_json::Value;
 
 use super::{
     find,
+    placed::{PlacedPod, api},
     tunnel::{AGENTS, NAMESPACE, Tunnel},
 };
 
@@ -26,22 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The schedule of a full node is far smaller.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// Of an agent's pod what is read.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AgentPlacement {
-    #[serde(default)]
-    node_name: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-struct Unread {}
-
 /// The nodes that have an agent, by name.
 pub(crate) async fn nodes(client: &Client) -> kube::Result<Vec<String>> {
-    let pods = ApiResource::erase::<Pod>(&());
-    let agents: Api<Object<AgentPlacement, Unread>> =
-        Api::namespaced_with(client.clone(), NAMESPACE, &pods);
+    let agents = api::<PlacedPod>(client, Some(NAMESPACE));
     let found = find::pages(ListParams::default().labels(AGENTS), async |params| {
         agents.list(&params).await
     });

@@ -77,10 +77,8 @@ impl Blocks {
         if event.reason.as_deref() != Some(REASON) {
             return;
         }
-        let Some(uid) = event.involved_object.uid.clone() else {
-            return;
-        };
-        let Some(last_seen) = last_seen(&event) else {
+        let uid = event.involved_object.uid.clone();
+        let (Some(uid), Some(last_seen)) = (uid, last_seen(&event)) else {
             return;
         };
         let budget = event

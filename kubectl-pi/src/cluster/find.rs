@@ -5,12 +5,26 @@ use futures::{StreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, ObjectList};
 
+use crate::output;
+
 /// How many pods are asked for at once, as kubectl does.
 pub(crate) const PAGE: u32 = 500;
 /// How many requests for single pods are open at once.
 pub(crate) const AT_ONCE: usize = 8;
 /// The pages began too long ago to be continued.
 const GONE: u16 = 410;
+
+/// What was read, unless the API server refused it: that is told, and `complete` becomes false.
+pub(crate) fn or_tell<K>(read: kube::Result<K>, complete: &mut bool) -> kube::Result<Option<K>> {
+    match read {
+        Err(error @ kube::Error::Api(_)) => {
+            output::error(&error.into());
+            *complete = false;
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
 
 /// All marked pods that also match `selector`.
 pub(crate) async fn marked<K: Clone>(

@@ -9,6 +9,7 @@ pub(crate) mod blocks;
 pub(crate) mod connection;
 pub(crate) mod detach;
 pub(crate) mod find;
+pub(crate) mod placed;
 pub(crate) mod shortened;
 pub(crate) mod target;
 pub(crate) mod tunnel;

@@ -10,14 +10,13 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::{
     Api,
     api::{Patch, PatchParams, WatchEvent, WatchParams},
-    core::PartialObjectMeta,
 };
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
     cli::{DryRun, Which},
-    cluster::find::is_marked,
+    cluster::find::{self, is_marked},
     output,
     print::row::{self, eviction_time},
 };
@@ -183,18 +182,11 @@ pub(crate) async fn named(
     pods: &Api<Pod>,
     names: &[String],
 ) -> anyhow::Result<(Vec<ObjectMeta>, bool)> {
-    let got = crate::cluster::find::named(names, async |name| pods.get_metadata(name).await).await;
+    let got = find::named(names, async |name| pods.get_metadata(name).await).await;
     let mut found = Vec::new();
     let mut complete = true;
     for pod in got {
-        match pod {
-            Ok(PartialObjectMeta { metadata, .. }) => found.push(metadata),
-            Err(error @ kube::Error::Api(_)) => {
-                output::error(&error.into());
-                complete = false;
-            }
-            Err(error) => return Err(error.into()),
-        }
+        found.extend(find::or_tell(pod, &mut complete)?.map(|pod| pod.metadata));
     }
     Ok((found, complete))
 }
@@ -209,7 +201,7 @@ pub(crate) async fn meant(
         return named(pods, &which.pods).await;
     }
     let list = async |params| pods.list_metadata(&params).await;
-    let marked = crate::cluster::find::marked(which.selector.as_deref(), list).await?;
+    let marked = find::marked(which.selector.as_deref(), list).await?;
     let mut found: Vec<_> = marked.into_iter().map(|pod| pod.metadata).collect();
     found.sort_by_cached_key(row::order);
     Ok((found, true))

@@ -58,13 +58,8 @@ pub(crate) async fn run(target: &Target, args: Describe) -> anyhow::Result<bool>
         }
     };
     for got in got {
-        match got {
-            Ok(pod) => texts.push(describe(&client, pod).await),
-            Err(error @ kube::Error::Api(_)) => {
-                output::error(&error.into());
-                complete = false;
-            }
-            Err(error) => return Err(error.into()),
+        if let Some(pod) = find::or_tell(got, &mut complete)? {
+            texts.push(describe(&client, pod).await);
         }
     }
     output::print(&texts.join("\n\n"))?;

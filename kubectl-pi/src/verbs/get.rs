@@ -6,9 +6,9 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
-    core::{DynamicResourceScope, Object, ObjectList, PartialObjectMeta},
+    core::{DynamicResourceScope, ObjectList, PartialObjectMeta},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         blocks::Blocks,
         connection::Connection,
         find::{self, AT_ONCE, is_marked},
+        placed::{PlacedPod, api},
         shortened::{self, is_shortened},
     },
     output,
@@ -28,23 +29,6 @@ use crate::{
     },
     verbs::watch,
 };
-
-/// Of a pod's spec what the wide table shows.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Placement {
-    #[serde(default)]
-    node_name: Option<String>,
-}
-
-/// Of a pod's status what the wide table shows.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-struct Progress {
-    #[serde(default)]
-    phase: Option<String>,
-}
-
-type PlacedPod = Object<Placement, Progress>;
 
 /// Lists the pods. Returns whether those were all that were asked for.
 pub(crate) async fn run(target: &Target, args: Get) -> anyhow::Result<bool> {
@@ -194,19 +178,15 @@ impl Scope {
             pods = find::marked(self.args.selector.as_deref(), list).await?;
         }
         for named in find::named(&self.args.pods, get).await {
-            match named {
-                Ok(pod) if is_marked(pod.meta()) => pods.push(pod),
-                Ok(pod) => output::note(&format!(
+            match find::or_tell(named, &mut complete)? {
+                Some(pod) if is_marked(pod.meta()) => pods.push(pod),
+                Some(pod) => output::note(&format!(
                     "Nobody interacted with pod {:?} in {} namespace.",
                     pod.name_any(),
                     pod.namespace().unwrap_or_default(),
                 )),
                 // What stands in the way of one pod may not stand in the way of the others.
-                Err(error @ kube::Error::Api(_)) => {
-                    output::error(&error.into());
-                    complete = false;
-                }
-                Err(error) => return Err(error.into()),
+                None => {}
             }
         }
         pods.sort_by_cached_key(|pod| row::order(pod.meta()));
@@ -289,18 +269,6 @@ impl Scope {
                 "metadata": {"resourceVersion": ""},
             }),
         }
-    }
-}
-
-/// The pods of a namespace, or of all.
-pub(crate) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
-{
-    let pods = ApiResource::erase::<Pod>(&());
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &pods),
-        None => Api::all_with(client.clone(), &pods),
     }
 }
 

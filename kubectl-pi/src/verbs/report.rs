@@ -24,10 +24,9 @@ use serde_json::json;
 use self::tally::{Evicted, Group, Touched};
 use crate::{
     cli::{By, Report, ReportOutput, Target},
-    cluster::{agent, connection::Connection, detach::controller, find},
+    cluster::{agent, connection::Connection, detach::controller, find, placed::api},
     output,
     print::{row, table::plain, yaml},
-    verbs::get::api,
 };
 
 const SCHEDULE: &str = "/v1/schedule";

@@ -26,6 +26,7 @@ use crate::{
     cluster::{
         blocks::{self, Blocks},
         find,
+        placed::api,
     },
     output,
     print::{
@@ -78,7 +79,7 @@ pub(crate) async fn run(
     namespace: Option<&str>,
     args: &Get,
 ) -> anyhow::Result<bool> {
-    let pods: Api<DynamicObject> = get::api(&client, namespace);
+    let pods: Api<DynamicObject> = api(&client, namespace);
     let mut config = watcher::Config::default()
         .labels(&find::labels(args.selector.as_deref()))
         .page_size(find::PAGE);

@@ -37,7 +37,7 @@ pub(super) struct Evicted {
 
 /// What is reported of interactions that have something in common. A pod that several of them touched is counted in
 /// each group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Group {
     /// What they have in common.
@@ -164,15 +164,8 @@ pub(super) fn groups<'a>(
 fn group<'a>(groups: &'a mut BTreeMap<String, Group>, key: &str, last: Timestamp) -> &'a mut Group {
     let group = groups.entry(key.to_owned()).or_insert_with(|| Group {
         key: key.to_owned(),
-        interactions: 0,
-        pods: 0,
-        evicted: 0,
-        waiting: 0,
-        blocked: 0,
-        would_go: 0,
-        would_be_blocked: 0,
-        recorded: 0,
         last,
+        ..Group::default()
     });
     group.last = group.last.max(last);
     group
