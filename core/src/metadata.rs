@@ -15,7 +15,7 @@ use crate::{
     interaction::{Command, Interaction, Kind},
     pod_id::PodId,
     record::{
-        Counted, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
+        Counted, EvictNow, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
         RecordedInteraction,
     },
     terms::{Action, Enforcement, Terms},
@@ -61,6 +61,11 @@ pub const EXTENSION_REQUESTER: &str = "curfew.dev/extension-requester";
 pub const HOLD: &str = "curfew.dev/hold";
 /// Who keeps it.
 pub const HOLD_REQUESTER: &str = "curfew.dev/hold-requester";
+
+/// That the pod is evicted now, and why, in the words of who ordered it.
+pub const EVICT_NOW: &str = "curfew.dev/evict-now";
+/// Who ordered it.
+pub const EVICT_NOW_REQUESTER: &str = "curfew.dev/evict-now-requester";
 
 /// The kubelet's annotation of a mirror pod: the object stands for a file on the node (a static pod).
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -113,6 +118,9 @@ struct Last {
     /// When the API server answered a dry run that it would evict the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     would_go: Option<Timestamp>,
+    /// Whether the timers are a dry run, though the eviction is not, because somebody ordered it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     #[serde(flatten)]
     known: RecordedInteraction,
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
@@ -123,27 +131,37 @@ struct Last {
     unsynced: Vec<RecordedInteraction>,
 }
 
-/// The annotations that a pod with this record must have: exactly these of [`WRITTEN`]. Interactions that are
+/// The annotations that a pod with this record must have: exactly these of [`WRITTEN`]. A pod with which nobody
+/// interacted has only the time at which it is evicted, because somebody ordered that. Interactions that are
 /// recorded nowhere else are listed one by one, in addition to the latest. So an agent that knows the others finds
 /// the ones that it does not know.
 pub fn annotations(
     record: &Record,
     unsynced: &[RecordedInteraction],
 ) -> BTreeMap<&'static str, String> {
+    let mut marks = BTreeMap::new();
+    if let Some(eviction_time) = record.eviction_time() {
+        marks.insert(EVICTION_TIME, eviction_time.to_string());
+    }
+    let (Some(decisive), Some(known)) = (record.decisive(), record.last()) else {
+        return marks;
+    };
     let RecordedInteraction {
         interaction, terms, ..
-    } = record.decisive();
+    } = decisive;
+    let is_dry = record.enforcement_of_timers() == Some(Enforcement::DryRun);
     let last = Last {
         uid: record.pod.uid.clone(),
         max_hold: record.longest_hold(),
         stdin: interaction.stdin,
         tty: interaction.tty,
         would_go: record.would_go.filter(|_| record.is_dry_run()),
-        known: record.last().clone(),
-        bounds: untold_bounds(record),
-        unsynced: latest(unsynced.iter().filter(|known| *known != record.last())),
+        dry_run: is_dry && !record.is_dry_run(),
+        known: known.clone(),
+        bounds: untold_bounds(record, known),
+        unsynced: latest(unsynced.iter().filter(|other| *other != known)),
     };
-    let mut marks = BTreeMap::from([
+    marks.extend([
         (INTERACTION_TIME, interaction.time.to_string()),
         (INTERACTOR, interaction.user.clone()),
         (INTERACTION, interaction.kind.to_string()),
@@ -159,10 +177,9 @@ pub fn annotations(
     if !interaction.command.is_empty() {
         marks.insert(COMMAND, interaction.command.to_string());
     }
-    if let Some(eviction_time) = record.eviction_time() {
+    if record.deadline().is_some() {
         marks.insert(TTL, duration::format(terms.ttl));
         marks.insert(MAX_EXTENSION, duration::format(record.longest_extension()));
-        marks.insert(EVICTION_TIME, eviction_time.to_string());
     }
     if record.is_dry_run() {
         marks.insert(ENFORCEMENT, Enforcement::DryRun.as_str().to_owned());
@@ -172,7 +189,7 @@ pub fn annotations(
 
 /// What the latest interaction and the annotations do not tell of those that decide when the pod goes. Most
 /// pods were touched on the same terms each time, and have none.
-fn untold_bounds(record: &Record) -> Vec<RecordedInteraction> {
+fn untold_bounds(record: &Record, last: &RecordedInteraction) -> Vec<RecordedInteraction> {
     let mut bounds = record.bounds();
     if let [decisive] = bounds[..] {
         let Terms {
@@ -186,7 +203,6 @@ fn untold_bounds(record: &Record) -> Vec<RecordedInteraction> {
     }
     // Nothing else tells of terms that hold once the pod has another controller.
     bounds.extend(record.exempt_bounds());
-    let last = record.last();
     let untold = bounds.into_iter().filter(|known| *known != last);
     untold.cloned().collect()
 }
@@ -233,9 +249,13 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 short,
                 extension: extension(annotations),
                 hold: hold(annotations),
+                evict_now: evict_now(annotations),
                 ..Marks::default()
             },
-            None => Marks::default(),
+            None => Marks {
+                evict_now: evict_now(annotations),
+                ..Marks::default()
+            },
         });
     };
     // What parsers have to say may repeat all that they were given.
@@ -291,7 +311,10 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                 max_extension: max_extension.unwrap_or_default(),
                 max_hold: last.max_hold,
                 exemption: None,
-                enforcement: enforcement(annotations),
+                enforcement: match last.dry_run {
+                    true => Enforcement::DryRun,
+                    false => enforcement(annotations),
+                },
             },
             // Nothing but the action has a meaning then; the last one's is as good as any. Those that may have a
             // meaning later are told in full.
@@ -327,6 +350,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         would_go: last.would_go,
         extension: extension(annotations),
         hold: hold(annotations),
+        evict_now: evict_now(annotations),
     })
 }
 
@@ -356,6 +380,22 @@ pub fn hold(annotations: &BTreeMap<String, String>) -> Option<Hold> {
     Some(Hold {
         reason: cut(reason, MAX_REASON).into_owned(),
         requester: requester(annotations, HOLD_REQUESTER),
+    })
+}
+
+/// The order to evict the pod now, where there is one that gives a reason. It is in force since the eviction time
+/// that stands on the pod: agents write no time that is later than the order. If no agent has seen the order yet,
+/// that is a time ahead, or one that had passed before. A dry run does not count.
+pub fn evict_now(annotations: &BTreeMap<String, String>) -> Option<EvictNow> {
+    let reason = annotations
+        .get(EVICT_NOW)
+        .filter(|reason| !is_blank(reason))?;
+    let time = annotations.get(EVICTION_TIME);
+    let time = time.filter(|_| enforcement(annotations) == Enforcement::Enforce);
+    Some(EvictNow {
+        reason: cut(reason, MAX_REASON).into_owned(),
+        requester: requester(annotations, EVICT_NOW_REQUESTER),
+        since: time.and_then(|time| time.parse().ok()),
     })
 }
 

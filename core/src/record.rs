@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use deadline::MAX_BOUNDS;
-pub use marks::{Extension, Hold, MAX_REASON, Marks, Short};
+pub use marks::{EvictNow, Extension, Hold, MAX_REASON, Marks, Short};
 
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
@@ -68,7 +68,7 @@ pub struct Counted {
     pub interactions: u32,
 }
 
-/// Everything known of one pod. It has at least one interaction.
+/// Everything known of one pod. It has at least one interaction, or an order to evict the pod now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Record {
@@ -89,6 +89,9 @@ pub struct Record {
     /// The hold that stands on the pod, as it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// The order to evict the pod now. It stays, whatever the pod says later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evict_now: Option<EvictNow>,
     /// When the API server answered a dry run that it would evict the pod. That is the end of the dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_go: Option<Timestamp>,
@@ -108,6 +111,8 @@ struct Written {
     extension: Option<Extension>,
     #[serde(default)]
     hold: Option<Hold>,
+    #[serde(default)]
+    evict_now: Option<EvictNow>,
     #[serde(default)]
     would_go: Option<Timestamp>,
 }
@@ -131,6 +136,7 @@ impl TryFrom<Written> for Record {
             count_in_metadata: written.count_in_metadata,
             extension: written.extension,
             hold: written.hold,
+            evict_now: written.evict_now,
             would_go: written.would_go,
         };
         // Order and number are what everything else relies on.
@@ -143,22 +149,37 @@ impl Record {
     /// The record of a pod after its first interaction.
     pub fn new(pod: PodId, known: RecordedInteraction) -> Self {
         Self {
-            pod,
             known: vec![known],
+            ..Self::untouched(pod)
+        }
+    }
+
+    /// What is known of a pod with which nobody interacted.
+    fn untouched(pod: PodId) -> Self {
+        Self {
+            pod,
+            known: Vec::new(),
             counted: None,
             count_in_metadata: None,
             extension: None,
             hold: None,
+            evict_now: None,
             would_go: None,
         }
     }
 
-    /// The record that a pod's own metadata tells, where it tells of an interaction.
+    /// The record that a pod's own metadata tells, where it tells of an interaction or of an order to evict the pod
+    /// now.
     pub fn from_marks(pod: PodId, marks: Marks) -> Option<Self> {
         let first = marks.known.first();
-        let first = first.or(marks.short.as_ref().map(|short| &short.known))?;
-        let first = first.clone();
-        let mut record = Self::new(pod, first);
+        let first = first.or(marks.short.as_ref().map(|short| &short.known));
+        let mut record = match first {
+            Some(first) => Self::new(pod, first.clone()),
+            None => {
+                marks.evict_now.as_ref()?;
+                Self::untouched(pod)
+            }
+        };
         record.absorb(marks);
         Some(record)
     }
@@ -229,6 +250,7 @@ impl Record {
             self.extension = marks.extension;
             self.hold = marks.hold;
         }
+        self.evict_now = EvictNow::join(self.evict_now.take(), marks.evict_now);
         if let Some(short) = marks.short {
             self.absorb_short(short);
         }
@@ -252,9 +274,11 @@ impl Record {
             self.known.push(short.known);
             self.settle();
         }
-        if short.interactions > self.interactions() {
+        if short.interactions > self.interactions()
+            && let Some(last) = self.last()
+        {
             self.count_in_metadata = Some(Counted {
-                until: self.last().interaction.time,
+                until: last.interaction.time,
                 interactions: short.interactions,
             });
         }
@@ -278,14 +302,15 @@ impl Record {
         self.count_in_metadata = self.count_in_metadata.max(other.count_in_metadata);
         self.extension = self.extension.take().max(other.extension);
         self.hold = self.hold.take().max(other.hold);
+        self.evict_now = EvictNow::join(self.evict_now.take(), other.evict_now);
         self.would_go = self.would_go.max(other.would_go);
         self.settle();
         self.drop_idle_count();
     }
 
-    /// The latest interaction.
-    pub fn last(&self) -> &RecordedInteraction {
-        &self.known[self.known.len() - 1]
+    /// The latest interaction; none where there is only an order to evict the pod now.
+    pub fn last(&self) -> Option<&RecordedInteraction> {
+        self.known.last()
     }
 
     /// The admission requests of all interactions that are still known, by time, with spaces between them:
@@ -425,14 +450,6 @@ impl Record {
         }
         // For the reason of `no_more_room`.
         self.known.shrink_to_fit();
-    }
-
-    /// What the pod's metadata has to count: all there were, up to the last.
-    pub fn counted(&self) -> Counted {
-        Counted {
-            until: self.last().interaction.time,
-            interactions: self.interactions(),
-        }
     }
 }
 

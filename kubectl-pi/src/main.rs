@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Verb},
-    verbs::{complete, describe, explain, extend, get, hold, node, report, version},
+    verbs::{complete, describe, evict, explain, extend, get, hold, node, report, version},
 };
 
 fn main() -> ExitCode {
@@ -47,6 +47,7 @@ async fn dispatch(Cli { target, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Extend(args) => extend::run(&target, args).await,
         Verb::Hold(args) => hold::hold(&target, args).await,
         Verb::Release(args) => hold::release(&target, args).await,
+        Verb::Evict(args) => evict::run(&target, args).await,
         Verb::Version(args) => version::run(&target, &args).await,
     }?;
     Ok(match done {

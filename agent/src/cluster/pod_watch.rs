@@ -73,7 +73,10 @@ impl From<WatchedPod> for PodView {
         };
         let marks = metadata::read(&id, &annotations).unwrap_or_else(|error| {
             tracing::warn!(pod = %id, uid = id.uid, %error, "the pod's metadata cannot be read");
-            Marks::default()
+            Marks {
+                evict_now: metadata::evict_now(&annotations),
+                ..Marks::default()
+            }
         });
         let state = PodSnapshot {
             version: meta.resource_version.unwrap_or_default(),

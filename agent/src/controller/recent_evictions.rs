@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use curfew_agent_state::EvictionOutcome;
-use curfew_core::{Interaction, Kind, PodId};
+use curfew_core::{PodId, RecordedInteraction, record::EvictNow};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -22,10 +22,9 @@ pub struct RecentEviction {
     pub name: String,
     /// The UID.
     pub uid: String,
-    /// Whose interaction set the deadline.
-    pub user: String,
-    /// How they interacted.
-    pub kind: Kind,
+    /// Why it was to be evicted.
+    #[serde(flatten)]
+    pub cause: EvictionCause,
     /// When it was to be evicted.
     pub eviction_time: Option<Timestamp>,
     /// What came of it, in the words of `curfew_agent_evictions_total`.
@@ -41,6 +40,37 @@ pub struct RecentEviction {
     pub times: u32,
 }
 
+/// Why a pod was to be evicted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvictionCause {
+    /// Whose interaction set the deadline, or, if nobody interacted with the pod, who ordered to evict it.
+    pub user: String,
+    /// How they interacted, or `evict-now` if nobody did.
+    pub kind: &'static str,
+    /// Who ordered to evict it now, if somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<String>,
+}
+
+impl EvictionCause {
+    pub(crate) fn of(decisive: Option<&RecordedInteraction>, order: Option<&EvictNow>) -> Self {
+        let ordered_by = order.map(|order| order.requester.clone());
+        match decisive {
+            Some(known) => Self {
+                user: known.interaction.user.clone(),
+                kind: known.interaction.kind.as_str(),
+                ordered_by,
+            },
+            None => Self {
+                user: ordered_by.clone().unwrap_or_default(),
+                kind: "evict-now",
+                ordered_by,
+            },
+        }
+    }
+}
+
 /// The latest evictions, a bounded number of them.
 #[derive(Debug, Default)]
 pub(crate) struct RecentEvictions {
@@ -52,7 +82,7 @@ impl RecentEvictions {
     pub(crate) fn add(
         &mut self,
         pod: &PodId,
-        decisive: &Interaction,
+        cause: EvictionCause,
         eviction_time: Option<Timestamp>,
         outcome: &EvictionOutcome,
         dry_run: bool,
@@ -69,8 +99,7 @@ impl RecentEvictions {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
-            user: decisive.user.clone(),
-            kind: decisive.kind,
+            cause,
             eviction_time,
             result,
             reason: Some(outcome.message())
@@ -94,10 +123,9 @@ mod tests {
     use crate::testing::{at, pod_id, shell};
 
     fn add(history: &mut RecentEvictions, uid: &str, outcome: &EvictionOutcome, second: i64) {
-        let did = shell(0).interaction;
         history.add(
             &pod_id(uid),
-            &did,
+            EvictionCause::of(Some(&shell(0)), None),
             Some(at(600)),
             outcome,
             false,

@@ -17,8 +17,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inbox, NodeSchedule, StoreHealth, Watch, WatchError, handle::Message,
-    recent_evictions::RecentEvictions,
+    Inbox, NodeSchedule, StoreHealth, Watch, WatchError,
+    handle::Message,
+    recent_evictions::{EvictionCause, RecentEvictions},
 };
 use crate::{
     cluster::{
@@ -144,11 +145,12 @@ impl Controller {
     fn carry_out(&mut self, decisions: Decisions, now: Timestamp) {
         for event in decisions.events {
             if let DomainEvent::Evicted(eviction) = &event {
-                let did = &eviction.decisive.interaction;
+                let order = eviction.evict_now.as_ref();
+                let cause = EvictionCause::of(eviction.decisive.as_ref(), order);
                 let (time, dry_run) = (Some(eviction.eviction_time), eviction.dry_run);
                 let outcome = EvictionOutcome::Accepted;
                 self.recent_evictions
-                    .add(&eviction.pod, did, time, &outcome, dry_run, now);
+                    .add(&eviction.pod, cause, time, &outcome, dry_run, now);
             }
             self.parts.recorder.record(event, now);
         }
@@ -239,6 +241,8 @@ impl Controller {
             Message::Notice(_, answer) => drop(answer.send(Err(NotRecorded::Unseen))),
             Message::Dump(answer) => {
                 let records = state.rows(now).map(|row| row.record.clone());
+                // Orders without an interaction stand on the pods only.
+                let records = records.filter(|record| record.last().is_some());
                 let _ = answer.send(Holdings {
                     open: writer.health().open,
                     records: records.collect(),
@@ -283,10 +287,10 @@ impl Controller {
             return;
         }
         if let Some(record) = self.parts.state.record(&answer.pod.uid) {
-            let did = &record.decisive().interaction;
+            let cause = EvictionCause::of(record.decisive(), record.evict_now());
             let eviction_time = record.eviction_time();
             self.recent_evictions
-                .add(&record.pod, did, eviction_time, outcome, dry_run, now);
+                .add(&record.pod, cause, eviction_time, outcome, dry_run, now);
         }
     }
 

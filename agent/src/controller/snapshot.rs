@@ -3,7 +3,7 @@
 use curfew_agent_state::{NodeState, PodRow};
 use curfew_core::{
     Enforcement, Interaction, State,
-    record::{Extension, Hold},
+    record::{EvictNow, Extension, Hold},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -103,12 +103,17 @@ pub struct ScheduledPod {
     /// The hold that stands on the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// The order to evict the pod now, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evict_now: Option<EvictNow>,
     /// How many interactions there were.
     pub interactions: u32,
-    /// The interaction that set the deadline.
-    pub decisive: Interaction,
+    /// The interaction that set the deadline; none if nobody interacted with the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisive: Option<Interaction>,
     /// The latest interaction.
-    pub last: Interaction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Interaction>,
 }
 
 impl NodeSchedule {
@@ -144,9 +149,10 @@ impl NodeSchedule {
                     eviction_time: record.eviction_time(),
                     extension: record.extension.clone(),
                     hold: record.hold.clone(),
+                    evict_now: record.evict_now().cloned(),
                     interactions: record.interactions(),
-                    decisive: record.decisive().interaction.clone(),
-                    last: record.last().interaction.clone(),
+                    decisive: record.decisive().map(|known| known.interaction.clone()),
+                    last: record.last().map(|known| known.interaction.clone()),
                 },
             )
             .collect();

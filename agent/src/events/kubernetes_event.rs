@@ -6,10 +6,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use curfew_agent_state::{
-    Consequence, DomainEvent, EvictionBlock, EvictionOutcome, NewInteraction, StoreLoss,
+    Consequence, DomainEvent, EvictionBlock, EvictionOrder, EvictionOutcome, NewInteraction,
+    StoreLoss,
 };
 use curfew_core::{
-    Action, Exemption, Kind, PodId, State, duration,
+    Action, Exemption, Kind, PodId, RecordedInteraction, State, duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -146,8 +147,24 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 pod_event(&change.pod, false, "PodInteractionReleased", "Release", note)
             }
         },
+        DomainEvent::EvictNow(EvictionOrder {
+            pod,
+            order,
+            consequence,
+            ..
+        }) => {
+            let follows = match consequence {
+                Consequence::TooLate => "; it is already terminating",
+                _ => "",
+            };
+            let note = format!(
+                "{} ordered to evict the pod now{follows}; reason: {}",
+                by(&order.requester),
+                order.reason
+            );
+            pod_event(pod, true, "PodInteractionEvictNow", "EvictNow", note)
+        }
         DomainEvent::Evicted(eviction) => {
-            let did = &eviction.decisive.interaction;
             let (what, reason, action) = match eviction.dry_run {
                 true => (
                     "dry run: the API server would have evicted the pod, and nothing was done",
@@ -156,13 +173,21 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 ),
                 false => ("evicted", "PodInteractionEvicted", "Evict"),
             };
-            let mut note = format!(
-                "{what}: its time ended at {}, after {} interacted with it ({}) at {}",
-                eviction.eviction_time,
-                by(&did.user),
-                did.kind,
-                did.time
-            );
+            let time = eviction.eviction_time;
+            let mut note = match (&eviction.evict_now, &eviction.decisive) {
+                (Some(order), _) => format!(
+                    "{what}: {} ordered it, effective from {time}, with the reason: {}",
+                    by(&order.requester),
+                    order.reason
+                ),
+                (None, Some(RecordedInteraction { interaction: did, .. })) => format!(
+                    "{what}: its time ended at {time}, after {} interacted with it ({}) at {}",
+                    by(&did.user),
+                    did.kind,
+                    did.time
+                ),
+                (None, None) => format!("{what}: its time ended at {time}"),
+            };
             if eviction.bare {
                 note += match eviction.dry_run {
                     true => "; it has no controller, so nothing would have replaced it",

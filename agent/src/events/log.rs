@@ -1,7 +1,8 @@
 //! The lines in the log. One interaction is followed through the logs of webhook and agent by the `id` of its
 //! admission request; a line about several has `ids`, with spaces between them.
 
-use curfew_agent_state::{DomainEvent, EvictionBlock, Source};
+use curfew_agent_state::{DomainEvent, EvictionBlock, EvictionOrder, Source};
+use curfew_core::RecordedInteraction;
 use jiff::Timestamp;
 
 /// What became of a pod's timer.
@@ -16,6 +17,11 @@ fn timer(before: Option<Timestamp>, after: Option<Timestamp>) -> &'static str {
 
 fn shown(time: Option<Timestamp>) -> Option<String> {
     time.map(|time| time.to_string())
+}
+
+/// The request of an interaction, if there is one.
+fn request(known: Option<&RecordedInteraction>) -> &str {
+    known.map_or("", |known| &known.interaction.request)
 }
 
 /// Logs it. Each line has the key `event`, as those of the webhook have, so that one search finds an
@@ -69,8 +75,18 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                 "hold"
             );
         }
+        DomainEvent::EvictNow(EvictionOrder {
+            pod,
+            id,
+            order,
+            consequence,
+        }) => tracing::info!(
+            event = "evict-now", node, %pod, uid = pod.uid, id, consequence = consequence.as_str(),
+            eviction_time = shown(consequence.eviction_time()), user = order.requester, reason = order.reason,
+            "ordered to evict the pod now"
+        ),
         DomainEvent::Evicted(eviction) => {
-            let (pod, id) = (&eviction.pod, &eviction.decisive.interaction.request);
+            let (pod, id) = (&eviction.pod, request(eviction.decisive.as_ref()));
             let (ids, eviction_time) = (&eviction.ids, eviction.eviction_time);
             match eviction.dry_run {
                 true => tracing::info!(
@@ -78,7 +94,8 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                     "dry run: the API server would have evicted the pod"
                 ),
                 false => tracing::info!(
-                    event = "evicted", node, %pod, uid = pod.uid, id, ids, %eviction_time, "evicted"
+                    event = "evicted", node, %pod, uid = pod.uid, id, ids, %eviction_time,
+                    ordered = eviction.evict_now.is_some(), "evicted"
                 ),
             }
         }

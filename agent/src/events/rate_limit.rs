@@ -254,7 +254,8 @@ mod tests {
         assert!(matches!(limiter.pass((other, at(0)), start), Pass::Now(_)));
         let evicted = DomainEvent::Evicted(PodEviction {
             pod: record("a", shell(0)).pod,
-            decisive: shell(0),
+            decisive: Some(shell(0)),
+            evict_now: None,
             ids: String::new(),
             eviction_time: at(600),
             dry_run: false,

@@ -40,6 +40,7 @@ pub struct Metrics {
     interactions: IntCounterVec,
     extensions: IntCounterVec,
     holds: IntCounter,
+    orders: IntCounter,
     /// Answers of the API server to eviction requests, by their meaning.
     pub evictions: IntCounterVec,
     /// Whether the API server lets the agent read and evict pods as its node.
@@ -95,6 +96,10 @@ impl Metrics {
             holds: all.counter(
                 "curfew_agent_holds_total",
                 "Holds that keep pods of this node beyond their deadline.",
+            )?,
+            orders: all.counter(
+                "curfew_agent_evict_now_total",
+                "Orders of people to evict a pod of this node now (kubectl pi evict).",
             )?,
             evictions: all.counters(
                 "curfew_agent_evictions_total",
@@ -205,6 +210,7 @@ impl Metrics {
             {
                 self.holds.inc();
             }
+            DomainEvent::EvictNow(_) => self.orders.inc(),
             DomainEvent::Evicted(eviction) if eviction.dry_run => {}
             DomainEvent::Evicted(eviction) => self
                 .lateness

@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use curfew_agent_state::{
-    Consequence, Decisions, ExtensionChange, HoldChange, NewInteraction, NodeSettings, NodeState,
-    Termination,
+    Consequence, Decisions, EvictionOrder, ExtensionChange, HoldChange, NewInteraction,
+    NodeSettings, NodeState, Termination,
 };
 use curfew_core::PodId;
 use curfew_runtime::metrics::series;
@@ -226,7 +226,7 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
 
 #[test]
 fn what_people_set_is_counted_where_it_holds() {
-    use curfew_core::record::{Extension, Hold};
+    use curfew_core::record::{EvictNow, Extension, Hold};
     let metrics = Metrics::new().unwrap();
     let told = |consequence, maximum| {
         DomainEvent::Extended(ExtensionChange {
@@ -269,12 +269,22 @@ fn what_people_set_is_counted_where_it_holds() {
         told(Consequence::TooLate, true),
         holds(Some(hold)),
         holds(None),
+        DomainEvent::EvictNow(EvictionOrder {
+            pod: record("a", shell(0)).pod,
+            id: String::new(),
+            order: EvictNow {
+                reason: "misused".into(),
+                requester: "ann".into(),
+                since: Some(at(60)),
+            },
+            consequence: Consequence::EvictionAt(at(60)),
+        }),
     ] {
         metrics.count(&event, at(0));
     }
     let extensions = |maximum| metrics.extensions.with_label_values(&[maximum]).get();
     assert_eq!((extensions("true"), extensions("false")), (2, 1));
-    assert_eq!(metrics.holds.get(), 1);
+    assert_eq!((metrics.holds.get(), metrics.orders.get()), (1, 1));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use curfew_core::{Ending, Record, RecordedInteraction};
 use crate::{
     action::Decisions,
     event::{
-        DomainEvent, ExtensionChange, HoldChange, MarkRefusal, More, NewInteraction, PodEviction,
-        Source,
+        DomainEvent, EvictionOrder, ExtensionChange, HoldChange, MarkRefusal, More, NewInteraction,
+        PodEviction, Source,
     },
     pod::PodEntry,
     pod_view::PodSnapshot,
@@ -20,7 +20,8 @@ pub(super) fn eviction(
 ) -> Option<DomainEvent> {
     Some(DomainEvent::Evicted(PodEviction {
         pod: record.pod.clone(),
-        decisive: record.decisive().clone(),
+        decisive: record.decisive().cloned(),
+        evict_now: record.evict_now().cloned(),
         ids: record.requests(),
         eviction_time: record.eviction_time()?,
         dry_run,
@@ -45,7 +46,7 @@ pub(super) fn unmarked(record: &Record, code: u16, why: &str, again: bool) -> Do
 pub(super) fn gone(record: &Record) -> DomainEvent {
     DomainEvent::Gone {
         pod: record.pod.clone(),
-        id: record.decisive().interaction.request.clone(),
+        id: record.decisive_request(),
         ids: record.requests(),
     }
 }
@@ -138,7 +139,7 @@ pub(super) fn overrides(
     let Some(before) = before else {
         return;
     };
-    let (pod, id) = (&record.pod, &record.decisive().interaction.request);
+    let (pod, id) = (&record.pod, record.decisive_request());
     let cut = record.extension.is_some() && record.extension() < before.extension();
     if before.extension != record.extension || cut {
         out.events.push(DomainEvent::Extended(ExtensionChange {
@@ -153,10 +154,30 @@ pub(super) fn overrides(
     if before.hold != record.hold {
         out.events.push(DomainEvent::Held(HoldChange {
             pod: pod.clone(),
-            id: id.clone(),
+            id,
             hold: record.hold.clone(),
             consequence: entry.consequence(record),
             dry_run: record.is_dry_run(),
+        }));
+    }
+}
+
+/// Tells of an order to evict the pod now. An order that was in force before the record was rebuilt from the pod was
+/// told before.
+pub(super) fn ordered(
+    before: Option<&Record>,
+    record: &Record,
+    entry: &PodEntry,
+    in_force_before: bool,
+    out: &mut Decisions,
+) {
+    let is_told = before.map_or(in_force_before, |before| before.evict_now().is_some());
+    if let Some(order) = record.evict_now().filter(|_| !is_told) {
+        out.events.push(DomainEvent::EvictNow(EvictionOrder {
+            pod: record.pod.clone(),
+            id: record.decisive_request(),
+            order: order.clone(),
+            consequence: entry.consequence(record),
         }));
     }
 }

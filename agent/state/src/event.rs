@@ -5,7 +5,7 @@ use std::time::Duration;
 use curfew_core::{
     Ending, Interaction, PodId, RecordedInteraction,
     budget::NeverRoom,
-    record::{Extension, Hold},
+    record::{EvictNow, Extension, Hold},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -40,6 +40,8 @@ pub enum DomainEvent {
     Extended(ExtensionChange),
     /// Somebody had the pod held, or released it.
     Held(HoldChange),
+    /// Somebody ordered to evict the pod now.
+    EvictNow(EvictionOrder),
     /// The API server accepted the eviction, or said that it would.
     Evicted(PodEviction),
     /// The notice of an interaction was stored, which is all that it takes for the webhook to admit it.
@@ -161,13 +163,28 @@ pub struct HoldChange {
     pub dry_run: bool,
 }
 
+/// Somebody ordered to evict the pod now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictionOrder {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline before; empty where there was none.
+    pub id: String,
+    /// Who ordered it, and why.
+    pub order: EvictNow,
+    /// What follows.
+    pub consequence: Consequence,
+}
+
 /// The API server accepted the eviction, or said that it would.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodEviction {
     /// The pod.
     pub pod: PodId,
-    /// Whose interaction set the deadline.
-    pub decisive: RecordedInteraction,
+    /// Whose interaction set the deadline; none where nobody interacted with the pod.
+    pub decisive: Option<RecordedInteraction>,
+    /// The order to evict it now, where there is one.
+    pub evict_now: Option<EvictNow>,
     /// The [requests](curfew_core::Record::requests) of all of them.
     pub ids: String,
     /// When it was to be.

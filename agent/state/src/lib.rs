@@ -29,8 +29,8 @@ use jiff::{SignedDuration, Timestamp};
 pub use action::{AgentAction, Decisions, EvictionRequest};
 pub use budget::{BudgetId, BudgetView};
 pub use event::{
-    Consequence, DomainEvent, EvictionAnswer, EvictionBlock, ExtensionChange, HoldChange,
-    MarkRefusal, More, NewInteraction, PodEviction, Source, StoreLoss, StoredNotice,
+    Consequence, DomainEvent, EvictionAnswer, EvictionBlock, EvictionOrder, ExtensionChange,
+    HoldChange, MarkRefusal, More, NewInteraction, PodEviction, Source, StoreLoss, StoredNotice,
 };
 pub use eviction_outcome::EvictionOutcome;
 pub use node::{NodeSettings, NodeState};

@@ -225,6 +225,7 @@ impl NodeState {
         entry.pod = Some(state);
         let ending = entry.ending();
         let restored = std::mem::take(&mut entry.restored);
+        let ordered_before = marks.evict_now.as_ref().and_then(|order| order.since);
         let told = marks.unsynced.iter().chain(marks.latest());
         let unknown =
             |known: &&RecordedInteraction| before.as_ref().is_none_or(|before| !before.has(known));
@@ -239,6 +240,9 @@ impl NodeState {
             }
             empty => *empty = Record::from_marks(id, marks),
         }
+        if let Some(record) = &mut entry.record {
+            record.put_order_in_force(now);
+        }
         // Interactions that are too old to be kept are already counted. They would seem new each time the pod is
         // seen.
         let record = entry.record.as_ref();
@@ -250,6 +254,8 @@ impl NodeState {
             self.dirty.insert(uid.clone());
             domain_events::learned(before.as_ref(), record, ending, out);
             domain_events::overrides(before.as_ref(), record, entry, out);
+            let is_told = ordered_before.is_some_and(|since| since <= now);
+            domain_events::ordered(before.as_ref(), record, entry, is_told, out);
         }
         self.reconcile(&uid, now, out);
     }
@@ -317,7 +323,8 @@ impl NodeState {
             .iter()
             .map(|uid| {
                 let record = self.entries.get(uid).and_then(|entry| entry.record.clone());
-                (uid.clone(), record)
+                // An order stands on the pod, where nobody can remove it.
+                (uid.clone(), record.filter(|record| record.last().is_some()))
             })
             .collect()
     }

@@ -267,7 +267,7 @@ impl PodEntry {
         let record = self.record.as_ref()?;
         Some(EvictionBlock {
             pod: record.pod.clone(),
-            id: record.decisive().interaction.request.clone(),
+            id: record.decisive_request(),
             why: obstacle.why.clone(),
             policy_would_free: view.is_some_and(|view| view.frees_by_policy(ready)),
             never: view.and_then(|view| view.never),

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    COMMAND, CONTAINER, ENFORCEMENT, EVICTION_TIME, INTERACTION, INTERACTION_TIME, INTERACTIONS,
-    INTERACTOR, LAST_INTERACTION, WRITTEN, annotations, enforcement,
+    COMMAND, CONTAINER, ENFORCEMENT, EVICT_NOW, EVICTION_TIME, INTERACTION, INTERACTION_TIME,
+    INTERACTIONS, INTERACTOR, LAST_INTERACTION, WRITTEN, annotations, enforcement,
 };
 use crate::{
     duration,
@@ -89,12 +89,15 @@ pub fn tells(
     known: &RecordedInteraction,
 ) -> bool {
     written.contains_key(LAST_INTERACTION)
-        || (record.decisive() == known && ENOUGH.iter().all(|key| written.contains_key(key)))
+        || (record.decisive() == Some(known) && ENOUGH.iter().all(|key| written.contains_key(key)))
 }
 
-/// Whether a marked pod's annotations had no room for a record.
+/// Whether a marked pod's annotations had no room for a record. A pod with which nobody interacted, and which
+/// somebody ordered to evict, has none.
 pub fn is_short(annotations: &BTreeMap<String, String>) -> bool {
-    !annotations.contains_key(LAST_INTERACTION)
+    let is_untouched =
+        annotations.contains_key(EVICT_NOW) && !annotations.contains_key(INTERACTION);
+    !annotations.contains_key(LAST_INTERACTION) && !is_untouched
 }
 
 /// What a pod tells in short. That it is the pod's own and not another's is for the policy on marks to see to,
@@ -102,7 +105,9 @@ pub fn is_short(annotations: &BTreeMap<String, String>) -> bool {
 pub(super) fn short(annotations: &BTreeMap<String, String>) -> Option<Short> {
     let get = |key: &str| annotations.get(key).map(String::as_str);
     let time: Timestamp = get(INTERACTION_TIME)?.parse().ok()?;
-    let eviction_time: Option<Timestamp> = get(EVICTION_TIME).map(str::parse).transpose().ok()?;
+    // Beside an order it is the time of that, and says nothing of the interaction.
+    let eviction_time = get(EVICTION_TIME).filter(|_| !annotations.contains_key(EVICT_NOW));
+    let eviction_time: Option<Timestamp> = eviction_time.map(str::parse).transpose().ok()?;
     let interaction = Interaction {
         time,
         kind: get(INTERACTION)?.parse().ok()?,

@@ -7,6 +7,9 @@
 //! The timers of interactions that are only a dry run count only where all timers of the pod are dry: they neither
 //! delay an eviction that is enforced, nor bring it forward.
 //!
+//! An order to evict the pod now is enforced whatever the terms of the interactions say: it counts like a deadline at
+//! the moment at which the agent saw it, which nothing moves to a later time.
+//!
 //! At most four interactions matter, whatever extension or hold people set. Without an extension, one interaction
 //! has the earliest deadline: it is called decisive. With the longest possible extension, the same or another
 //! interaction has the earliest deadline. The difference between these two deadlines is the longest extension of the
@@ -17,7 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Record, RecordedInteraction, later};
+use super::{EvictNow, Record, RecordedInteraction, later};
 use crate::terms::{Action, Enforcement, Exemption};
 
 /// The most interactions that decide when the pod goes.
@@ -71,10 +74,36 @@ impl RecordedInteraction {
 
 impl Record {
     /// The interaction that sets the deadline: of those that start a timer that counts the one that ends first
-    /// without an extension; where none does, the first of all.
-    pub fn decisive(&self) -> &RecordedInteraction {
-        self.first_to_end(Duration::ZERO, false)
-            .map_or(&self.known[0], |(_, known)| known)
+    /// without an extension; where none does, the first of all. None where nobody interacted with the pod.
+    pub fn decisive(&self) -> Option<&RecordedInteraction> {
+        let first = self.first_to_end(Duration::ZERO, false);
+        first.map(|(_, known)| known).or(self.known.first())
+    }
+
+    /// The request of the interaction that sets the deadline, by which it is found in the logs; empty where there is
+    /// none.
+    pub fn decisive_request(&self) -> String {
+        let decisive = self.decisive();
+        decisive.map_or_else(String::new, |known| known.interaction.request.clone())
+    }
+
+    /// The order to evict the pod now, where there is one.
+    pub fn evict_now(&self) -> Option<&EvictNow> {
+        self.evict_now.as_ref()
+    }
+
+    /// Since when an order to evict the pod is in force.
+    fn ordered(&self) -> Option<Timestamp> {
+        self.evict_now.as_ref()?.since
+    }
+
+    /// The agent of the pod's node sees an order that stands on the pod: it is in force from now on, unless it was
+    /// before.
+    pub fn put_order_in_force(&mut self, now: Timestamp) {
+        if let Some(order) = &mut self.evict_now {
+            let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            order.since = Some(order.since.map_or(now, |since| since.min(now)));
+        }
     }
 
     /// The interactions that decide when the pod goes, whatever extension and hold will stand on it: the
@@ -171,8 +200,16 @@ impl Record {
         self.enforcement() == Some(Enforcement::DryRun)
     }
 
-    /// Whether the timer that counts is enforced. None when no timer runs.
+    /// Whether the timer that counts is enforced, as an order is always. None when no timer runs.
     pub fn enforcement(&self) -> Option<Enforcement> {
+        match self.ordered() {
+            Some(_) => Some(Enforcement::Enforce),
+            None => self.enforcement_of_timers(),
+        }
+    }
+
+    /// The same, whatever people ordered.
+    pub(crate) fn enforcement_of_timers(&self) -> Option<Enforcement> {
         let first = self.first_to_end(Duration::ZERO, false);
         first.map(|(_, first)| first.terms.enforcement)
     }
@@ -197,9 +234,16 @@ impl Record {
 
     /// When the pod will be evicted, or would be if it [is a dry run](Self::is_dry_run): at its deadline, or when its
     /// hold ends. The end of a hold depends on the
-    /// deadline and not on the time at which someone set it, so setting it again does not prolong it.
+    /// deadline and not on the time at which someone set it, so setting it again does not prolong it. If somebody
+    /// ordered to evict the pod now: since then, or since an earlier time that is enforced.
     pub fn eviction_time(&self) -> Option<Timestamp> {
-        self.end(self.asked_for(), self.hold.is_some())
+        let timer = self.first_to_end(self.asked_for(), self.hold.is_some());
+        let ordered = self.ordered();
+        let timer = timer.filter(|(_, known)| {
+            ordered.is_none() || known.terms.enforcement == Enforcement::Enforce
+        });
+        let timer = timer.map(|(end, _)| end);
+        ordered.into_iter().chain(timer).min()
     }
 
     /// By how much the deadline is extended: by no more than every interaction allows.

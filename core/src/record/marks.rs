@@ -1,4 +1,5 @@
-//! What the metadata of a pod contain: its interactions, and the extension and the hold that people set.
+//! What the metadata of a pod contain: its interactions, and the extension, the hold and the order to evict it now
+//! that people set.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Counted, RecordedInteraction};
 
-/// The most bytes of a hold's reason that are read.
+/// The most bytes of the reason of a hold or of an order that are read.
 pub const MAX_REASON: usize = 256;
 
 /// An extension of a pod's time to live, as somebody set it on the pod.
@@ -33,6 +34,33 @@ pub struct Hold {
     pub requester: String,
 }
 
+/// An order to evict a pod now, as somebody gave it on the pod. It cannot be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EvictNow {
+    /// Why, cut to [`MAX_REASON`].
+    pub reason: String,
+    /// Who gave it; empty when the pod does not say.
+    #[serde(default)]
+    pub requester: String,
+    /// Since when it is in force, in whole seconds: from the moment at which an agent saw it. None before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+impl EvictNow {
+    /// The one order of a pod, of which both tell: it is in force since the earlier time. The admission policy lets
+    /// nobody change an order; if two differ all the same, the choice does not depend on their sequence.
+    pub(super) fn join(own: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let since = [&own, &other].map(|order| order.as_ref().and_then(|order| order.since));
+        let text = |order: &Self| (order.reason.clone(), order.requester.clone());
+        let joined = own.into_iter().chain(other).min_by_key(text)?;
+        Some(Self {
+            since: since.into_iter().flatten().min(),
+            ..joined
+        })
+    }
+}
+
 /// What a pod's metadata tells of its interactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -50,6 +78,8 @@ pub struct Marks {
     pub extension: Option<Extension>,
     /// The hold, where there is one.
     pub hold: Option<Hold>,
+    /// The order to evict the pod now, where there is one.
+    pub evict_now: Option<EvictNow>,
 }
 
 impl Marks {
@@ -71,7 +101,8 @@ impl Marks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Short {
     /// The interaction that sets the deadline, as far as there was room for it. Its terms end at the eviction time,
-    /// which already includes the extension and the hold.
+    /// which already includes the extension and the hold. They start no timer beside an order to evict the pod now,
+    /// whose time that is.
     pub known: RecordedInteraction,
     /// How many there were, where there was room for it.
     pub interactions: u32,

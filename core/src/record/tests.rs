@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod deadline;
 mod dry_run;
+mod evict_now;
 mod exempt;
 mod room;
 
@@ -79,8 +80,8 @@ fn held(reason: &str) -> Option<Hold> {
 fn the_first_that_starts_a_timer_sets_the_deadline() {
     let record = record(&[shell(10, "alice", "a"), shell(50, "bob", "b")]);
     assert_eq!(record.deadline(), Some(at(610)));
-    assert_eq!(record.decisive().interaction.user, "alice");
-    assert_eq!(record.last().interaction.user, "bob");
+    assert_eq!(record.decisive().unwrap().interaction.user, "alice");
+    assert_eq!(record.last().unwrap().interaction.user, "bob");
     assert_eq!(record.interactions(), 2);
 }
 
@@ -135,7 +136,7 @@ fn the_metadata_tell_the_streams() {
     let told = record(&[typed, shell(9, "bob", "b")]);
     let marks = metadata::read(&pod(), &marks_of(&told)).unwrap();
     let rebuilt = Record::from_marks(pod(), marks).unwrap();
-    let did = &rebuilt.decisive().interaction;
+    let did = &rebuilt.decisive().unwrap().interaction;
     assert_eq!(
         (did.user.as_str(), did.stdin, did.tty),
         ("alice", true, true)
@@ -220,7 +221,7 @@ fn many_interactions_are_counted_and_few_are_kept() {
     assert_eq!(record.interactions(), 100);
     assert_eq!(record.deadline(), Some(at(600)));
     assert_eq!(record.distinct().count(), MAX_KNOWN);
-    assert_eq!(record.last().interaction.time, at(990));
+    assert_eq!(record.last().unwrap().interaction.time, at(990));
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn a_burst_within_one_second_is_counted_whole() {
         burst.learn(shell(0, user, user));
         assert_eq!(burst.interactions(), n as u32 + 2);
         // Its notice may come twice, as long as it is kept.
-        burst.learn(burst.last().clone());
+        burst.learn(burst.last().unwrap().clone());
         assert_eq!(burst.interactions(), n as u32 + 2);
     }
     // So does one of an earlier second.
@@ -411,7 +412,7 @@ proptest! {
             record.learn(known.clone());
             prop_assert!(record.interactions() >= before);
             let promised = all[..=at].iter().filter_map(RecordedInteraction::timer).min();
-            prop_assert_eq!(record.decisive().timer(), promised);
+            prop_assert_eq!(record.decisive().unwrap().timer(), promised);
         }
     }
 

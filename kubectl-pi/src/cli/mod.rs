@@ -37,9 +37,12 @@ Examples:
   kubectl pi hold web-1 --reason='crash of Tuesday' --detach
 
   # Release the pod when you are done
-  kubectl pi release web-1";
+  kubectl pi release web-1
 
-/// Show pods that people have touched, and extend or hold them.
+  # Take a misused pod out of service and evict it now
+  kubectl pi evict web-1 --reason='shell of an unknown user' --detach";
+
+/// Show pods that people have touched, and extend, hold or evict them.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-pi",
@@ -72,6 +75,8 @@ pub(crate) enum Verb {
     Hold(Hold),
     /// End holds; pods whose deadline has passed are evicted immediately
     Release(Release),
+    /// Evict pods now: disruption budgets are respected, and the eviction is retried until the pod is gone
+    Evict(Evict),
     /// Show what the agent of a node knows and will do
     Node(NodeArgs),
     /// Print the versions of this plugin and of the API server
@@ -289,6 +294,26 @@ pub(crate) struct Release {
     pub(crate) dry_run: DryRunArg,
 }
 
+/// Which pods are evicted now, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Evict {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The reason, shown to everyone who looks at the pod
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Rename the labels by which its owner and the Services of the namespace select the pod: it no longer serves
+    /// and is replaced before it is gone. PodDisruptionBudgets and NetworkPolicies that select by these labels no
+    /// longer apply to it either
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Evict pods that have no controller, too: nothing replaces them
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArg,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct DryRunArg {
     /// Change nothing: `client` only prints what would be changed, `server` lets the API server check it
@@ -379,6 +404,8 @@ mod tests {
             "kubectl-pi extend -l app=web --dry-run",
             "kubectl-pi hold web-1 --reason why --detach",
             "kubectl-pi release web-1 web-2",
+            "kubectl-pi evict web-1 web-2 --reason why --detach --force",
+            "kubectl-pi evict -l app=web --reason=why --dry-run=server",
             "kubectl-pi describe web-1 web-2 -n shop",
             "kubectl-pi describe -l app=web",
             "kubectl-pi describe --all",
@@ -433,6 +460,9 @@ mod tests {
             "kubectl-pi extend web-1 --dry-run=maybe",
             "kubectl-pi hold web-1",
             "kubectl-pi hold --reason why",
+            "kubectl-pi evict web-1",
+            "kubectl-pi evict --reason why",
+            "kubectl-pi evict web-1 --all --reason why",
             "kubectl-pi release",
             "kubectl-pi describe",
             "kubectl-pi describe web-1 --all",

@@ -7,7 +7,9 @@ use clap::{Arg, Command};
 /// What stands between verb and names for kubectl, whose verbs are of all kinds.
 const KINDS: [&str; 3] = ["pod", "pods", "po"];
 /// The verbs that are about pods.
-const VERBS: [&str; 6] = ["get", "describe", "explain", "extend", "hold", "release"];
+const VERBS: [&str; 7] = [
+    "get", "describe", "explain", "extend", "hold", "release", "evict",
+];
 
 /// Whether the word between a verb and the names says no more than that pods are meant.
 fn is_kind(verb: &str, word: &str) -> bool {

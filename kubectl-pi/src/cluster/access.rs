@@ -18,6 +18,7 @@ use crate::cluster::connection::Connection;
 pub(crate) enum Right {
     Extend,
     Hold,
+    Evict,
 }
 
 /// Whether the user has the right; none where that cannot be told.
@@ -64,6 +65,7 @@ impl Right {
         match self {
             Right::Extend => "extend",
             Right::Hold => "hold",
+            Right::Evict => "evict",
         }
     }
 
@@ -72,6 +74,7 @@ impl Right {
         let (what, granted) = match self {
             Right::Extend => ("extend the time of", "ClusterRoles edit and admin grant"),
             Right::Hold => ("hold", "ClusterRole admin grants"),
+            Right::Evict => ("evict", "ClusterRole admin grants"),
         };
         format!(
             "{user} may not {what} pods in the namespace {namespace}: this requires the verb {} on \
@@ -128,6 +131,11 @@ mod tests {
             (
                 Right::Hold,
                 "bob may not hold pods in the namespace shop: this requires the verb hold on \
+                 interactions.curfew.dev there, which the ClusterRole admin grants",
+            ),
+            (
+                Right::Evict,
+                "bob may not evict pods in the namespace shop: this requires the verb evict on \
                  interactions.curfew.dev there, which the ClusterRole admin grants",
             ),
         ] {

@@ -6,6 +6,7 @@ use curfew_core::{
     Actor, Enforcement, Exemption, PodId, Record, State,
     duration::{self, relative},
     metadata,
+    record::EvictNow,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -87,6 +88,8 @@ pub(crate) struct Row {
     dry_run: bool,
     /// Its owner and Services select it no longer.
     detached: bool,
+    /// Who ordered to evict it now.
+    ordered_by: Option<String>,
     /// It is no more.
     gone: bool,
 }
@@ -104,6 +107,9 @@ impl Row {
         let reason = match (&block, state) {
             (Some(block), _) => Some(block.message.clone()),
             (None, State::Held) => get(metadata::HOLD),
+            (None, State::Due | State::Terminating) => {
+                evict_now(pod.meta).map(|order| order.reason)
+            }
             (None, State::Recorded) => {
                 exemption(pod.meta).map(|exemption| exemption.as_str().to_owned())
             }
@@ -132,6 +138,7 @@ impl Row {
             terminating_since: terminating_since(pod.meta),
             dry_run: is_dry_run(pod.meta),
             detached: is_detached(pod.meta),
+            ordered_by: evict_now(pod.meta).map(|order| order.requester),
             gone: false,
         }
     }
@@ -164,7 +171,12 @@ impl Row {
             (other, _) => Some(other.as_str().to_owned()),
         };
         let detached = self.detached.then(|| "detached".to_owned());
-        let remarks: Vec<_> = relative.into_iter().chain(state).chain(detached).collect();
+        let ordered = self
+            .ordered_by
+            .as_ref()
+            .map(|by| format!("ordered by {by}"));
+        let remarks = relative.into_iter().chain(state).chain(ordered);
+        let remarks: Vec<_> = remarks.chain(detached).collect();
         match self.eviction_time {
             Some(at) => Some(format!("{at} ({})", remarks.join(", "))),
             None if self.state == State::Terminating => Some(self.terminating(now)),
@@ -187,6 +199,11 @@ impl Row {
         self.eviction_time
             .is_some_and(|at| at.duration_since(now).as_secs() < seconds)
     }
+}
+
+/// The order to evict the pod now, where there is one.
+pub(crate) fn evict_now(pod: &ObjectMeta) -> Option<EvictNow> {
+    metadata::evict_now(pod.annotations.as_ref()?)
 }
 
 /// Sorts pods by their eviction time; those without one come last, and names decide between equals.

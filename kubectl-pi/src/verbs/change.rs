@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use anyhow::bail;
-use curfew_core::{duration::relative, metadata};
+use curfew_core::{duration::relative, metadata, record::MAX_REASON, text};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api,
+    Api, Client,
     api::{Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde::Serialize;
@@ -16,7 +16,10 @@ use serde_json::json;
 
 use crate::{
     cli::{DryRun, Which},
-    cluster::find::{self, is_marked},
+    cluster::{
+        detach,
+        find::{self, is_marked},
+    },
     output,
     print::row::{self, eviction_time},
 };
@@ -87,8 +90,83 @@ pub(crate) fn check(pod: &ObjectMeta) -> anyhow::Result<()> {
     if !is_marked(pod) {
         bail!("nobody interacted with pod/{name}: no timer runs for it");
     }
-    if pod.deletion_timestamp.is_some() {
-        bail!("too late: pod/{name} is terminating");
+    if let Some(order) = row::evict_now(pod) {
+        bail!(
+            "too late: pod/{name} is evicted now, as {} ordered",
+            order.requester
+        );
+    }
+    check_stays(pod)
+}
+
+/// Checks that the pod is not on its way out already.
+///
+/// # Errors
+/// Says that it is.
+pub(crate) fn check_stays(pod: &ObjectMeta) -> anyhow::Result<()> {
+    let name = pod.name.as_deref().unwrap_or_default();
+    match pod.deletion_timestamp {
+        Some(_) => bail!("too late: pod/{name} is terminating"),
+        None => Ok(()),
+    }
+}
+
+/// Checks a reason, which is to say `why`.
+///
+/// # Errors
+/// Says what would be right.
+pub(crate) fn check_reason(reason: &str, why: &str) -> anyhow::Result<()> {
+    match reason.len() {
+        0 => bail!("--reason: must not be empty; say {why}"),
+        _ if text::is_blank(reason) => {
+            bail!("--reason: contains no visible characters; say {why}")
+        }
+        _ if reason.contains(text::is_command) => bail!(
+            "--reason: contains a control character or a character that changes the text direction; remove it"
+        ),
+        length if length > MAX_REASON => {
+            bail!("--reason: has {length} bytes; the maximum is {MAX_REASON}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds to the change that the pod is detached from its owner and from the Services that select it. Returns these.
+///
+/// # Errors
+/// When they cannot be read, or would select the pod all the same.
+pub(crate) async fn detach(
+    change: &mut Change,
+    client: &Client,
+    pod: &ObjectMeta,
+) -> anyhow::Result<Vec<String>> {
+    let namespace = pod.namespace.as_deref().unwrap_or_default();
+    let claims = detach::claims(client, namespace, pod).await?;
+    let labels = pod.labels.clone().unwrap_or_default();
+    change.labels = detach::renamed(&labels, &claims)?;
+    Ok(claims.into_iter().map(|claim| claim.of).collect())
+}
+
+/// Tells that the pod was detached from these.
+///
+/// # Errors
+/// When it cannot be printed.
+pub(crate) fn tell_detached(
+    pod: &ObjectMeta,
+    let_go: &[String],
+    how: DryRun,
+) -> anyhow::Result<()> {
+    let name = pod.name.as_deref().unwrap_or_default();
+    let from = match let_go {
+        [] => "nothing: neither an owner nor a Service selects it".to_owned(),
+        _ => let_go.join(", "),
+    };
+    output::print(&format!(
+        "pod/{name} detached from {from}{}\n",
+        how.remark()
+    ))?;
+    if let Some(remark) = detach::remark(pod) {
+        output::note(&remark);
     }
     Ok(())
 }
@@ -124,7 +202,7 @@ fn answer(pod: &ObjectMeta) -> AgentAnswer {
 pub(crate) async fn tell_answer(pods: &Api<Pod>, changed: &ObjectMeta) -> bool {
     let name = changed.name.as_deref().unwrap_or_default();
     let limit = Duration::from_secs(AGENT_SECONDS.into());
-    let answer = tokio::time::timeout(limit, wait(pods, changed)).await;
+    let answer = tokio::time::timeout(limit, wait(pods, changed, answer)).await;
     output::note(&match answer.unwrap_or(Ok(AgentAnswer::Pending)) {
         Ok(AgentAnswer::Timer(Some(at))) => {
             let relative = relative(at, Timestamp::now());
@@ -152,7 +230,34 @@ pub(crate) async fn tell_answer(pods: &Api<Pod>, changed: &ObjectMeta) -> bool {
     true
 }
 
-async fn wait(pods: &Api<Pod>, changed: &ObjectMeta) -> kube::Result<AgentAnswer> {
+/// Waits for a moment until the pod is on its way out, and tells whether it is.
+pub(crate) async fn tell_eviction(pods: &Api<Pod>, changed: &ObjectMeta) {
+    let name = changed.name.as_deref().unwrap_or_default();
+    let limit = Duration::from_secs(AGENT_SECONDS.into());
+    let answer = tokio::time::timeout(limit, wait(pods, changed, leaving)).await;
+    output::note(&match answer.unwrap_or(Ok(AgentAnswer::Pending)) {
+        Ok(AgentAnswer::Leaving) => format!("pod/{name} is terminating"),
+        Ok(_) => format!(
+            "pod/{name} is not terminating yet; its eviction is retried until it is: use kubectl pi get to see \
+             what blocks it"
+        ),
+        Err(error) => format!("cannot see whether pod/{name} is terminating: {error}"),
+    });
+}
+
+/// Whether the agent had the pod evicted.
+fn leaving(pod: &ObjectMeta) -> AgentAnswer {
+    match pod.deletion_timestamp {
+        Some(_) => AgentAnswer::Leaving,
+        None => AgentAnswer::Pending,
+    }
+}
+
+async fn wait(
+    pods: &Api<Pod>,
+    changed: &ObjectMeta,
+    answer: impl Fn(&ObjectMeta) -> AgentAnswer,
+) -> kube::Result<AgentAnswer> {
     let mut current = answer(changed);
     if current != AgentAnswer::Pending {
         return Ok(current);
@@ -207,7 +312,23 @@ pub(crate) async fn meant(
     Ok((found, true))
 }
 
-/// Sets or removes an extension or a hold, and the name of who asked for it.
+/// The pods that are meant and stay. If none is named, of those that match only these are meant.
+pub(crate) async fn meant_to_change(
+    pods: &Api<Pod>,
+    namespace: &str,
+    which: &Which,
+) -> anyhow::Result<(Vec<ObjectMeta>, bool)> {
+    let (mut found, complete) = meant(pods, which).await?;
+    if which.pods.is_empty() {
+        found.retain(|pod| pod.deletion_timestamp.is_none());
+        if found.is_empty() {
+            output::note(&find::none_in(Some(namespace)));
+        }
+    }
+    Ok((found, complete))
+}
+
+/// Sets or removes an extension, a hold or an order, and the name of who asked for it.
 pub(crate) fn with_overrides(
     (key, value): (&'static str, Option<String>),
     (requester_key, requester): (&'static str, Option<String>),
@@ -263,8 +384,41 @@ mod tests {
         let label = (metadata::LABEL.to_owned(), metadata::INTERACTED.to_owned());
         pod.labels = Some(BTreeMap::from([label]));
         assert!(check(&pod).is_ok());
+        let mut ordered = pod.clone();
+        set(&mut ordered, metadata::EVICT_NOW, "misused");
+        set(&mut ordered, metadata::EVICT_NOW_REQUESTER, "ann");
+        let error = check(&ordered).unwrap_err().to_string();
+        assert_eq!(error, "too late: pod/web-1 is evicted now, as ann ordered");
         pod.deletion_timestamp = Some(Time(at("2026-03-01T12:40:00Z")));
         assert!(check(&pod).unwrap_err().to_string().contains("too late"));
+    }
+
+    #[test]
+    fn who_ordered_an_eviction_waits_until_the_pod_leaves() {
+        let mut pod = marked("web-1", Kind::Exec, None);
+        set(&mut pod, metadata::EVICT_NOW, "misused");
+        set(&mut pod, metadata::EVICTION_TIME, "2026-03-01T12:00:05Z");
+        assert_eq!(leaving(&pod), AgentAnswer::Pending);
+        pod.deletion_timestamp = Some(Time(at("2026-03-01T12:00:05Z")));
+        assert_eq!(leaving(&pod), AgentAnswer::Leaving);
+    }
+
+    #[test]
+    fn a_reason_says_something_and_is_kept_whole() {
+        let check_reason = |reason: &str| check_reason(reason, "why");
+        for reason in [
+            "",
+            "\u{202e}",
+            "\u{200b} \u{2060}",
+            "a\u{202e}b",
+            "red \u{1b}[31m",
+            "two\nlines",
+        ] {
+            assert!(check_reason(reason).is_err(), "{reason:?}");
+        }
+        assert!(check_reason(&"x".repeat(MAX_REASON)).is_ok());
+        let error = check_reason(&"ü".repeat(MAX_REASON)).unwrap_err();
+        assert!(error.to_string().contains("512 bytes"), "{error}");
     }
 
     #[test]

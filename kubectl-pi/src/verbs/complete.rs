@@ -251,6 +251,12 @@ impl<'a> Line<'a> {
         match (arg.get_id().as_str(), self.verb) {
             // The pods of all namespaces have no names to be called by.
             _ if self.all_namespaces => Ok(Vec::new()),
+            // Pods that nobody interacted with can be evicted, too.
+            ("pods", Some("evict")) => {
+                let mut pods = names(Api::<Pod>::namespaced, &self.target).await?;
+                pods.retain(|(name, _)| !self.given.contains(name));
+                Ok(pods)
+            }
             ("pods", Some(verb)) => self.pods(verb).await,
             // What is asked about has not happened: all pods are meant.
             ("pod", _) => names(Api::<Pod>::namespaced, &self.target).await,
@@ -347,6 +353,7 @@ mod tests {
             ("get --kubeconfig x", &[], Directive::Files),
             ("get -A ", &[], Directive::NoFiles),
             ("hold web-1 --reason ", &[], Directive::NoFiles),
+            ("evict web-1 --fo", &["--force"], Directive::NoFiles),
         ] {
             let (found, told) = completed(line).await;
             assert_eq!(found, expected, "{line}");

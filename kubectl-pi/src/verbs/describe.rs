@@ -155,6 +155,13 @@ fn terms(page: &mut Page, meta: &ObjectMeta) {
         "Longest Extension",
         annotation(meta, metadata::MAX_EXTENSION),
     );
+    if let Some(order) = row::evict_now(meta) {
+        let requester = match order.requester.as_str() {
+            "" => "somebody",
+            requester => requester,
+        };
+        page.line("Evict Now", &format!("{}, by {requester}", order.reason));
+    }
     if let Some(hold) = annotation(meta, metadata::HOLD) {
         let requester = by(metadata::HOLD_REQUESTER);
         page.line("Hold", &format!("{hold}, by {requester}"));
@@ -171,13 +178,15 @@ fn counts(meta: &ObjectMeta) -> Option<&str> {
 
 fn interactions(page: &mut Page, record: &Record, now: Timestamp) {
     page.line("Interactions", &record.interactions().to_string());
-    let decisive = &record.decisive().interaction;
+    let (Some(decisive), Some(last)) = (record.decisive(), record.last()) else {
+        return;
+    };
+    let (decisive, last) = (&decisive.interaction, &last.interaction);
     let title = match record.deadline() {
         Some(_) => "Deadline Set By",
         None => "First",
     };
     page.line(title, &told(decisive, now));
-    let last = &record.last().interaction;
     if last.time != decisive.time || last.kind != decisive.kind || last.user != decisive.user {
         page.line("Last", &told(last, now));
     }
@@ -314,7 +323,7 @@ mod tests {
         let record = row::record(&marked("web-1", Kind::Exec, None)).unwrap();
         let now = at("2026-03-01T12:00:03Z");
         assert_eq!(
-            told(&record.last().interaction, now),
+            told(&record.last().unwrap().interaction, now),
             "alice (User), exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
         );
     }

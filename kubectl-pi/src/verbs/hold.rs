@@ -1,7 +1,6 @@
 //! `kubectl pi hold` and `kubectl pi release`.
 
-use anyhow::bail;
-use curfew_core::{metadata, record::MAX_REASON, text};
+use curfew_core::metadata;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 
@@ -10,7 +9,6 @@ use crate::{
     cluster::{
         access::{self, Right},
         connection::Connection,
-        detach, find,
     },
     output,
     print::row::annotation,
@@ -20,18 +18,11 @@ use crate::{
 /// Holds the pods. Returns whether that worked for all of them.
 pub(crate) async fn hold(target: &Target, args: Hold) -> anyhow::Result<bool> {
     let reason = args.reason.trim();
-    check_reason(reason)?;
+    change::check_reason(reason, "why the pod is kept")?;
     let connection = Connection::open(target)?;
     let (client, namespace) = (&connection.client, &connection.namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let (mut found, mut complete) = change::meant(&pods, &args.which).await?;
-    if args.which.pods.is_empty() {
-        // Of many those are meant that can be held.
-        found.retain(|pod| pod.deletion_timestamp.is_none());
-        if found.is_empty() {
-            output::note(&find::none_in(Some(namespace)));
-        }
-    }
+    let (found, mut complete) = change::meant_to_change(&pods, namespace, &args.which).await?;
     if found.is_empty() {
         return Ok(complete);
     }
@@ -55,7 +46,6 @@ async fn hold_one(
     user: &str,
 ) -> anyhow::Result<bool> {
     let name = pod.name.as_deref().unwrap_or_default();
-    let namespace = pod.namespace.as_deref().unwrap_or_default();
     let how = args.dry_run.how;
     let mut let_go = Vec::new();
     // Nobody is asked twice about the same.
@@ -70,32 +60,19 @@ async fn hold_one(
             }
             agreed = Some(fact);
         }
-        let mut change = change::with_overrides(
+        let mut wanted = change::with_overrides(
             (metadata::HOLD, Some(reason.to_owned())),
             (metadata::HOLD_REQUESTER, Some(user.to_owned())),
         );
         if args.detach {
-            let claims = detach::claims(client, namespace, pod).await?;
-            let labels = pod.labels.clone().unwrap_or_default();
-            change.labels = detach::renamed(&labels, &claims)?;
-            let_go = claims.into_iter().map(|claim| claim.of).collect();
+            let_go = change::detach(&mut wanted, client, pod).await?;
         }
-        Ok(change)
+        Ok(wanted)
     };
     let held = change::apply(pods, pod, how, plan).await?;
     output::print(&format!("pod/{name} held{}\n", how.remark()))?;
     if args.detach {
-        let from = match let_go.is_empty() {
-            true => "nothing: neither an owner nor a Service selects it".to_owned(),
-            false => let_go.join(", "),
-        };
-        output::print(&format!(
-            "pod/{name} detached from {from}{}\n",
-            how.remark()
-        ))?;
-        if let Some(remark) = detach::remark(pod) {
-            output::note(&remark);
-        }
+        change::tell_detached(pod, &let_go, how)?;
     }
     match how {
         DryRun::None => Ok(change::tell_answer(pods, &held).await),
@@ -165,42 +142,9 @@ pub(crate) async fn release(target: &Target, args: Release) -> anyhow::Result<bo
     Ok(complete)
 }
 
-fn check_reason(reason: &str) -> anyhow::Result<()> {
-    match reason.len() {
-        0 => bail!("--reason: must not be empty; say why the pod is kept"),
-        _ if text::is_blank(reason) => {
-            bail!("--reason: contains no visible characters; say why the pod is kept")
-        }
-        _ if reason.contains(text::is_command) => bail!(
-            "--reason: contains a control character or a character that changes the text direction; remove it"
-        ),
-        length if length > MAX_REASON => {
-            bail!("--reason: has {length} bytes; the maximum is {MAX_REASON}")
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reason_says_something_and_is_kept_whole() {
-        for reason in [
-            "",
-            "\u{202e}",
-            "\u{200b} \u{2060}",
-            "a\u{202e}b",
-            "red \u{1b}[31m",
-            "two\nlines",
-        ] {
-            assert!(check_reason(reason).is_err(), "{reason:?}");
-        }
-        assert!(check_reason(&"x".repeat(MAX_REASON)).is_ok());
-        let error = check_reason(&"ü".repeat(MAX_REASON)).unwrap_err();
-        assert!(error.to_string().contains("512 bytes"), "{error}");
-    }
 
     #[test]
     fn only_the_same_hold_is_replaced_without_a_question() {

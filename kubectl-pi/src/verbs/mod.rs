@@ -8,6 +8,7 @@ pub(crate) mod change;
 pub(crate) mod complete;
 pub(crate) mod confirm;
 pub(crate) mod describe;
+pub(crate) mod evict;
 pub(crate) mod explain;
 pub(crate) mod extend;
 pub(crate) mod get;

@@ -46,10 +46,12 @@ struct Scheduled {
     #[serde(default)]
     enforcement: Option<Enforcement>,
     interactions: u32,
+    /// None where nobody interacted with the pod, and somebody ordered to evict it.
+    #[serde(default)]
     decisive: Decisive,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Decisive {
     user: String,
     kind: String,

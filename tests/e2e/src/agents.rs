@@ -8,7 +8,8 @@ use futures::lock::Mutex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::{CURFEW, NODES, TestCluster, http::Connection};
@@ -27,6 +28,7 @@ pub struct Schedule {
     /// The agent's clock.
     pub now: Timestamp,
     /// The pods with a record.
+    #[serde(deserialize_with = "touched")]
     pub records: Vec<Scheduled>,
 }
 
@@ -52,6 +54,13 @@ pub struct Scheduled {
     pub decisive: Interaction,
     /// The latest.
     pub last: Interaction,
+}
+
+/// The pods with an interaction. Others stand in the schedule because somebody ordered to evict them.
+fn touched<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Scheduled>, D::Error> {
+    let mut records = Vec::<Value>::deserialize(deserializer)?;
+    records.retain(|record| record["interactions"] != 0);
+    serde_json::from_value(Value::Array(records)).map_err(D::Error::custom)
 }
 
 impl Scheduled {

@@ -5,6 +5,8 @@
 mod accounts;
 #[path = "authority/as_node.rs"]
 mod as_node;
+#[path = "authority/evict_now.rs"]
+mod evict_now;
 #[path = "authority/forgery.rs"]
 mod forgery;
 #[path = "authority/hiding.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "eviction/budgets.rs"]
 mod budgets;
+#[path = "eviction/evict_now.rs"]
+mod evict_now;
 #[path = "eviction/kinds.rs"]
 mod kinds;
 #[path = "eviction/last_moment.rs"]

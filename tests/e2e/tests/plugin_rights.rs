@@ -1,7 +1,7 @@
-//! What `kubectl pi` says to whoever may not extend or hold.
+//! What `kubectl pi` says to whoever may not extend, hold or evict.
 
 use anyhow::{Result, ensure};
-use curfew_core::metadata::{EXTENSION, HOLD};
+use curfew_core::metadata::{EVICT_NOW, EXTENSION, HOLD};
 use curfew_e2e::{
     Agents, Namespace,
     kubectl::Said,
@@ -45,6 +45,7 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
         let extend = ["extend", "web", "--duration=1h"];
         let hold = ["hold", "web", "--reason=evidence"];
         let release = ["release", "web"];
+        let evict = ["evict", "web", "--reason=misused", "--force"];
         let overrides = async || {
             let pod = namespace.pods().get("web").await?;
             let keys = [EXTENSION, HOLD].map(|key| pod.annotations().contains_key(key));
@@ -68,6 +69,8 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
         for way in WAYS {
             let said = run("edit", &hold, way).await?;
             told(&said, &editor, namespace, "hold", admins)?;
+            let said = run("edit", &evict, way).await?;
+            told(&said, &editor, namespace, "evict", admins)?;
         }
         ensure!(overrides().await? == [true, false]);
         run("admin", &hold, &[]).await?.success()?;
@@ -78,7 +81,16 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
         ensure!(overrides().await? == [true, true]);
         run("admin", &release, &[]).await?.success()?;
         ensure!(overrides().await? == [true, false]);
-        Ok(())
+        let ordered = async || {
+            let pod = namespace.pods().get("web").await?;
+            anyhow::Ok(pod.annotations().contains_key(EVICT_NOW))
+        };
+        for way in [&["--dry-run=client"], &["--dry-run=server"]] {
+            let said = run("admin", &evict, way).await?.success()?;
+            ensure!(said.ends_with("dry run)\n"), "{said}");
+        }
+        ensure!(!ordered().await?);
+        run("admin", &evict, &[]).await?.success().map(drop)
     })
     .await;
 }

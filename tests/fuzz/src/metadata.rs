@@ -58,6 +58,8 @@ pub fn metadata(bytes: &[u8]) {
         metadata::EXTENSION_REQUESTER,
         metadata::HOLD,
         metadata::HOLD_REQUESTER,
+        metadata::EVICT_NOW,
+        metadata::EVICT_NOW_REQUESTER,
     ] {
         if let Some(value) = pod.annotations.get(key) {
             written.insert(key.to_owned(), value.clone());
@@ -70,7 +72,7 @@ pub fn metadata(bytes: &[u8]) {
             record.deadline(),
             record.eviction_time(),
             record.interactions(),
-            record.last().interaction.time,
+            record.last().map(|last| last.interaction.time),
         )
     };
     same!(again.as_ref().map(told), Some(told(&record)));
@@ -91,7 +93,10 @@ fn nearly_full(record: &Record, mut annotations: BTreeMap<String, String>) {
     for room in [0, 50, 150, 250, 400, size(&full).saturating_sub(1)] {
         let told = metadata::fitting(record, &[], room);
         assert!(size(&told) <= room, "{told:?}");
-        let enough = metadata::tells(&told, record, record.decisive());
+        let decisive = record.decisive();
+        let enough = decisive.map_or(told.len() == full.len(), |known| {
+            metadata::tells(&told, record, known)
+        });
         annotations.retain(|key, _| !metadata::WRITTEN.contains(&key.as_str()));
         annotations.extend(told.into_iter().map(|(key, value)| (key.to_owned(), value)));
         let marks = metadata::read(&record.pod, &annotations).unwrap_or_default();

@@ -32,12 +32,15 @@ fn alone(record: &Record) {
     assert!(!known.is_empty() && known.len() <= MAX_KNOWN);
     assert!(known.is_sorted_by_key(|known| known.interaction.time));
     assert!(record.interactions() as usize >= known.len());
-    assert!(record.deadline() <= record.eviction_time());
-    assert_eq!(
-        record.deadline().is_some(),
-        record.eviction_time().is_some()
-    );
-    assert!(record.extension() <= record.decisive().terms.max_extension);
+    if record.evict_now().is_none() {
+        assert!(record.deadline() <= record.eviction_time());
+        assert_eq!(
+            record.deadline().is_some(),
+            record.eviction_time().is_some()
+        );
+    }
+    let decisive = record.decisive();
+    assert!(decisive.is_some_and(|known| record.extension() <= known.terms.max_extension));
     assert!(
         metadata::patch(&record.pod, &metadata::annotations(record, &[]), Some("1")).is_object()
     );
@@ -64,8 +67,11 @@ fn together(one: &Record, other: &Record) {
         (
             record
                 .eviction_time()
-                .map(|at| (at, decisive.interaction.time)),
-            all_kept.then(|| (record.last().interaction.time, record.interactions())),
+                .map(|at| (at, decisive.map(|known| known.interaction.time))),
+            all_kept.then(|| {
+                let last = record.last().map(|last| last.interaction.time);
+                (last, record.interactions())
+            }),
         )
     };
     let joined = join(one.clone(), other);

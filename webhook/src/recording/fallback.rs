@@ -175,10 +175,14 @@ fn join(
         }
         // The pod says until which second its interactions are counted. Another interaction in the same second would
         // seem to be counted already.
-        if !repeated && record.interactions() == counted {
+        if !repeated
+            && record.interactions() == counted
+            && let Some(last) = record.last()
+        {
+            let until = last.interaction.time;
             record.absorb(record::Marks {
                 count_in_metadata: Some(Counted {
-                    until: record.last().interaction.time,
+                    until,
                     interactions: counted.saturating_add(1),
                 }),
                 ..record::Marks::default()
@@ -200,7 +204,8 @@ fn join(
 /// admitted. A pod that shows its record in `short` form may have had no room for the container and the command.
 fn is_repeated(record: &Record, known: &RecordedInteraction, short: bool) -> bool {
     let did = &known.interaction;
-    [record.decisive(), record.last()].into_iter().any(|told| {
+    let told = [record.decisive(), record.last()];
+    told.into_iter().flatten().any(|told| {
         let before = &told.interaction;
         let apart = did.time.duration_since(before.time).abs();
         let again = apart <= REPEATED_WITHIN || before.request == did.request;

@@ -1,9 +1,11 @@
 use super::*;
 use crate::testing::{at, record, shell};
-use curfew_agent_state::{ExtensionChange, HoldChange, MarkRefusal, PodEviction, Source};
+use curfew_agent_state::{
+    EvictionOrder, ExtensionChange, HoldChange, MarkRefusal, PodEviction, Source,
+};
 use curfew_core::{
     Command, Ending, RecordedInteraction, interaction,
-    record::{Extension, Hold},
+    record::{EvictNow, Extension, Hold},
 };
 use std::time::Duration;
 
@@ -123,7 +125,8 @@ fn says_that_nothing_replaces_a_bare_pod() {
     let told = |bare| {
         note_of(&DomainEvent::Evicted(PodEviction {
             pod: record("u-1", shell(0)).pod,
-            decisive: shell(0),
+            decisive: Some(shell(0)),
+            evict_now: None,
             ids: String::new(),
             eviction_time: at(600),
             dry_run: false,
@@ -132,6 +135,48 @@ fn says_that_nothing_replaces_a_bare_pod() {
     };
     assert!(told(true).ends_with("; it has no controller, so nothing replaces it"));
     assert!(!told(false).contains("controller"));
+}
+
+#[test]
+fn an_order_is_told_with_who_gave_it_and_why() {
+    let order = EvictNow {
+        reason: "shell of an unknown user".into(),
+        requester: "ann".into(),
+        since: Some(at(60)),
+    };
+    let told = |consequence| {
+        event(&DomainEvent::EvictNow(EvictionOrder {
+            pod: record("u-1", shell(0)).pod,
+            id: String::new(),
+            order: order.clone(),
+            consequence,
+        }))
+    };
+    let ordered = told(Consequence::EvictionAt(at(60)));
+    assert_eq!(ordered.reason.as_deref(), Some("PodInteractionEvictNow"));
+    assert_eq!(ordered.type_.as_deref(), Some("Warning"));
+    assert_eq!(
+        ordered.note.unwrap(),
+        "ann ordered to evict the pod now; reason: shell of an unknown user"
+    );
+    let late = told(Consequence::TooLate).note.unwrap();
+    assert!(late.contains("; it is already terminating;"), "{late}");
+    for decisive in [None, Some(shell(0))] {
+        let note = note_of(&DomainEvent::Evicted(PodEviction {
+            pod: record("u-1", shell(0)).pod,
+            decisive,
+            evict_now: Some(order.clone()),
+            ids: String::new(),
+            eviction_time: at(60),
+            dry_run: false,
+            bare: false,
+        }));
+        assert_eq!(
+            note,
+            "evicted: ann ordered it, effective from 2027-01-15T08:01:00Z, with the reason: \
+             shell of an unknown user"
+        );
+    }
 }
 
 #[test]
@@ -339,7 +384,8 @@ fn a_dry_run_is_told_in_the_conditional() {
     assert!(interaction.contains(says), "{interaction}");
     let told = event(&DomainEvent::Evicted(PodEviction {
         pod: record("u-1", shell(0)).pod,
-        decisive: shell(0),
+        decisive: Some(shell(0)),
+        evict_now: None,
         ids: String::new(),
         eviction_time: at(600),
         dry_run: true,

@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header},
 };
 use curfew_agent_state::{Decisions, EvictionOutcome, NodeSettings, NodeState};
-use curfew_core::{Command, RecordedInteraction, State};
+use curfew_core::{Command, RecordedInteraction, State, metadata};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use super::*;
 use crate::{
     controller::{
         NodeSchedule, StoreHealth, Watch, WatchError,
-        recent_evictions::{KEPT, RecentEvictions},
+        recent_evictions::{EvictionCause, KEPT, RecentEvictions},
     },
     server::debug,
-    testing::{at, dry_shell, marked, marked_with, pod_id, shell, stage::Stage},
+    testing::{at, dry_shell, marked, marked_with, pod, pod_id, shell, stage::Stage},
 };
 
 const NODE: &str = "node-1";
@@ -108,7 +108,8 @@ async fn what_users_typed_is_escaped() {
     );
     let mut history = RecentEvictions::default();
     let why = EvictionOutcome::Denied("denied the request: <script src=//evil.example>".into());
-    history.add(&pod_id("u"), &known.interaction, None, &why, false, at(5));
+    let cause = EvictionCause::of(Some(&known), None);
+    history.add(&pod_id("u"), cause, None, &why, false, at(5));
 
     let html = html_of(&view(&node_state, &history, 10)).await;
     for evil in [
@@ -142,11 +143,11 @@ async fn a_dry_run_is_shown_as_one_and_is_no_problem() {
     node_state.evicted("went", EvictionOutcome::Accepted, at(600), &mut out);
     node_state.evicted("blocked", refused_by_web(), at(600), &mut out);
     let mut history = RecentEvictions::default();
-    let did = shell(0).interaction;
+    let cause = EvictionCause::of(Some(&shell(0)), None);
     let accepted = EvictionOutcome::Accepted;
     history.add(
         &pod_id("went"),
-        &did,
+        cause,
         Some(at(600)),
         &accepted,
         true,
@@ -187,10 +188,10 @@ async fn blocked_and_held_pods_are_shown_with_what_keeps_them() {
     ];
     node_state.seen(marked_with(&record, 2, &overrides), at(20), &mut out);
     let mut history = RecentEvictions::default();
-    let did = shell(0).interaction;
+    let cause = EvictionCause::of(Some(&shell(0)), None);
     history.add(
         &pod_id("blocked"),
-        &did,
+        cause,
         Some(at(600)),
         &refused_by_web(),
         false,
@@ -254,6 +255,48 @@ async fn every_state_has_its_meaning() {
 }
 
 #[tokio::test]
+async fn an_order_is_shown_though_nobody_touched_the_pod() {
+    let mut node_state = node_state();
+    let mut out = Decisions::default();
+    let overrides = [
+        ("curfew.dev/evict-now", "<b>misused"),
+        ("curfew.dev/evict-now-requester", "ann"),
+    ];
+    let marks = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut view = pod("u", 1);
+    view.marks = metadata::read(&view.id, &marks.into()).unwrap();
+    node_state.seen(view, at(60), &mut out);
+    let mut history = RecentEvictions::default();
+    let order = node_state.record("u").unwrap().evict_now();
+    let cause = EvictionCause::of(None, order);
+    history.add(
+        &pod_id("u"),
+        cause,
+        Some(at(60)),
+        &refused_by_web(),
+        false,
+        at(61),
+    );
+
+    let view = self::view(&node_state, &history, 61);
+    let html = html_of(&view).await;
+    for said in [
+        "Ordered to be evicted now by <bdi>ann</bdi>: <bdi>&#60;b&#62;misused</bdi>",
+        "evict-now by <bdi>ann</bdi>, ordered by <bdi>ann</bdi>",
+    ] {
+        assert!(html.contains(said), "{said}: {html}");
+    }
+    let schedule = serde_json::to_value(&view.schedule).unwrap();
+    let pod = &schedule["records"][0];
+    assert_eq!(pod["evictNow"]["reason"], "<b>misused");
+    assert_eq!(pod["evictionTime"], at(60).to_string());
+    assert_eq!(
+        (&pod["interactions"], pod.get("decisive")),
+        (&json!(0), None)
+    );
+}
+
+#[tokio::test]
 async fn a_full_node_fits_a_page() {
     let mut node_state = node_state();
     let mut history = RecentEvictions::default();
@@ -268,10 +311,10 @@ async fn a_full_node_fits_a_page() {
     }
     for n in 0..KEPT {
         let uid = format!("u-{n}");
-        let did = shell(0).interaction;
+        let cause = EvictionCause::of(Some(&shell(0)), None);
         history.add(
             &pod_id(&uid),
-            &did,
+            cause,
             Some(at(600)),
             &refused_by_web(),
             false,

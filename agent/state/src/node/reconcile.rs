@@ -176,8 +176,10 @@ impl NodeState {
             {
                 out.actions.push(AgentAction::Evict(EvictionRequest {
                     pod: record.pod.clone(),
-                    id: record.decisive().interaction.request.clone(),
-                    seen: (entry.early < MAX_EARLY).then(|| Overrides::of(record)),
+                    id: record.decisive_request(),
+                    // Nothing that people say later takes an order back.
+                    seen: (entry.early < MAX_EARLY && record.evict_now().is_none())
+                        .then(|| Overrides::of(record)),
                     dry_run: turn.dry_run,
                 }));
                 entry.asked_dry_run = turn.dry_run;

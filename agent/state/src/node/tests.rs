@@ -2,6 +2,7 @@
 
 mod budgets;
 mod dry_run;
+mod evict_now;
 mod evictions;
 mod exempt;
 mod marks;
@@ -17,8 +18,8 @@ use crate::{
     action::{AgentAction, EvictionRequest},
     budget::{BudgetId, BudgetView},
     event::{
-        Consequence, DomainEvent, ExtensionChange, HoldChange, MarkRefusal, NewInteraction,
-        PodEviction, Source,
+        Consequence, DomainEvent, EvictionOrder, ExtensionChange, HoldChange, MarkRefusal,
+        NewInteraction, PodEviction, Source,
     },
     patch::PatchOutcome,
     testing::{at, marked, marked_with, pod, pod_id, record, seen_as, shell, shortened},

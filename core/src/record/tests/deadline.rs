@@ -28,7 +28,7 @@ fn lax_terms_shield_no_strict_ones() {
     assert_eq!(record.longest_extension(), Duration::from_secs(20));
     record.extension = None;
     assert_eq!(record.deadline(), Some(at(20)));
-    assert_eq!(record.decisive().interaction.user, "attach");
+    assert_eq!(record.decisive().unwrap().interaction.user, "attach");
 }
 
 #[test]

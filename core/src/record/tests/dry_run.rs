@@ -41,7 +41,7 @@ fn the_first_that_is_enforced_sets_the_deadline() {
     // Neither the earlier one nor a later one that ends first.
     record.learn(dry(200, 1, "c"));
     assert_eq!(record.eviction_time(), Some(at(700)));
-    assert_eq!(record.decisive().interaction.user, "bob");
+    assert_eq!(record.decisive().unwrap().interaction.user, "bob");
     assert!(!marks_of(&record).contains_key(metadata::ENFORCEMENT));
 }
 
@@ -114,7 +114,7 @@ proptest! {
         prop_assert_eq!(mixed.eviction_time(), alone.eviction_time());
         prop_assert_eq!(mixed.longest_extension(), alone.longest_extension());
         prop_assert_eq!(mixed.longest_hold(), alone.longest_hold());
-        prop_assert!(is_enforced(mixed.decisive()));
+        prop_assert!(is_enforced(mixed.decisive().unwrap()));
     }
 
     #[test]
@@ -133,7 +133,7 @@ proptest! {
     ) {
         let told = record(&all);
         let marks = fitting(&told, &[], room);
-        let enough = tells(&marks, &told, told.decisive());
+        let enough = tells(&marks, &told, told.decisive().unwrap());
         if let Some(rebuilt) = read(marks) {
             prop_assert_eq!(rebuilt.is_dry_run(), told.is_dry_run());
             prop_assert_eq!(rebuilt.eviction_time(), told.eviction_time());

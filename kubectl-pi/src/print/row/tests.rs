@@ -160,7 +160,7 @@ fn a_dry_run_says_so_behind_the_time() {
     let shown = |would_go: Option<&str>, blocked: bool, now: &str| {
         let mut meta = marked("web-1", Kind::Exec, None);
         let mut record = super::record(&meta).unwrap();
-        let mut known = record.decisive().clone();
+        let mut known = record.decisive().unwrap().clone();
         known.terms.enforcement = Enforcement::DryRun;
         record = Record::new(id(), known);
         record.would_go = would_go.map(at);

@@ -105,8 +105,11 @@ impl Touched {
         }
         let lost = u64::from(self.record.interactions()).saturating_sub(kept);
         // The latest are kept: those that are not were before them, and so maybe before that time.
-        if lost > 0 && !before {
-            let last = self.record.last().interaction.time;
+        if lost > 0
+            && !before
+            && let Some(last) = self.record.last()
+        {
+            let last = last.interaction.time;
             let only = match counts.len() {
                 1 => counts.values_mut().next(),
                 0 => None,

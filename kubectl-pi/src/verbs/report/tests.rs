@@ -15,7 +15,7 @@ fn at(second: i64) -> Timestamp {
 /// An interaction on terms that are a dry run, of a kind of its own.
 fn known(second: i64, user: &str, command: &str) -> RecordedInteraction {
     let meta = marked_pod("web-1", curfew_core::Kind::Exec, None);
-    let mut known = row::record(&meta).unwrap().decisive().clone();
+    let mut known = row::record(&meta).unwrap().decisive().unwrap().clone();
     known.interaction.time = at(second);
     known.interaction.user = user.to_owned();
     known.interaction.command = Command::new([command]);

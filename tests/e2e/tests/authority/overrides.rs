@@ -1,7 +1,10 @@
 //! Extensions and holds.
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::metadata::{EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER, MAX_EXTENSION};
+use curfew_core::metadata::{
+    EVICT_NOW, EVICT_NOW_REQUESTER, EXTENSION, EXTENSION_REQUESTER, HOLD, HOLD_REQUESTER,
+    MAX_EXTENSION,
+};
 use curfew_e2e::{
     Agents, Namespace, Workload, eventually, life, marks, namespace::uid, policies::Policies,
     within_namespace,
@@ -26,9 +29,9 @@ async fn the_usual_roles_grant_what_they_should() {
         for (role, verbs) in [
             ("view", &[][..]),
             ("edit", &["extend"]),
-            ("admin", &["extend", "hold"]),
+            ("admin", &["extend", "hold", "evict"]),
         ] {
-            for verb in ["extend", "hold", "exempt"] {
+            for verb in ["extend", "hold", "evict", "exempt"] {
                 let may = may(namespace, &user(namespace, role), verb).await?;
                 ensure!(may == verbs.contains(&verb), "{role} may {verb}: {may}");
             }
@@ -168,6 +171,7 @@ async fn patching_without_the_right(namespace: &Namespace) -> Result<()> {
     for (key, requester, verb, role) in [
         (EXTENSION, EXTENSION_REQUESTER, "extend", "edit and admin"),
         (HOLD, HOLD_REQUESTER, "hold", "admin"),
+        (EVICT_NOW, EVICT_NOW_REQUESTER, "evict", "admin"),
     ] {
         let said = annotate(&patcher, "pod", &[(key, "1h"), (requester, &me)], &DRY).await?;
         refused(&said, POLICY, &format!("{me} may not {verb}"))?;

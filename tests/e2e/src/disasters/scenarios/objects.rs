@@ -49,6 +49,7 @@ const APPLIED: &[&[&str]] = &[
     &[
         "clusterrole/curfew-extend",
         "clusterrole/curfew-hold",
+        "clusterrole/curfew-evict",
         "clusterrole/curfew-view",
     ],
     &[
