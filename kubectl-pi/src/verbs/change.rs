@@ -29,6 +29,7 @@ const TRIES: usize = 5;
 /// As long as the pod is waited for, and the watch is asked for, in whole seconds.
 const AGENT_SECONDS: u32 = 5;
 const CONFLICT: u16 = 409;
+const NOT_FOUND: u16 = 404;
 
 /// Labels and annotations to set, and to remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -237,12 +238,27 @@ pub(crate) async fn tell_eviction(pods: &Api<Pod>, changed: &ObjectMeta) {
     let answer = tokio::time::timeout(limit, wait(pods, changed, leaving)).await;
     output::note(&match answer.unwrap_or(Ok(AgentAnswer::Pending)) {
         Ok(AgentAnswer::Leaving) => format!("pod/{name} is terminating"),
-        Ok(_) => format!(
-            "pod/{name} is not terminating yet; its eviction is retried until it is: use kubectl pi get to see \
-             what blocks it"
-        ),
+        Ok(_) => match pods.get_metadata(name).await {
+            Ok(pod) if is_in_force(&pod.metadata, Timestamp::now()) => format!(
+                "pod/{name} is not terminating yet; its eviction is retried until it is: use kubectl pi get to \
+                 see what blocks it"
+            ),
+            Ok(_) => format!(
+                "the agent of the node has not seen the order to evict pod/{name} yet; use kubectl pi get to see \
+                 when it has"
+            ),
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => {
+                format!("pod/{name} is gone")
+            }
+            Err(error) => format!("cannot see whether pod/{name} is terminating: {error}"),
+        },
         Err(error) => format!("cannot see whether pod/{name} is terminating: {error}"),
     });
+}
+
+/// Whether the agent has seen the order that stands on the pod: it marks the pod, and no time is ahead any more.
+fn is_in_force(pod: &ObjectMeta, now: Timestamp) -> bool {
+    is_marked(pod) && eviction_time(pod).is_some_and(|at| at <= now)
 }
 
 /// Whether the agent had the pod evicted.
@@ -399,6 +415,11 @@ mod tests {
         set(&mut pod, metadata::EVICT_NOW, "misused");
         set(&mut pod, metadata::EVICTION_TIME, "2026-03-01T12:00:05Z");
         assert_eq!(leaving(&pod), AgentAnswer::Pending);
+        let now = at("2026-03-01T12:00:06Z");
+        assert!(!is_in_force(&pod, now));
+        let label = (metadata::LABEL.to_owned(), metadata::INTERACTED.to_owned());
+        pod.labels = Some(BTreeMap::from([label]));
+        assert!(is_in_force(&pod, now) && !is_in_force(&pod, at("2026-03-01T12:00:04Z")));
         pod.deletion_timestamp = Some(Time(at("2026-03-01T12:00:05Z")));
         assert_eq!(leaving(&pod), AgentAnswer::Leaving);
     }

@@ -37,7 +37,8 @@ impl NodeState {
         self.next_turns(now, out);
     }
 
-    /// The clock went back by this much. Eviction times follow the clock, but pauses end as if it had not changed.
+    /// The clock went back by this much. Eviction times follow the clock, but pauses end as if it had not changed, and an
+    /// order to evict a pod now does not wait.
     fn jumped_back(&mut self, by: SignedDuration, now: Timestamp, out: &mut Decisions) {
         out.events.push(DomainEvent::ClockWentBack(by));
         self.breaker.shift(by);
@@ -45,6 +46,9 @@ impl NodeState {
         for uid in uids {
             if let Some(entry) = self.entries.get_mut(&uid) {
                 entry.shift(by);
+                if let Some(record) = &mut entry.record {
+                    record.put_order_in_force(now);
+                }
             }
             self.reconcile(&uid, now, out);
         }

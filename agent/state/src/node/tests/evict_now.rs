@@ -149,6 +149,18 @@ fn a_budget_blocks_it_and_it_goes_when_there_is_room() {
 }
 
 #[test]
+fn a_clock_that_goes_back_puts_no_order_off() {
+    let mut bench = Bench::new();
+    bench.now = at(3600);
+    bench.actions(|node, now, out| {
+        node.tick(now, out);
+        node.seen(untouched(2, &[]), now, out);
+    });
+    assert_eq!(evictions(bench.tick_at(60)), [evict_now("")]);
+    assert_eq!(bench.stored_time("u"), Some(at(60)));
+}
+
+#[test]
 fn an_order_ends_a_dry_run_and_is_enforced() {
     for second in [60, 700] {
         let mut bench = Bench::new();
