@@ -74,6 +74,8 @@ async fn an_order_gives_a_reason_and_a_name_and_stays() {
         for way in WAYS {
             let name = format!("pod-{}", format!("{way:?}").to_lowercase());
             namespace.run_pod(&Workload::new(&name).on(NODE)).await?;
+            // A JSON patch adds to annotations that are there.
+            passed(&annotate(&admin, &name, &[("example.com/team", "a")], &[]).await?)?;
             let said = set(&admin, way, &name, &order_json).await?;
             ensure!(said.code == Some(0), "{way:?}: {said:?}");
         }
