@@ -275,24 +275,4 @@ impl Metrics {
         self.watches.show();
         self.catalog.gather()
     }
-
-    /// The sum of a counter over all its series with these labels.
-    #[cfg(test)]
-    pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.catalog
-            .gather()
-            .iter()
-            .filter(|family| family.name() == name)
-            .flat_map(MetricFamily::get_metric)
-            .filter(|metric| {
-                labels.iter().all(|(name, value)| {
-                    metric
-                        .get_label()
-                        .iter()
-                        .any(|pair| pair.name() == *name && pair.value() == *value)
-                })
-            })
-            .map(|metric| metric.get_counter().get_value())
-            .sum()
-    }
 }

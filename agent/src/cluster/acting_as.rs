@@ -86,18 +86,6 @@ impl NodeUser {
         Self::new(Decision::Pending)
     }
 
-    /// That of this node, which the API server is known to allow.
-    #[cfg(test)]
-    pub(crate) fn known(node: &str) -> Self {
-        Self::new(Decision::AsNode(user_of(node).unwrap()))
-    }
-
-    /// The agent's own account.
-    #[cfg(test)]
-    pub(crate) fn own_account() -> Self {
-        Self::new(Decision::AsItself)
-    }
-
     fn new(decision: Decision) -> Self {
         Self(Arc::new(SharedDecision {
             decision: watch::Sender::new(decision),

@@ -5,6 +5,27 @@ use strum::IntoEnumIterator;
 
 use super::*;
 
+impl Metrics {
+    /// The sum of a counter over all its series with these labels.
+    pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.catalog
+            .gather()
+            .iter()
+            .filter(|family| family.name() == name)
+            .flat_map(MetricFamily::get_metric)
+            .filter(|metric| {
+                labels.iter().all(|(name, value)| {
+                    metric
+                        .get_label()
+                        .iter()
+                        .any(|pair| pair.name() == *name && pair.value() == *value)
+                })
+            })
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
+    }
+}
+
 /// What Prometheus is to keep of a replica at the most.
 const MOST: usize = 300;
 

@@ -197,15 +197,6 @@ impl RulesUpdater {
             () = status::report(all, reports) => anyhow::bail!("the reports on policies ended"),
         }
     }
-
-    /// Says what the policies and the labels of the namespaces are.
-    #[cfg(test)]
-    pub(crate) fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
-        let mut book = PolicyCache::default();
-        book.replace(policies);
-        self.policies.send_replace(Some(Arc::new(book.known())));
-        self.namespaces.send_replace(Some(namespaces));
-    }
 }
 
 async fn follow(

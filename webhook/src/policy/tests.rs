@@ -14,6 +14,16 @@ use watcher::Event::{self, Apply, Delete, Init, InitApply, InitDone};
 use super::*;
 use crate::metrics::Metrics;
 
+impl RulesUpdater {
+    /// Says what the policies and the labels of the namespaces are.
+    pub(crate) fn set(&self, policies: Vec<Stored>, namespaces: Namespaces) {
+        let mut book = PolicyCache::default();
+        book.replace(policies);
+        self.policies.send_replace(Some(Arc::new(book.known())));
+        self.namespaces.send_replace(Some(namespaces));
+    }
+}
+
 fn policy(name: &str, generation: i64, spec: Value) -> Stored {
     with_status(name, generation, spec, Value::Null)
 }

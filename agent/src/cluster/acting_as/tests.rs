@@ -7,6 +7,18 @@ use crate::testing::{
     stage::{NODE, Stage},
 };
 
+impl NodeUser {
+    /// That of this node, which the API server is known to allow.
+    pub(crate) fn known(node: &str) -> Self {
+        Self::new(Decision::AsNode(user_of(node).unwrap()))
+    }
+
+    /// The agent's own account.
+    pub(crate) fn own_account() -> Self {
+        Self::new(Decision::AsItself)
+    }
+}
+
 const EMPTY: &str = r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#;
 
 /// Starts to decide. Returns the user, and a client that is used as it.
