@@ -83,19 +83,15 @@ enum Failure {
 }
 
 /// What the keeper needs.
-#[allow(
-    missing_debug_implementations,
-    reason = "a client of the API server has none"
-)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     /// To read and write.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The namespace of Curfew.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The node.
-    pub node: String,
+    pub(crate) node: String,
     /// To tell when the certificate ends.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 impl Keeper {
@@ -103,7 +99,10 @@ impl Keeper {
     ///
     /// # Errors
     /// When the watch of the trusted CAs ends.
-    pub async fn run(self, identities: watch::Sender<Option<Identity>>) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        identities: watch::Sender<Option<Identity>>,
+    ) -> anyhow::Result<()> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut bundles = pin!(self.metrics.watches.open("trust").object(maps, TRUST));
         let mut trust: Option<Trust> = None;

@@ -29,17 +29,13 @@ use crate::{
 };
 
 /// What the guard needs.
-#[allow(
-    missing_debug_implementations,
-    reason = "a client of the API server has none"
-)]
-pub struct EvictionGuard {
+pub(crate) struct EvictionGuard {
     /// To read pods.
-    pub client: Client,
+    pub(crate) client: Client,
     /// How long reading a pod may take.
-    pub pod_timeout: Duration,
+    pub(crate) pod_timeout: Duration,
     /// To count.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// Why an eviction is not let through, in words that the agent logs.

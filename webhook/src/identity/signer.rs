@@ -25,21 +25,17 @@ use crate::metrics::Metrics;
 const USAGES: [&str; 2] = ["digital signature", "server auth"];
 
 /// What the signer needs.
-#[allow(
-    missing_debug_implementations,
-    reason = "a client of the API server has none"
-)]
-pub struct Signer {
+pub(crate) struct Signer {
     /// To read and write.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The namespace of Curfew.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Who issues.
-    pub identities: Identities,
+    pub(crate) identities: Identities,
     /// How long certificates last.
-    pub life: Duration,
+    pub(crate) life: Duration,
     /// To count.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// Somebody who is to have a certificate.
@@ -54,7 +50,7 @@ impl Signer {
     ///
     /// # Errors
     /// When the watch ends, which it does not by itself.
-    pub async fn run(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         self.identities.wait_for(Option::is_some).await?;
         self.answer_all().await;
         anyhow::bail!("the watch of CertificateSigningRequests ended")

@@ -45,21 +45,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Keeps the configuration.
-#[allow(
-    missing_debug_implementations,
-    reason = "a client of the API server has none"
-)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// To read and write.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The namespace of Curfew.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Whom the API server is to trust.
-    pub identities: Identities,
+    pub(crate) identities: Identities,
     /// Whether the API server asks about the agents' evictions.
-    pub eviction_guard: bool,
+    pub(crate) eviction_guard: bool,
     /// To count.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// Why the configuration is not written.
@@ -78,7 +74,7 @@ impl Registration {
     ///
     /// # Errors
     /// When the watches end, which they do not by themselves.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             kept = self.keep() => match kept {
