@@ -22,9 +22,8 @@ use tokio::{
 };
 
 use super::{
-    Identity, IdentityError, Lifetimes,
-    paths::PathStep,
-    secret::{self, Authorities, AuthorityStep, NAME, ROTATE, ROTATE_PATH},
+    ExchangeStep, Identity, IdentityError, Lifetimes,
+    secret::{self, Authorities, NAME, ROTATE, ROTATE_PATH},
 };
 use crate::{metrics::Metrics, names::NAME as CONFIGURATION, watching::watched};
 
@@ -34,21 +33,17 @@ const RETRY: Duration = Duration::from_secs(2);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// What the controller needs.
-#[allow(
-    missing_debug_implementations,
-    reason = "a client of the API server has none"
-)]
-pub struct IdentityController {
+pub(crate) struct IdentityController {
     /// To read and write.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The namespace of Curfew.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// How long things last.
-    pub lifetimes: Lifetimes,
+    pub(crate) lifetimes: Lifetimes,
     /// Who issues the certificates of API servers, if they are to show one.
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
     /// To tell when certificates end.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// What is known of the Secret.
@@ -63,7 +58,10 @@ impl IdentityController {
     ///
     /// # Errors
     /// When the Secret holds no CA at the start, or a certificate cannot be made.
-    pub async fn run(self, identities: watch::Sender<Option<Identity>>) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        identities: watch::Sender<Option<Identity>>,
+    ) -> anyhow::Result<()> {
         Err(self.keep(&identities).await.into())
     }
 
@@ -181,14 +179,14 @@ impl IdentityController {
         let now = SystemTime::now();
         let step = authorities.step(&self.lifetimes, known.asked, now);
         let path_step = authorities.path_step(&self.lifetimes, known.asked_path, now);
-        if let (AuthorityStep::Wait(one), PathStep::Wait(other)) = (step, path_step)
+        if let (ExchangeStep::Wait(one), ExchangeStep::Wait(other)) = (step, path_step)
             && authorities.has_stored_paths
         {
             let left = one.min(other).duration_since(now);
             return left.unwrap_or_default().min(LONGEST_SLEEP);
         }
         // The watch tells what comes of it.
-        if !matches!(step, AuthorityStep::Wait(_)) {
+        if !matches!(step, ExchangeStep::Wait(_)) {
             match self.carry_out(authorities, step).await {
                 Ok(()) => tracing::info!(event = "ca-exchange", step = ?step),
                 Err(error) => {
@@ -196,7 +194,7 @@ impl IdentityController {
                 }
             }
         }
-        if !matches!(path_step, PathStep::Wait(_)) || !authorities.has_stored_paths {
+        if !matches!(path_step, ExchangeStep::Wait(_)) || !authorities.has_stored_paths {
             match self.carry_out_of_paths(authorities, path_step).await {
                 Ok(()) => tracing::info!(event = "path-exchange", step = ?path_step),
                 Err(error) => {
@@ -211,14 +209,14 @@ impl IdentityController {
     async fn carry_out_of_paths(
         &self,
         authorities: &Authorities,
-        step: PathStep,
+        step: ExchangeStep,
     ) -> Result<(), IdentityError> {
-        if step == PathStep::Retire {
+        if step == ExchangeStep::Retire {
             self.check_told(authorities).await?;
         }
         let mut wanted = authorities.clone();
         wanted.paths = authorities.paths.after(step, SystemTime::now())?;
-        let answered = (step == PathStep::Prepare).then_some(ROTATE_PATH);
+        let answered = (step == ExchangeStep::Prepare).then_some(ROTATE_PATH);
         self.replace(authorities, &wanted, answered).await
     }
 
@@ -227,25 +225,20 @@ impl IdentityController {
         let task = "check whether API servers have the path";
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = call(task, all.get_opt(CONFIGURATION)).await?;
-        match configuration.is_none_or(|found| authorities.paths.are_told_by(&found)) {
-            true => Ok(()),
-            false => Err(problem(
-                task,
-                "the ValidatingWebhookConfiguration does not contain it yet",
-            )),
-        }
+        let told = configuration.is_none_or(|found| authorities.paths.are_told_by(&found));
+        contains(task, "the ValidatingWebhookConfiguration", told)
     }
 
     async fn carry_out(
         &self,
         authorities: &Authorities,
-        step: AuthorityStep,
+        step: ExchangeStep,
     ) -> Result<(), IdentityError> {
-        if step == AuthorityStep::Switch {
+        if step == ExchangeStep::Switch {
             self.check_trusted(authorities).await?;
         }
         let wanted = authorities.after(step, &self.lifetimes)?;
-        let answered = (step == AuthorityStep::Prepare).then_some(ROTATE);
+        let answered = (step == ExchangeStep::Prepare).then_some(ROTATE);
         self.replace(authorities, &wanted, answered).await
     }
 
@@ -283,10 +276,8 @@ impl IdentityController {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = call(task, maps.get_opt(TRUST)).await?;
         let bundle = map.and_then(|map| map.data?.remove(TRUST_KEY));
-        if !bundle.is_some_and(|bundle| bundle.contains(next)) {
-            let why = format!("ConfigMap {TRUST} does not contain it yet");
-            return Err(problem(task, &why));
-        }
+        let trusted = bundle.is_some_and(|bundle| bundle.contains(next));
+        contains(task, &format!("ConfigMap {TRUST}"), trusted)?;
         let all: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let configuration = call(task, all.get_opt(CONFIGURATION)).await?;
         let webhooks = configuration.and_then(|found| found.webhooks);
@@ -294,13 +285,7 @@ impl IdentityController {
             let bundle = webhook.client_config.ca_bundle.unwrap_or_default();
             String::from_utf8_lossy(&bundle.0).contains(next)
         });
-        match told {
-            true => Ok(()),
-            false => Err(problem(
-                task,
-                "the ValidatingWebhookConfiguration does not contain it yet",
-            )),
-        }
+        contains(task, "the ValidatingWebhookConfiguration", told)
     }
 
     /// Makes new certificates, and tells everybody.
@@ -373,6 +358,14 @@ async fn call<T>(
 /// What came in the way of a task.
 fn of(task: &str) -> impl Fn(kube::Error) -> IdentityError {
     |error| problem(task, &error_chain::short(&error))
+}
+
+/// Whether the object contains what is asked for.
+fn contains(task: &str, object: &str, does: bool) -> Result<(), IdentityError> {
+    match does {
+        true => Ok(()),
+        false => Err(problem(task, &format!("{object} does not contain it yet"))),
+    }
 }
 
 fn problem(task: &str, problem: &str) -> IdentityError {

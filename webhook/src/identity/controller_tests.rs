@@ -112,9 +112,9 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
     let cluster = Cluster::new();
     let (one, two) = (cluster.replica(), cluster.replica());
     let first = one.agreed().await.unwrap().authorities;
-    one.carry_out(&first, AuthorityStep::Prepare).await.unwrap();
+    one.carry_out(&first, ExchangeStep::Prepare).await.unwrap();
     let late = two
-        .carry_out(&first, AuthorityStep::Prepare)
+        .carry_out(&first, ExchangeStep::Prepare)
         .await
         .unwrap_err();
     assert!(
@@ -125,7 +125,7 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
     assert!(prepared.next().is_some());
 
     let untold = one
-        .carry_out(&prepared, AuthorityStep::Switch)
+        .carry_out(&prepared, ExchangeStep::Switch)
         .await
         .unwrap_err();
     assert!(
@@ -133,7 +133,7 @@ async fn a_ca_issues_only_when_all_are_told_to_trust_it() {
         "{untold}"
     );
     cluster.publish(&prepared.bundle(), "");
-    one.carry_out(&prepared, AuthorityStep::Switch)
+    one.carry_out(&prepared, ExchangeStep::Switch)
         .await
         .unwrap();
     let switched = two.stored().await.unwrap().unwrap().authorities;
@@ -182,21 +182,23 @@ async fn a_path_is_good_until_api_servers_are_told_the_next_one() {
     assert!(prepared.is_same(&first), "the CA stays");
     assert_eq!(prepared.paths.told(BASE), first.paths.told(BASE));
 
-    let late = two.carry_out_of_paths(&first, PathStep::Prepare).await;
+    let late = two.carry_out_of_paths(&first, ExchangeStep::Prepare).await;
     let late = late.unwrap_err().to_string();
     assert!(late.contains("another replica did it first"), "{late}");
-    let step = PathStep::Switch;
+    let step = ExchangeStep::Switch;
     two.carry_out_of_paths(&prepared, step).await.unwrap();
     let switched = one.stored().await.unwrap().unwrap().authorities;
     let (old, new) = (first.paths.told(BASE), switched.paths.told(BASE));
     assert_ne!(old, new);
 
     cluster.publish("", &old);
-    let untold = one.carry_out_of_paths(&switched, PathStep::Retire).await;
+    let untold = one
+        .carry_out_of_paths(&switched, ExchangeStep::Retire)
+        .await;
     let untold = untold.unwrap_err().to_string();
     assert!(untold.contains("does not contain it yet"), "{untold}");
     cluster.publish("", &new);
-    let step = PathStep::Retire;
+    let step = ExchangeStep::Retire;
     one.carry_out_of_paths(&switched, step).await.unwrap();
     let retired = two.stored().await.unwrap().unwrap().authorities;
     assert!(!retired.paths.accept(BASE, &old) && retired.paths.accept(BASE, &new));

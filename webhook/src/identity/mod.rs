@@ -20,7 +20,11 @@ pub mod publication;
 pub mod secret;
 pub mod signer;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum_server::tls_rustls::RustlsConfig;
 use curfew_core::identity::WEBHOOK;
@@ -42,6 +46,19 @@ pub struct Lifetimes {
     pub overlap: Duration,
     /// How long API servers are told a path before it is exchanged.
     pub path: Duration,
+}
+
+/// What is to be done to exchange a CA or a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeStep {
+    /// Nothing until then.
+    Wait(SystemTime),
+    /// Another one is to be trusted or accepted.
+    Prepare,
+    /// That one is to be used from now on.
+    Switch,
+    /// The one before is to be trusted or accepted no more.
+    Retire,
 }
 
 /// Who this replica is at the moment.

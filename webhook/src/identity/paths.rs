@@ -13,7 +13,7 @@ use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookC
 use rustls::crypto::ring;
 use subtle::ConstantTimeEq;
 
-use super::IdentityError;
+use super::{ExchangeStep, IdentityError};
 use crate::names::WEBHOOKS;
 
 const CURRENT: &str = "path.token";
@@ -39,19 +39,6 @@ pub struct Paths {
     previous: Option<Token>,
     /// When the last step was taken.
     changed: SystemTime,
-}
-
-/// What is to be done about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PathStep {
-    /// Nothing until then.
-    Wait(SystemTime),
-    /// Another one is to be accepted.
-    Prepare,
-    /// API servers are to be told that one.
-    Switch,
-    /// The one before is to be accepted no more.
-    Retire,
 }
 
 impl Token {
@@ -185,23 +172,23 @@ impl Paths {
         overlap: Duration,
         asked: bool,
         now: SystemTime,
-    ) -> PathStep {
+    ) -> ExchangeStep {
         // What stands in the Secret may be any time.
         let after = |pause| self.changed.checked_add(pause).unwrap_or(now);
         let (due, step) = if self.next.is_some() {
-            (after(overlap), PathStep::Switch)
+            (after(overlap), ExchangeStep::Switch)
         } else if self.previous.is_some() {
-            (after(overlap), PathStep::Retire)
+            (after(overlap), ExchangeStep::Retire)
         } else if asked {
-            (now, PathStep::Prepare)
+            (now, ExchangeStep::Prepare)
         } else {
-            (after(life), PathStep::Prepare)
+            (after(life), ExchangeStep::Prepare)
         };
         // A clock that was far ahead when the last step was taken does not put off the next one for ever.
         let longest = now + life.max(overlap);
         match due <= now || self.changed > longest {
             true => step,
-            false => PathStep::Wait(due),
+            false => ExchangeStep::Wait(due),
         }
     }
 
@@ -209,14 +196,14 @@ impl Paths {
     ///
     /// # Errors
     /// When no random bytes can be had.
-    pub fn after(&self, step: PathStep, now: SystemTime) -> Result<Self, IdentityError> {
+    pub fn after(&self, step: ExchangeStep, now: SystemTime) -> Result<Self, IdentityError> {
         let mut after = self.clone();
         match (step, after.next.take()) {
-            (PathStep::Prepare, None) => after.next = Some(Token::new()?),
-            (PathStep::Switch, Some(next)) => {
+            (ExchangeStep::Prepare, None) => after.next = Some(Token::new()?),
+            (ExchangeStep::Switch, Some(next)) => {
                 after.previous = Some(std::mem::replace(&mut after.current, next));
             }
-            (PathStep::Retire, next) => (after.previous, after.next) = (None, next),
+            (ExchangeStep::Retire, next) => (after.previous, after.next) = (None, next),
             // Somebody else was faster.
             (_, _) => return Ok(self.clone()),
         }
@@ -263,9 +250,9 @@ mod tests {
     #[test]
     fn every_path_that_was_or_will_be_told_is_accepted_and_no_other() {
         let first = Paths::new(at(0)).unwrap();
-        let prepared = first.after(PathStep::Prepare, at(1)).unwrap();
-        let switched = prepared.after(PathStep::Switch, at(2)).unwrap();
-        let retired = switched.after(PathStep::Retire, at(3)).unwrap();
+        let prepared = first.after(ExchangeStep::Prepare, at(1)).unwrap();
+        let switched = prepared.after(ExchangeStep::Switch, at(2)).unwrap();
+        let retired = switched.after(ExchangeStep::Retire, at(3)).unwrap();
         let (old, new) = (first.told(BASE), switched.told(BASE));
         assert_eq!(prepared.told(BASE), old);
         assert_eq!(retired.told(BASE), new);
@@ -303,12 +290,12 @@ mod tests {
         assert!(upgraded.accept(BASE, BASE));
         assert_eq!(
             upgraded.step(DAY, OVERLAP, false, at(300)),
-            PathStep::Switch
+            ExchangeStep::Switch
         );
-        let switched = upgraded.after(PathStep::Switch, at(300)).unwrap();
+        let switched = upgraded.after(ExchangeStep::Switch, at(300)).unwrap();
         assert_ne!(switched.told(BASE), BASE);
         assert!(stored(&switched).accept(BASE, BASE));
-        let retired = switched.after(PathStep::Retire, at(600)).unwrap();
+        let retired = switched.after(ExchangeStep::Retire, at(600)).unwrap();
         assert!(!stored(&retired).accept(BASE, BASE));
         assert!(Paths::read(&BTreeMap::new()).is_none());
     }
@@ -317,19 +304,28 @@ mod tests {
     fn steps_follow_each_other_in_time() {
         let first = Paths::new(at(0)).unwrap();
         let step = |paths: &Paths, asked, seconds| paths.step(DAY, OVERLAP, asked, at(seconds));
-        assert_eq!(step(&first, false, 0), PathStep::Wait(at(86_400)));
-        assert_eq!(step(&first, true, 0), PathStep::Prepare);
-        assert_eq!(step(&first, false, 86_400), PathStep::Prepare);
-        let prepared = first.after(PathStep::Prepare, at(86_400)).unwrap();
-        assert_eq!(step(&prepared, true, 86_401), PathStep::Wait(at(86_700)));
-        assert_eq!(step(&prepared, false, 86_700), PathStep::Switch);
-        let switched = prepared.after(PathStep::Switch, at(86_700)).unwrap();
-        assert_eq!(step(&switched, false, 86_701), PathStep::Wait(at(87_000)));
-        assert_eq!(step(&switched, false, 87_000), PathStep::Retire);
-        let retired = switched.after(PathStep::Retire, at(87_000)).unwrap();
-        assert_eq!(step(&retired, false, 87_001), PathStep::Wait(at(173_400)));
+        assert_eq!(step(&first, false, 0), ExchangeStep::Wait(at(86_400)));
+        assert_eq!(step(&first, true, 0), ExchangeStep::Prepare);
+        assert_eq!(step(&first, false, 86_400), ExchangeStep::Prepare);
+        let prepared = first.after(ExchangeStep::Prepare, at(86_400)).unwrap();
+        assert_eq!(
+            step(&prepared, true, 86_401),
+            ExchangeStep::Wait(at(86_700))
+        );
+        assert_eq!(step(&prepared, false, 86_700), ExchangeStep::Switch);
+        let switched = prepared.after(ExchangeStep::Switch, at(86_700)).unwrap();
+        assert_eq!(
+            step(&switched, false, 86_701),
+            ExchangeStep::Wait(at(87_000))
+        );
+        assert_eq!(step(&switched, false, 87_000), ExchangeStep::Retire);
+        let retired = switched.after(ExchangeStep::Retire, at(87_000)).unwrap();
+        assert_eq!(
+            step(&retired, false, 87_001),
+            ExchangeStep::Wait(at(173_400))
+        );
         // Of two replicas that take the same step, the second changes nothing.
-        assert!(prepared.after(PathStep::Prepare, at(5)).unwrap() == prepared);
-        assert!(switched.after(PathStep::Switch, at(5)).unwrap() == switched);
+        assert!(prepared.after(ExchangeStep::Prepare, at(5)).unwrap() == prepared);
+        assert!(switched.after(ExchangeStep::Switch, at(5)).unwrap() == switched);
     }
 }

@@ -12,11 +12,7 @@ use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{
-    IdentityError, Lifetimes,
-    authority::Authority,
-    paths::{PathStep, Paths},
-};
+use super::{ExchangeStep, IdentityError, Lifetimes, authority::Authority, paths::Paths};
 use crate::names::labels;
 
 /// The Secret of the CA.
@@ -45,19 +41,6 @@ pub struct Authorities {
     pub paths: Paths,
     /// Whether those stand in the Secret. An earlier release leaves them out.
     pub has_stored_paths: bool,
-}
-
-/// What is to be done about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthorityStep {
-    /// Nothing until then.
-    Wait(SystemTime),
-    /// Another one is to be trusted.
-    Prepare,
-    /// That one is to issue from now on.
-    Switch,
-    /// The one before is to be trusted no more.
-    Retire,
 }
 
 impl Authorities {
@@ -162,31 +145,31 @@ impl Authorities {
     }
 
     /// What is to be done now. `asked` tells whether somebody wants the CA to be exchanged.
-    pub fn step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> AuthorityStep {
+    pub fn step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> ExchangeStep {
         let (due, step) = if let Some(next) = &self.next {
-            (next.made + lifetimes.overlap, AuthorityStep::Switch)
+            (next.made + lifetimes.overlap, ExchangeStep::Switch)
         } else if self.previous.is_some() {
             // The last certificate of the former was issued right before this one took over.
             let switched = self.current.made + lifetimes.overlap;
             (
                 switched + lifetimes.overlap + lifetimes.certificate,
-                AuthorityStep::Retire,
+                ExchangeStep::Retire,
             )
         } else if asked {
-            (now, AuthorityStep::Prepare)
+            (now, ExchangeStep::Prepare)
         } else {
             let made = self.current.made;
             let life = self.current.expiry.duration_since(made).unwrap_or_default();
-            (made + life * 2 / 3, AuthorityStep::Prepare)
+            (made + life * 2 / 3, ExchangeStep::Prepare)
         };
         match due <= now {
             true => step,
-            false => AuthorityStep::Wait(due),
+            false => ExchangeStep::Wait(due),
         }
     }
 
     /// What is to be done about the paths now. `asked` tells whether somebody wants them to be exchanged.
-    pub fn path_step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> PathStep {
+    pub fn path_step(&self, lifetimes: &Lifetimes, asked: bool, now: SystemTime) -> ExchangeStep {
         self.paths
             .step(lifetimes.path, lifetimes.overlap, asked, now)
     }
@@ -200,20 +183,20 @@ impl Authorities {
     ///
     /// # Errors
     /// When a CA cannot be made.
-    pub fn after(&self, step: AuthorityStep, lifetimes: &Lifetimes) -> Result<Self, IdentityError> {
+    pub fn after(&self, step: ExchangeStep, lifetimes: &Lifetimes) -> Result<Self, IdentityError> {
         let mut after = self.clone();
         match (step, after.next.take()) {
-            (AuthorityStep::Prepare, _) => {
+            (ExchangeStep::Prepare, _) => {
                 after.next = Some(Arc::new(Authority::new(lifetimes.authority)?));
                 // Whoever has the key of the former may know the path, too.
-                after.paths = self.paths.after(PathStep::Prepare, SystemTime::now())?;
+                after.paths = self.paths.after(ExchangeStep::Prepare, SystemTime::now())?;
             }
-            (AuthorityStep::Switch, Some(next)) => {
+            (ExchangeStep::Switch, Some(next)) => {
                 after.previous = Some(self.current.certificate.clone());
                 after.current = next;
             }
-            (AuthorityStep::Retire, next) => (after.previous, after.next) = (None, next),
-            (AuthorityStep::Switch | AuthorityStep::Wait(_), next) => after.next = next,
+            (ExchangeStep::Retire, next) => (after.previous, after.next) = (None, next),
+            (ExchangeStep::Switch | ExchangeStep::Wait(_), next) => after.next = next,
         }
         Ok(after)
     }

@@ -35,9 +35,9 @@ fn trusts(authorities: &Authorities, leaf: &Leaf) -> bool {
 #[test]
 fn what_is_stored_is_read_again_in_each_state() {
     let first = new();
-    let prepared = first.after(AuthorityStep::Prepare, &LIFETIMES).unwrap();
-    let switched = prepared.after(AuthorityStep::Switch, &LIFETIMES).unwrap();
-    let retired = switched.after(AuthorityStep::Retire, &LIFETIMES).unwrap();
+    let prepared = first.after(ExchangeStep::Prepare, &LIFETIMES).unwrap();
+    let switched = prepared.after(ExchangeStep::Switch, &LIFETIMES).unwrap();
+    let retired = switched.after(ExchangeStep::Retire, &LIFETIMES).unwrap();
     for authorities in [&first, &prepared, &switched, &retired] {
         let again = stored(authorities);
         assert_eq!(again.bundle(), authorities.bundle());
@@ -54,12 +54,12 @@ fn what_is_stored_is_read_again_in_each_state() {
 fn nobody_is_shown_a_certificate_that_is_not_trusted_yet() {
     let first = new();
     let of_first = leaf(&first);
-    let prepared = first.after(AuthorityStep::Prepare, &LIFETIMES).unwrap();
+    let prepared = first.after(ExchangeStep::Prepare, &LIFETIMES).unwrap();
     assert!(trusts(&prepared, &of_first) && trusts(&prepared, &leaf(&prepared)));
     // The former still issues.
     assert!(trusts(&first, &leaf(&prepared)));
 
-    let switched = prepared.after(AuthorityStep::Switch, &LIFETIMES).unwrap();
+    let switched = prepared.after(ExchangeStep::Switch, &LIFETIMES).unwrap();
     let of_second = leaf(&switched);
     assert!(trusts(&prepared, &of_second), "who is a step behind");
     assert!(!trusts(&first, &of_second), "it is another");
@@ -68,7 +68,7 @@ fn nobody_is_shown_a_certificate_that_is_not_trusted_yet() {
         "certificates in use go on to hold"
     );
 
-    let retired = switched.after(AuthorityStep::Retire, &LIFETIMES).unwrap();
+    let retired = switched.after(ExchangeStep::Retire, &LIFETIMES).unwrap();
     assert!(trusts(&retired, &of_second));
     assert!(!trusts(&retired, &of_first), "and end with their CA");
 }
@@ -81,25 +81,25 @@ fn each_step_has_its_time() {
     let step =
         |authorities: &Authorities, asked, at: SystemTime| authorities.step(&LIFETIMES, asked, at);
     let exchange = made + 240 * day;
-    assert_eq!(step(&first, false, made), AuthorityStep::Wait(exchange));
-    assert_eq!(step(&first, false, exchange), AuthorityStep::Prepare);
-    assert_eq!(step(&first, true, made), AuthorityStep::Prepare);
+    assert_eq!(step(&first, false, made), ExchangeStep::Wait(exchange));
+    assert_eq!(step(&first, false, exchange), ExchangeStep::Prepare);
+    assert_eq!(step(&first, true, made), ExchangeStep::Prepare);
 
-    let prepared = stored(&first.after(AuthorityStep::Prepare, &LIFETIMES).unwrap());
+    let prepared = stored(&first.after(ExchangeStep::Prepare, &LIFETIMES).unwrap());
     let next = prepared.next.as_ref().unwrap().made;
     let switch = next + LIFETIMES.overlap;
     for asked in [false, true] {
-        assert_eq!(step(&prepared, asked, next), AuthorityStep::Wait(switch));
-        assert_eq!(step(&prepared, asked, switch), AuthorityStep::Switch);
+        assert_eq!(step(&prepared, asked, next), ExchangeStep::Wait(switch));
+        assert_eq!(step(&prepared, asked, switch), ExchangeStep::Switch);
     }
-    let switched = stored(&prepared.after(AuthorityStep::Switch, &LIFETIMES).unwrap());
+    let switched = stored(&prepared.after(ExchangeStep::Switch, &LIFETIMES).unwrap());
     let retire = switch + LIFETIMES.overlap + LIFETIMES.certificate;
-    assert_eq!(step(&switched, true, switch), AuthorityStep::Wait(retire));
-    assert_eq!(step(&switched, true, retire), AuthorityStep::Retire);
-    let retired = stored(&switched.after(AuthorityStep::Retire, &LIFETIMES).unwrap());
+    assert_eq!(step(&switched, true, switch), ExchangeStep::Wait(retire));
+    assert_eq!(step(&switched, true, retire), ExchangeStep::Retire);
+    let retired = stored(&switched.after(ExchangeStep::Retire, &LIFETIMES).unwrap());
     assert_eq!(
         step(&retired, false, retire),
-        AuthorityStep::Wait(next + 240 * day)
+        ExchangeStep::Wait(next + 240 * day)
     );
 }
 
