@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures::future::BoxFuture;
 use prometheus::{Encoder, IntCounter, TextEncoder, proto::MetricFamily};
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -24,11 +23,11 @@ use crate::{
 /// What the port tells. It is asked anew at each request, so that nothing told can be stale.
 pub trait Ops: Send + Sync + 'static {
     /// Why the process cannot do its work any more, if so: it is started anew then.
-    fn healthy(&self) -> BoxFuture<'_, Result<(), String>>;
+    fn healthy(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Why the process is not ready for requests, if so.
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>>;
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// The metrics, with gauges read from the state.
-    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>>;
+    fn metrics(&self) -> impl Future<Output = Vec<MetricFamily>> + Send;
 }
 
 const LIMITS: Limits = Limits {
@@ -43,12 +42,12 @@ const LIMITS: Limits = Limits {
 const SCRAPES: usize = 2;
 
 /// The port's routes.
-pub fn router(ops: Arc<dyn Ops>) -> Router {
+pub fn router<O: Ops>(ops: Arc<O>) -> Router {
     let scrapes = GlobalConcurrencyLimitLayer::new(SCRAPES);
     Router::new()
-        .route("/metrics", get(metrics).layer(scrapes))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::<O>).layer(scrapes))
+        .route("/healthz", get(healthz::<O>))
+        .route("/readyz", get(readyz::<O>))
         .with_state(ops)
 }
 
@@ -58,14 +57,14 @@ pub fn router(ops: Arc<dyn Ops>) -> Router {
 /// When the address cannot be bound.
 pub async fn run(
     address: SocketAddr,
-    ops: Arc<dyn Ops>,
+    ops: Arc<impl Ops>,
     closed: IntCounter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     serve(address, None, (router(ops), None), LIMITS, closed, stop).await
 }
 
-async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {
+async fn metrics<O: Ops>(State(ops): State<Arc<O>>) -> Response {
     let mut text = Vec::new();
     match TextEncoder::new().encode(&ops.metrics().await, &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -73,11 +72,11 @@ async fn metrics(State(ops): State<Arc<dyn Ops>>) -> Response {
     }
 }
 
-async fn healthz(State(ops): State<Arc<dyn Ops>>) -> Response {
+async fn healthz<O: Ops>(State(ops): State<Arc<O>>) -> Response {
     state(ops.healthy().await)
 }
 
-async fn readyz(State(ops): State<Arc<dyn Ops>>) -> Response {
+async fn readyz<O: Ops>(State(ops): State<Arc<O>>) -> Response {
     state(ops.ready().await)
 }
 

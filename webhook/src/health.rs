@@ -4,7 +4,6 @@
 //! is in [`curfew_runtime::ops`].
 
 use curfew_runtime::ops::Ops;
-use futures::future::BoxFuture;
 use prometheus::proto::MetricFamily;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,15 +29,15 @@ pub(crate) struct Health {
 }
 
 impl Ops for Health {
-    fn healthy(&self) -> BoxFuture<'_, Result<(), String>> {
+    async fn healthy(&self) -> Result<(), String> {
         // A task that cannot go on ends the process by itself.
-        Box::pin(async { Ok(()) })
+        Ok(())
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+    async fn ready(&self) -> Result<(), String> {
         // It waits neither for agents, whose absence the pods' metadata makes up for, nor for the
         // registration, which in turn waits until this replica is ready and can be reached.
-        let ready = if self.stop.is_cancelled() {
+        if self.stop.is_cancelled() {
             Err("stopping".to_owned())
         } else if self.identities.borrow().is_none() {
             Err("has no certificate yet".to_owned())
@@ -47,17 +46,15 @@ impl Ops for Health {
             Err("does not know the policies yet".to_owned())
         } else {
             Ok(())
-        };
-        Box::pin(async { ready })
+        }
     }
 
-    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>> {
+    async fn metrics(&self) -> Vec<MetricFamily> {
         let policies = self.rules.policies();
-        let families = self.metrics.gather(State {
+        self.metrics.gather(State {
             agents: self.agents.borrow().len(),
             unreachable: self.forwarder.unreachable(),
             policies: policies.as_deref(),
-        });
-        Box::pin(async { families })
+        })
     }
 }

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use curfew_runtime::ops::Ops;
-use futures::future::BoxFuture;
 use prometheus::proto::MetricFamily;
 use tokio_util::sync::CancellationToken;
 
@@ -17,46 +16,40 @@ pub(crate) struct Agent {
 }
 
 impl Ops for Agent {
-    fn healthy(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async {
-            let summary = self.controller.summary().await;
-            summary.map(|_| ()).map_err(|error| error.to_string())
-        })
+    async fn healthy(&self) -> Result<(), String> {
+        let summary = self.controller.summary().await;
+        summary.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async {
-            if self.stop.is_cancelled() {
-                return Err("stopping".to_owned());
+    async fn ready(&self) -> Result<(), String> {
+        if self.stop.is_cancelled() {
+            return Err("stopping".to_owned());
+        }
+        match self.controller.summary().await {
+            // The webhook does not wait for an agent then, and records on the pods.
+            Ok(summary) if !summary.store_open => {
+                return Err("the store is not open".to_owned());
             }
-            match self.controller.summary().await {
-                // The webhook does not wait for an agent then, and records on the pods.
-                Ok(summary) if !summary.store_open => {
-                    return Err("the store is not open".to_owned());
-                }
-                Ok(summary) if !summary.synced => {
-                    return Err("the node's pods are not listed yet".to_owned());
-                }
-                Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
+            Ok(summary) if !summary.synced => {
+                return Err("the node's pods are not listed yet".to_owned());
             }
-            let identity = self.identities.borrow();
-            match identity.as_ref().map(|identity| identity.expiry) {
-                None => Err("there is no certificate yet".to_owned()),
-                Some(expiry) if expiry <= SystemTime::now() => {
-                    Err("the certificate has expired".to_owned())
-                }
-                Some(_) => Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        let identity = self.identities.borrow();
+        match identity.as_ref().map(|identity| identity.expiry) {
+            None => Err("there is no certificate yet".to_owned()),
+            Some(expiry) if expiry <= SystemTime::now() => {
+                Err("the certificate has expired".to_owned())
             }
-        })
+            Some(_) => Ok(()),
+        }
     }
 
-    fn metrics(&self) -> BoxFuture<'_, Vec<MetricFamily>> {
-        Box::pin(async {
-            match self.controller.summary().await {
-                Ok(summary) => self.metrics.gather(&summary),
-                Err(_) => Vec::new(),
-            }
-        })
+    async fn metrics(&self) -> Vec<MetricFamily> {
+        match self.controller.summary().await {
+            Ok(summary) => self.metrics.gather(&summary),
+            Err(_) => Vec::new(),
+        }
     }
 }
