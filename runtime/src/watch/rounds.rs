@@ -269,28 +269,23 @@ where
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
                 self.watch.life.proved();
                 listed.insert(&object);
-                Event::InitApply(object)
+                Some(Ok(Event::InitApply(object)))
             }
             Some(Ok(WatchEvent::Bookmark(bookmark))) => {
                 let annotations = bookmark.metadata.annotations;
                 if annotations.contains_key("k8s.io/initial-events-end") {
                     return Some(self.complete(events, listed));
                 }
-                self.phase = Phase::Streaming(events, listed);
-                return None;
+                None
             }
             // There are none in a list.
-            Some(Ok(WatchEvent::Deleted(_))) => {
-                self.phase = Phase::Streaming(events, listed);
-                return None;
-            }
+            Some(Ok(WatchEvent::Deleted(_))) => None,
             Some(Ok(WatchEvent::Error(status))) => {
                 return Some(Err(self.failed(Error::WatchError(status), None)));
             }
             // An object that cannot be read does not hide the others.
             Some(Err(error)) if is_unreadable(&error) => {
-                self.phase = Phase::Streaming(events, listed);
-                return Some(Err(self.tell(Error::WatchFailed(error))));
+                Some(Err(self.tell(Error::WatchFailed(error))))
             }
             Some(Err(error)) => return Some(Err(self.failed(Error::WatchFailed(error), None))),
             None => {
@@ -299,7 +294,7 @@ where
             }
         };
         self.phase = Phase::Streaming(events, listed);
-        Some(Ok(told))
+        told
     }
 
     /// All objects were listed.
