@@ -97,10 +97,7 @@ impl NodeState {
         self.dirty.extend(known.map(|(uid, _)| uid.clone()));
         for stored in records {
             let uid = stored.pod.uid.clone();
-            let entry = self
-                .entries
-                .entry(uid.clone())
-                .or_insert_with(|| Box::new(PodEntry::new(now)));
+            let entry = self.entry(&uid, now);
             match &mut entry.record {
                 Some(record) => {
                     // What stands on the pod was learned from the pod already.
@@ -117,6 +114,12 @@ impl NodeState {
             }
             self.reconcile(&uid, now, out);
         }
+    }
+
+    /// What is known of the pod, from now on if nothing is yet.
+    fn entry(&mut self, uid: &str, now: Timestamp) -> &mut PodEntry {
+        let entry = self.entries.entry(uid.to_owned());
+        entry.or_insert_with(|| Box::new(PodEntry::new(now)))
     }
 
     /// Whether anything is known of the pod of that UID.
@@ -175,10 +178,7 @@ impl NodeState {
     ) -> Record {
         let record = self.with(&pod, &known);
         let uid = pod.uid;
-        let entry = self
-            .entries
-            .entry(uid.clone())
-            .or_insert_with(|| Box::new(PodEntry::new(now)));
+        let entry = self.entry(&uid, now);
         let before = entry.record.as_ref();
         domain_events::noticed(before, &record, &known, entry.ending(), out);
         domain_events::overrides(before, &record, entry, out);
@@ -203,10 +203,7 @@ impl NodeState {
 
     /// The watch saw the pod.
     pub fn seen(&mut self, pod: PodView, now: Timestamp, out: &mut Decisions) {
-        let entry = self
-            .entries
-            .entry(pod.id.uid.clone())
-            .or_insert_with(|| Box::new(PodEntry::new(now)));
+        let entry = self.entry(&pod.id.uid, now);
         entry.answered_in = None;
         if let Marking::Asked { shown } = &mut entry.marking {
             *shown = true;
