@@ -17,10 +17,7 @@ use crate::{
     },
     output,
     print::row::annotation,
-    verbs::{
-        change::{self, Change},
-        confirm,
-    },
+    verbs::{change, confirm},
 };
 
 /// Extends the pods. Returns whether that worked for all of them.
@@ -41,17 +38,18 @@ pub(crate) async fn run(target: &Target, args: Extend) -> anyhow::Result<bool> {
         let mut agreed = None;
         let plan = async |pod: &ObjectMeta| {
             check(pod, by, &args.duration)?;
-            let present = Present::of(pod);
-            if let Some(present) = &present
-                && (present.text, present.requester) != (&args.duration, &user)
-                && agreed.as_deref() != Some(present.text)
+            if let Some((present, fact)) = extended_already(pod, &args.duration, &user)
+                && agreed.as_deref() != Some(present)
             {
                 if !args.yes && how == DryRun::None {
-                    confirm::replace(name, &present.fact(name))?;
+                    confirm::replace(name, &fact)?;
                 }
-                agreed = Some(present.text.to_owned());
+                agreed = Some(present.to_owned());
             }
-            Ok(plan(&args.duration, &user))
+            Ok(change::with_overrides(
+                (metadata::EXTENSION, Some(args.duration.clone())),
+                (metadata::EXTENSION_REQUESTER, Some(user.clone())),
+            ))
         };
         match change::apply(&pods, &pod, how, plan).await {
             Ok(pod) => {
@@ -179,31 +177,13 @@ fn check(pod: &ObjectMeta, by: Duration, text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn plan(text: &str, user: &str) -> Change {
-    change::with_overrides(
-        (metadata::EXTENSION, Some(text.to_owned())),
-        (metadata::EXTENSION_REQUESTER, Some(user.to_owned())),
-    )
-}
-
-/// The extension that a pod has.
-struct Present<'a> {
-    text: &'a str,
-    requester: &'a str,
-}
-
-impl<'a> Present<'a> {
-    fn of(pod: &'a ObjectMeta) -> Option<Self> {
-        Some(Self {
-            text: annotation(pod, metadata::EXTENSION)?,
-            requester: annotation(pod, metadata::EXTENSION_REQUESTER).unwrap_or("somebody"),
-        })
-    }
-
-    fn fact(&self, name: &str) -> String {
-        let Self { text, requester } = self;
-        format!("pod/{name} is already extended by {text}, by {requester}")
-    }
+/// The extension that a pod has already, if it is another one, and what is said of it.
+fn extended_already<'a>(pod: &'a ObjectMeta, text: &str, user: &str) -> Option<(&'a str, String)> {
+    let present = annotation(pod, metadata::EXTENSION)?;
+    let requester = annotation(pod, metadata::EXTENSION_REQUESTER).unwrap_or("somebody");
+    let name = pod.name.as_deref().unwrap_or_default();
+    let fact = format!("pod/{name} is already extended by {present}, by {requester}");
+    ((present, requester) != (text, user)).then_some((present, fact))
 }
 
 #[cfg(test)]
