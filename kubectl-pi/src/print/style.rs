@@ -12,12 +12,12 @@ pub(crate) enum Style {
     Coloured,
 }
 
-/// What stands out.
+/// What stands out, by the codes of ECMA-48 (SGR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
-    Red,
-    Yellow,
-    Cyan,
+    Red = 31,
+    Yellow = 33,
+    Cyan = 36,
 }
 
 impl Style {
@@ -37,11 +37,7 @@ impl Style {
         let (Style::Coloured, Some(colour)) = (self, colour) else {
             return text.into();
         };
-        let code = match colour {
-            Colour::Red => 31,
-            Colour::Yellow => 33,
-            Colour::Cyan => 36,
-        };
+        let code = colour as u8;
         format!("\u{1b}[{code}m{text}\u{1b}[0m").into()
     }
 }

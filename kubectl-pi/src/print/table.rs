@@ -83,22 +83,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(columns: Vec<Column>, style: Style) -> Self {
-        let widths = columns.iter().map(|column| column.head.width()).collect();
+    pub(crate) fn new(columns: Vec<Column>, style: Style, headed: bool) -> Self {
+        let width = |column: &Column| if headed { column.head.width() } else { 0 };
         Self {
+            widths: columns.iter().map(width).collect(),
             columns,
-            widths,
             style,
-            headed: true,
-        }
-    }
-
-    /// The same without a head.
-    pub(crate) fn headless(self) -> Self {
-        Self {
-            widths: vec![0; self.columns.len()],
-            headed: false,
-            ..self
+            headed,
         }
     }
 
@@ -234,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn render(columns: Vec<Column>, rows: &[Row]) -> String {
-        Table::new(columns, Style::Plain).render(rows, at("2026-03-01T12:00:00Z"))
+        Table::new(columns, Style::Plain, true).render(rows, at("2026-03-01T12:00:00Z"))
     }
 
     fn rows(pods: &[&[(&str, &str)]]) -> Vec<Row> {
@@ -328,7 +319,8 @@ node-2   User    exec          sh -c 'echo hi'   scheduled   <none>
     fn colours_change_nothing_but_the_colour() {
         let rows = rows(&[TIMED, FORWARDED]);
         for now in ["2026-03-01T12:09:30Z", "2026-03-01T12:00:00Z"] {
-            let render = |style| Table::new(columns(true, true), style).render(&rows, at(now));
+            let render =
+                |style| Table::new(columns(true, true), style, true).render(&rows, at(now));
             let coloured = render(Style::Coloured);
             let plain = coloured.replace("\u{1b}[33m", "").replace("\u{1b}[0m", "");
             assert_eq!(plain, render(Style::Plain));
@@ -341,7 +333,7 @@ node-2   User    exec          sh -c 'echo hi'   scheduled   <none>
     fn what_comes_later_keeps_to_the_columns() {
         let rows = rows(&[TIMED, FORWARDED]);
         let now = at("2026-03-01T12:00:00Z");
-        let mut table = Table::new(columns(false, false), Style::Plain);
+        let mut table = Table::new(columns(false, false), Style::Plain, true);
         let first = table.render(&rows[1..], now);
         let later = table.more(&rows[..1], now);
         assert_eq!(later.lines().count(), 1);

@@ -246,10 +246,7 @@ impl Scope {
                 .map(|pod| Row::new(pod, &blocks, now))
                 .collect();
             let columns = table::columns(self.namespace.is_none(), wide);
-            let mut table = Table::new(columns, Style::of_stdout());
-            if self.args.no_headers {
-                table = table.headless();
-            }
+            let mut table = Table::new(columns, Style::of_stdout(), !self.args.no_headers);
             output::print(&table.render(&rows, now))?;
         } else if self.args.pods.is_empty() {
             output::note(&find::none_in(self.namespace.as_deref()));

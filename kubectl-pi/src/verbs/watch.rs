@@ -140,10 +140,7 @@ impl<'a> Screen<'a> {
     fn new(namespace: Option<&'a str>, output: &'a Output, heads: bool) -> Self {
         let wide = matches!(output, Output::Table { wide: true });
         let is_table = matches!(output, Output::Table { .. });
-        let table = Table::new(
-            table::columns(namespace.is_none(), wide),
-            Style::of_stdout(),
-        );
+        let columns = table::columns(namespace.is_none(), wide);
         Self {
             namespace,
             output,
@@ -151,10 +148,7 @@ impl<'a> Screen<'a> {
             pods: BTreeMap::new(),
             named: BTreeMap::new(),
             listed: false,
-            table: match heads {
-                true => table,
-                false => table.headless(),
-            },
+            table: Table::new(columns, Style::of_stdout(), heads),
             shown: BTreeMap::new(),
             in_place: is_table && io::stdout().is_terminal(),
             lines: 0,
