@@ -54,7 +54,7 @@ struct SecretState {
 }
 
 impl IdentityController {
-    /// Keeps the identity until `stop`.
+    /// Keeps the identity until it is dropped.
     ///
     /// # Errors
     /// When the Secret holds no CA at the start, or a certificate cannot be made.

@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Between two repairs: somebody who insists on something else is not fought faster than that.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(10);
 
-/// Keeps the ConfigMap as it should be until `stop`.
+/// Keeps the ConfigMap as it should be until it is dropped.
 ///
 /// # Errors
 /// None; a task says so by its type.

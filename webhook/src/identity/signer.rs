@@ -46,7 +46,7 @@ struct Applicant {
 }
 
 impl Signer {
-    /// Answers requests until `stop`.
+    /// Waits for the CA, then answers requests until it is dropped.
     ///
     /// # Errors
     /// When the watch ends, which it does not by itself.

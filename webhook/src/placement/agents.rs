@@ -24,7 +24,7 @@ const PORT: &str = "notices";
 /// The address of the agent of each node that has one.
 pub type Agents = Arc<HashMap<String, SocketAddr>>;
 
-/// Keeps the map up to date until `stop`.
+/// Keeps the map up to date until it is dropped.
 ///
 /// # Errors
 /// When the watch ends, which it does not by itself.

@@ -182,7 +182,7 @@ impl Rules {
 }
 
 impl RulesUpdater {
-    /// Keeps the rules up to date until `stop`, and tells in the policies' status what became of them.
+    /// Keeps the rules up to date until it is dropped, and tells in the policies' status what became of them.
     ///
     /// # Errors
     /// When a watch ends, which it does not by itself.
