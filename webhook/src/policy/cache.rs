@@ -37,7 +37,6 @@ pub(super) struct Report {
 
 #[derive(Debug)]
 struct Entry {
-    uid: String,
     in_force: Option<InForce>,
     report: Report,
 }
@@ -63,7 +62,7 @@ impl PolicyCache {
                 let remembered = self
                     .0
                     .remove(&name)
-                    .filter(|entry| entry.uid == uid)
+                    .filter(|entry| entry.report.uid == uid)
                     .and_then(|entry| entry.in_force);
                 let last = [remembered, in_force]
                     .into_iter()
@@ -74,20 +73,13 @@ impl PolicyCache {
         };
         let report = Report {
             name: name.clone(),
-            uid: uid.clone(),
+            uid,
             generation,
             in_force: in_force.clone().filter(|_| rejected.is_some()),
             rejected,
             told: policy.status(),
         };
-        self.0.insert(
-            name,
-            Entry {
-                uid,
-                in_force,
-                report,
-            },
-        );
+        self.0.insert(name, Entry { in_force, report });
     }
 
     /// This one was deleted.
