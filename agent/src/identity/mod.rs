@@ -249,12 +249,8 @@ async fn answer(
 /// The CAs of the ConfigMap. What cannot be understood is told, and what was known before holds.
 fn understand(map: Result<Option<ConfigMap>, kube::runtime::watcher::Error>) -> Option<Trust> {
     // What fails is tried again, and logged by the watch.
-    let map = map.ok()??;
-    let text = map
-        .data
-        .unwrap_or_default()
-        .remove(TRUST_KEY)
-        .unwrap_or_default();
+    let mut data = map.ok()??.data.unwrap_or_default();
+    let text = data.remove(TRUST_KEY).unwrap_or_default();
     Trust::from_pem(&text)
         .inspect_err(|error| {
             tracing::error!(

@@ -81,17 +81,13 @@ pub type Identities = watch::Receiver<Option<Identity>>;
 /// Under which paths API servers may ask at the moment.
 pub fn paths(identities: &Identities) -> Option<Paths> {
     let identity = identities.borrow();
-    identity
-        .as_ref()
-        .map(|identity| identity.authorities.paths.clone())
+    Some(identity.as_ref()?.authorities.paths.clone())
 }
 
 /// Whom everybody is to trust at the moment, in PEM.
 pub fn bundle(identities: &Identities) -> Option<String> {
     let identity = identities.borrow();
-    identity
-        .as_ref()
-        .map(|identity| identity.authorities.bundle())
+    Some(identity.as_ref()?.authorities.bundle())
 }
 
 /// Why there is no identity.

@@ -101,12 +101,12 @@ impl Signer {
         name: &str,
         applicant: &Applicant,
     ) -> Result<(), String> {
-        let issuer = self
-            .identities
-            .borrow()
-            .clone()
-            .ok_or("there is no CA yet")?;
-        let issuer = &issuer.authorities.current;
+        let identity = self.identities.borrow().clone();
+        let issuer = identity
+            .ok_or("there is no CA yet")?
+            .authorities
+            .current
+            .clone();
         let certificate = issuer
             .sign_agent_certificate(&applicant.node, &applicant.key, self.life)
             .map_err(|error| error.to_string())?;
@@ -136,14 +136,8 @@ impl Signer {
         name: &str,
         why: &str,
     ) -> Result<(), String> {
-        if patch(
-            all,
-            "approval",
-            name,
-            &condition("Denied", "NotAnAgent", why),
-        )
-        .await?
-        {
+        let denial = condition("Denied", "NotAnAgent", why);
+        if patch(all, "approval", name, &denial).await? {
             self.metrics.certified(false);
             tracing::warn!(event = "agent-refused", request = name, why);
         }

@@ -218,12 +218,8 @@ impl Registration {
 
     async fn apply(&self, wanted: &ValidatingWebhookConfiguration) -> Result<(), Obstacle> {
         let params = PatchParams::apply(MANAGER).force();
-        call(
-            self.configurations()
-                .patch(NAME, &params, &Patch::Apply(wanted)),
-        )
-        .await?;
-        Ok(())
+        let (all, patch) = (self.configurations(), Patch::Apply(wanted));
+        call(all.patch(NAME, &params, &patch)).await.map(drop)
     }
 
     /// Proves that the API server reaches a replica that shares our CA: creates, as a dry run, an
