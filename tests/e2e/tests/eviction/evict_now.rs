@@ -7,7 +7,7 @@ use curfew_core::metadata::{EVICT_NOW, EVICT_NOW_REQUESTER, INTERACTED, LABEL};
 use curfew_e2e::{
     Agents, PodWatch, Workload,
     budgets::{budget, budgets},
-    eventually,
+    eventually, figures,
     life::{self, TOLERANCE},
     marks,
     namespace::uid,
@@ -165,7 +165,8 @@ async fn a_detached_pod_of_three_leaves_its_service_and_goes_at_once() {
             "{said:?}"
         );
         let went = goes(&watch, &misused, SOON).await?.duration_since(began.1);
-        println!("out of its Service after {left:?}, evicted after {went:#}");
+        let shown = format!("out of its Service after {left:?}, evicted after {went:#}");
+        figures::report(&namespace.cluster, "evict-now", &shown)?;
         ensure!(went <= TOLERANCE && left <= TOLERANCE.unsigned_abs());
         // Its owner and its Service had another before it was gone, and the others stay.
         eventually(SOON * 3, "three serve", async || {
