@@ -188,7 +188,8 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
                 ),
                 (None, None) => format!("{what}: its time ended at {time}"),
             };
-            if eviction.bare {
+            // A pod that was detached before has no controller any more, but was replaced.
+            if eviction.bare && eviction.evict_now.is_none() {
                 note += match eviction.dry_run {
                     true => "; it has no controller, so nothing would have replaced it",
                     false => "; it has no controller, so nothing replaces it",

@@ -169,7 +169,7 @@ fn an_order_is_told_with_who_gave_it_and_why() {
             ids: String::new(),
             eviction_time: at(60),
             dry_run: false,
-            bare: false,
+            bare: true,
         }));
         assert_eq!(
             note,
