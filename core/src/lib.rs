@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod actor;
+pub mod behaviour;
 pub mod budget;
 pub mod duration;
 pub mod ending;

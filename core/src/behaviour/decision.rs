@@ -1,0 +1,276 @@
+//! Whether an interaction is usual for a workload, and why not.
+
+use std::{fmt, hash::BuildHasher};
+
+use jiff::Timestamp;
+
+use super::{
+    actor::ActorKind,
+    command::ProgramClass,
+    facet::{By, Facet},
+    features::Features,
+    index::ProfileIndex,
+    reason::{Novelty, Reason, Weight},
+};
+use crate::interaction::Kind;
+
+/// The most reasons of one decision. Strong ones come first.
+pub const MAX_REASONS: usize = 8;
+/// Hours are asked only where this many interactions were learned: fewer leave most hours of a week empty.
+const SAMPLES_FOR_HOURS: u64 = 100;
+/// The same in days: two weeks show what is done each week.
+const DAYS_FOR_HOURS: i64 = 14;
+
+/// When enough is known, and how much that is new is tolerated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// The fewest days since the first interaction that was learned.
+    pub days: u32,
+    /// The fewest interactions that were learned.
+    pub samples: u64,
+    /// How many weak reasons an interaction can have and still be usual. A strong one is never tolerated.
+    pub tolerated: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            days: 7,
+            samples: 30,
+            tolerated: 1,
+        }
+    }
+}
+
+/// What an interaction is for a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It is what is done there.
+    Usual {
+        /// What was new and is tolerated.
+        noticed: Vec<Reason>,
+    },
+    /// It is not what is done there.
+    Irregular {
+        /// Why; at least one, at most [`MAX_REASONS`].
+        reasons: Vec<Reason>,
+    },
+    /// Not enough is known of the workload.
+    NotEnough {
+        /// How many interactions were learned.
+        samples: u64,
+        /// How many days ago the first of them was.
+        days: u32,
+        /// What would be enough.
+        needed: Thresholds,
+    },
+}
+
+impl Decision {
+    /// Whether the interaction may be learned, if nothing else speaks against it: what is denied must not be learned,
+    /// nor what happens with a pod that was misused.
+    pub fn is_learned(&self) -> bool {
+        !matches!(self, Decision::Irregular { .. })
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Usual { .. } => f.write_str("usual"),
+            Decision::Irregular { reasons } => {
+                f.write_str("irregular: ")?;
+                for (at, reason) in reasons.iter().enumerate() {
+                    if at > 0 {
+                        f.write_str("; ")?;
+                    }
+                    reason.fmt(f)?;
+                }
+                Ok(())
+            }
+            Decision::NotEnough {
+                samples,
+                days,
+                needed,
+            } => write!(
+                f,
+                "not enough is known: {samples} of {} interactions, {days} of {} days",
+                needed.samples, needed.days
+            ),
+        }
+    }
+}
+
+/// Decides about one interaction. `workload` is how people call it: `deployment web`.
+pub fn decide<S: BuildHasher>(
+    features: &Features,
+    profile: &ProfileIndex<S>,
+    thresholds: &Thresholds,
+    now: Timestamp,
+    workload: &str,
+) -> Decision {
+    let age = profile
+        .since()
+        .map_or(0, |since| now.as_second() - since.as_second());
+    let days = u32::try_from(age / 86_400).unwrap_or_default();
+    let asking = Asking {
+        features,
+        profile,
+        hours: profile.samples() >= SAMPLES_FOR_HOURS && i64::from(days) >= DAYS_FOR_HOURS,
+    };
+    let mut reasons: Vec<Reason> = Vec::new();
+    let mut allowed = true;
+    for facet in features.facets() {
+        if profile.allows(&facet, features) {
+            continue;
+        }
+        allowed &= !is_essential(&facet);
+        if profile.knows(&facet) {
+            continue;
+        }
+        let Some(weight) = asking.weigh(&facet) else {
+            continue;
+        };
+        let reason = Reason::new(&facet, weight, features, profile, workload);
+        add(&mut reasons, reason);
+    }
+    let enough = profile.samples() >= thresholds.samples && days >= thresholds.days;
+    if !allowed && !enough {
+        return Decision::NotEnough {
+            samples: profile.samples(),
+            days,
+            needed: *thresholds,
+        };
+    }
+    reasons.sort_by_key(|reason| reason.weight != Weight::Strong);
+    let is_strong = |reason: &Reason| reason.weight == Weight::Strong;
+    let irregular = reasons.iter().any(is_strong) || reasons.len() > thresholds.tolerated;
+    reasons.truncate(MAX_REASONS);
+    match irregular {
+        true => Decision::Irregular { reasons },
+        false => Decision::Usual { noticed: reasons },
+    }
+}
+
+/// Whether a person has to have allowed it, where nothing was learned.
+fn is_essential(facet: &Facet<'_>) -> bool {
+    !matches!(
+        facet,
+        Facet::Group { .. } | Facet::Pipe { .. } | Facet::Hour { .. } | Facet::Rate { .. }
+    )
+}
+
+/// Adds a reason, unless what it is about is a reason already: the strongest of each counts.
+fn add(reasons: &mut Vec<Reason>, reason: Reason) {
+    // Features are bounded, and so is this: at most a few hundred.
+    match reasons
+        .iter_mut()
+        .find(|known| known.is_about_same(&reason))
+    {
+        Some(known) if known.weight == Weight::Weak && reason.weight == Weight::Strong => {
+            *known = reason
+        }
+        Some(_) => {}
+        None => reasons.push(reason),
+    }
+}
+
+struct Asking<'a, S> {
+    features: &'a Features,
+    profile: &'a ProfileIndex<S>,
+    hours: bool,
+}
+
+impl<S: BuildHasher> Asking<'_, S> {
+    /// How much it says that this facet is new; none if it says nothing.
+    fn weigh(&self, facet: &Facet<'_>) -> Option<Weight> {
+        let by = self.features.by();
+        let is_person = self.features.actor == ActorKind::User;
+        let weak_for_people = match is_person {
+            true => Weight::Weak,
+            false => Weight::Strong,
+        };
+        // Of a machine that was never there everything is new, and its name says it all.
+        let user = Facet::User {
+            user: &self.features.user,
+        };
+        let is_new_machine =
+            !is_person && !matches!(facet, Facet::User { .. }) && !self.profile.knows(&user);
+        if is_new_machine && !self.profile.allows(&user, self.features) {
+            return None;
+        }
+        match *facet {
+            Facet::User { .. } => Some(Weight::Strong),
+            Facet::Group { group, .. } => {
+                // Where a person allowed the user, their groups were not learned.
+                let rights = group.starts_with("system:");
+                let known = self.profile.knows(&user);
+                (known || rights).then_some(if rights { Weight::Strong } else { Weight::Weak })
+            }
+            Facet::Streams { kind, .. } => {
+                let known = self.profile.knows(&Facet::Kind { by, kind });
+                Some(match known || kind == Kind::Portforward {
+                    true => weak_for_people,
+                    false => Weight::Strong,
+                })
+            }
+            Facet::Container { .. } | Facet::Unread { .. } => Some(weak_for_people),
+            Facet::Program { program, .. } => Some(self.weigh_program(by, program)),
+            Facet::Argument { class, program, .. } => {
+                let run = Facet::Program { by, program };
+                let is_new = !self.profile.knows(&run) && !self.profile.allows(&run, self.features);
+                match class.is_risky() {
+                    true => Some(Weight::Strong),
+                    // The program itself is the reason.
+                    false => (!is_new).then_some(Weight::Weak),
+                }
+            }
+            Facet::Pipe { to, .. } => match ProgramClass::of(to) {
+                ProgramClass::Shell | ProgramClass::Interpreter => Some(Weight::Strong),
+                ProgramClass::Network | ProgramClass::FileTransfer => Some(Weight::Weak),
+                _ => None,
+            },
+            Facet::Hour { .. } => self.hours.then_some(Weight::Weak),
+            // Twice in a row is no habit of its own.
+            Facet::Rate { exponent, .. } => (exponent > 1).then_some(Weight::Weak),
+            Facet::Class { .. } | Facet::Kind { .. } => None,
+        }
+    }
+
+    /// A person who uses `head` where others use `cat` does the same as they do.
+    fn weigh_program(&self, by: By<'_>, program: &str) -> Weight {
+        let class = ProgramClass::of(program);
+        let is_alike = match class {
+            ProgramClass::Reader | ProgramClass::Changer | ProgramClass::Shell => {
+                by == By::People && self.profile.knows_class(by, class)
+            }
+            _ => false,
+        };
+        match is_alike {
+            true => Weight::Weak,
+            false => Weight::Strong,
+        }
+    }
+}
+
+/// What a reason is called in metrics.
+impl Novelty {
+    pub(super) fn of<S: BuildHasher>(facet: &Facet<'_>, profile: &ProfileIndex<S>) -> Self {
+        match *facet {
+            Facet::User { .. } => Novelty::User,
+            Facet::Group { .. } => Novelty::Group,
+            Facet::Streams { by, kind, .. } => match profile.knows(&Facet::Kind { by, kind }) {
+                true => Novelty::Streams,
+                false => Novelty::Kind,
+            },
+            Facet::Kind { .. } => Novelty::Kind,
+            Facet::Container { .. } => Novelty::Container,
+            Facet::Program { .. } | Facet::Class { .. } => Novelty::Program,
+            Facet::Argument { .. } => Novelty::Arguments,
+            Facet::Pipe { .. } => Novelty::Pipe,
+            Facet::Hour { .. } => Novelty::Hour,
+            Facet::Rate { .. } => Novelty::Rate,
+            Facet::Unread { .. } => Novelty::Unread,
+        }
+    }
+}
