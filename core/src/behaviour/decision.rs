@@ -16,6 +16,10 @@ use crate::interaction::Kind;
 
 /// The most reasons of one decision. Strong ones come first.
 pub const MAX_REASONS: usize = 8;
+/// The most weak reasons that can be tolerated.
+const MAX_TOLERATED: usize = 16;
+/// The most reasons that are collected before the strongest are taken.
+const MAX_COLLECTED: usize = 64;
 /// Hours are asked only where this many interactions were learned: fewer leave most hours of a week empty.
 const SAMPLES_FOR_HOURS: u64 = 100;
 /// The same in days: two weeks show what is done each week.
@@ -28,7 +32,7 @@ pub struct Thresholds {
     pub days: u32,
     /// The fewest interactions that were learned.
     pub samples: u64,
-    /// How many weak reasons an interaction can have and still be usual. A strong one is never tolerated.
+    /// How many weak reasons an interaction can have and still be usual; at most 16. A strong one is never tolerated.
     pub tolerated: usize,
 }
 
@@ -118,23 +122,23 @@ pub fn decide<S: BuildHasher>(
         profile,
         hours: profile.samples() >= SAMPLES_FOR_HOURS && i64::from(days) >= DAYS_FOR_HOURS,
     };
+    let enough = profile.samples() >= thresholds.samples && days >= thresholds.days;
     let mut reasons: Vec<Reason> = Vec::new();
     let mut allowed = true;
     for facet in features.facets() {
-        if profile.allows(&facet, features) {
+        // The criteria that people wrote are asked one by one: only where they can make a difference.
+        let is_known = profile.knows(&facet);
+        if is_known && enough || profile.allows(&facet, features) {
             continue;
         }
         allowed &= !is_essential(&facet);
-        if profile.knows(&facet) {
-            continue;
+        if !is_known && let Some(weight) = asking.weigh(&facet) {
+            add(
+                &mut reasons,
+                Reason::new(&facet, weight, features, profile, workload),
+            );
         }
-        let Some(weight) = asking.weigh(&facet) else {
-            continue;
-        };
-        let reason = Reason::new(&facet, weight, features, profile, workload);
-        add(&mut reasons, reason);
     }
-    let enough = profile.samples() >= thresholds.samples && days >= thresholds.days;
     if !allowed && !enough {
         return Decision::NotEnough {
             samples: profile.samples(),
@@ -144,7 +148,8 @@ pub fn decide<S: BuildHasher>(
     }
     reasons.sort_by_key(|reason| reason.weight != Weight::Strong);
     let is_strong = |reason: &Reason| reason.weight == Weight::Strong;
-    let irregular = reasons.iter().any(is_strong) || reasons.len() > thresholds.tolerated;
+    let irregular =
+        reasons.iter().any(is_strong) || reasons.len() > thresholds.tolerated.min(MAX_TOLERATED);
     reasons.truncate(MAX_REASONS);
     match irregular {
         true => Decision::Irregular { reasons },
@@ -162,16 +167,19 @@ fn is_essential(facet: &Facet<'_>) -> bool {
 
 /// Adds a reason, unless what it is about is a reason already: the strongest of each counts.
 fn add(reasons: &mut Vec<Reason>, reason: Reason) {
-    // Features are bounded, and so is this: at most a few hundred.
-    match reasons
+    let is_stronger =
+        |known: &Reason| reason.weight == Weight::Strong && known.weight == Weight::Weak;
+    if let Some(known) = reasons
         .iter_mut()
         .find(|known| known.is_about_same(&reason))
     {
-        Some(known) if known.weight == Weight::Weak && reason.weight == Weight::Strong => {
-            *known = reason
+        if is_stronger(known) {
+            *known = reason;
         }
-        Some(_) => {}
-        None => reasons.push(reason),
+    } else if reasons.len() < MAX_COLLECTED {
+        reasons.push(reason);
+    } else if let Some(weak) = reasons.iter_mut().find(|known| is_stronger(known)) {
+        *weak = reason;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, hash::BuildHasher};
 
 use super::{
+    command::ProgramClass,
     facet::{By, Facet},
     features::Features,
     index::ProfileIndex,
@@ -106,7 +107,7 @@ impl Reason {
         Self {
             novelty,
             weight,
-            subject: subject(facet),
+            subject: subject(facet, weight),
             text: text(facet, novelty, features, workload),
         }
     }
@@ -122,14 +123,19 @@ impl fmt::Display for Reason {
     }
 }
 
-fn subject(facet: &Facet<'_>) -> String {
-    let subject = match *facet {
-        Facet::Group { group, .. } => group,
-        Facet::Program { program, .. } | Facet::Argument { program, .. } => program,
-        Facet::Pipe { to, .. } => to,
-        _ => "",
-    };
-    subject.to_owned()
+/// Several weak reasons of one sort are one: a pipeline of five readers is new in one way, and somebody who changes
+/// teams is in several groups at once.
+fn subject(facet: &Facet<'_>, weight: Weight) -> String {
+    match (facet, weight) {
+        (Facet::Group { group, .. }, Weight::Strong) => (*group).to_owned(),
+        (Facet::Program { program, .. }, Weight::Strong) => (*program).to_owned(),
+        (Facet::Program { program, .. }, Weight::Weak) => {
+            format!("{:?}", ProgramClass::of(program))
+        }
+        (Facet::Argument { program, .. }, _) => (*program).to_owned(),
+        (Facet::Pipe { to, .. }, _) => (*to).to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn text(facet: &Facet<'_>, novelty: Novelty, features: &Features, workload: &str) -> String {

@@ -1,8 +1,8 @@
 //! Judges one part of the set and prints what was wrong: `cargo run --example judge -- tuning`, with `--all` what was
-//! right, too. Look at the part for tuning only, or the other one is worth nothing.
+//! right, too. `-- reported --docs` prints what stands in `docs/behaviour.md`. Look at the part for tuning only, or the other one is worth nothing.
 #![allow(clippy::print_stdout)]
 
-use curfew_behaviour::{Label, Part, judge, table, workloads};
+use curfew_behaviour::{Label, Part, judge, section, table, workloads};
 use curfew_core::behaviour::{Decision, Thresholds};
 
 fn main() -> anyhow::Result<()> {
@@ -14,15 +14,29 @@ fn main() -> anyhow::Result<()> {
     };
     let workloads = workloads()?;
     let outcomes = judge(&workloads, part, &Thresholds::default());
-    for outcome in outcomes.iter().filter(|outcome| has("--all") || outcome.is_wrong()) {
+    if has("--docs") {
+        print!("{}", section(&outcomes));
+        return Ok(());
+    }
+    for outcome in outcomes
+        .iter()
+        .filter(|outcome| has("--all") || outcome.is_wrong())
+    {
         let what = match (outcome.case.label, outcome.is_wrong()) {
             (Label::Usual, true) => "false alarm",
             (Label::Hostile, true) => "miss",
             (_, false) => "right",
         };
-        println!("{what}: {} ({}): {}", outcome.case.name, outcome.case.reason, outcome.case.command());
+        println!(
+            "{what}: {} ({}): {}",
+            outcome.case.name,
+            outcome.case.reason,
+            outcome.case.command()
+        );
         match &outcome.decision {
-            Decision::Usual { noticed } => noticed.iter().for_each(|reason| println!("    noticed: {reason}")),
+            Decision::Usual { noticed } => noticed
+                .iter()
+                .for_each(|reason| println!("    noticed: {reason}")),
             other => println!("    {other}"),
         }
     }

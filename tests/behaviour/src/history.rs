@@ -3,7 +3,8 @@
 use std::hash::RandomState;
 
 use curfew_core::behaviour::{
-    Features, HourOfWeek, Learner, ProfileIndex, ProfileSpec, ProfileStatus, Retention, Thresholds, decide,
+    Features, HourOfWeek, Learner, ProfileIndex, ProfileSpec, ProfileStatus, Retention, Thresholds,
+    decide,
 };
 use jiff::Timestamp;
 

@@ -15,5 +15,5 @@ mod measure;
 mod set;
 
 pub use history::{history, learn};
-pub use measure::{Figures, Outcome, judge, table};
+pub use measure::{Figures, Outcome, judge, section, table};
 pub use set::{Case, Habit, Label, Part, Workload, read, workloads};

@@ -107,7 +107,8 @@ impl Case {
 
     /// Its features.
     pub fn features(&self) -> Features {
-        self.place.features(&self.user, &self.groups, &self.argv, self.time(), self.rate)
+        self.place
+            .features(&self.user, &self.groups, &self.argv, self.time(), self.rate)
     }
 
     /// The command as a shell would take it; the kind where there is none.
@@ -188,7 +189,10 @@ pub fn read(file: &str, text: &str) -> anyhow::Result<Workload> {
         let mut line = line.to_owned();
         // A line that does not begin with a word of ours continues the one before.
         while let Some(next) = lines.peek() {
-            if next.is_empty() || next.starts_with('#') || WORDS.iter().any(|word| next.starts_with(word)) {
+            if next.is_empty()
+                || next.starts_with('#')
+                || WORDS.iter().any(|word| next.starts_with(word))
+            {
                 break;
             }
             line.push('\n');
@@ -221,10 +225,14 @@ impl Workload {
                 self.users.insert(user.to_owned(), all.collect());
             }
             "bot" => {
-                let namespace = rest.split(':').nth(2).context("a bot is a ServiceAccount")?;
+                let namespace = rest
+                    .split(':')
+                    .nth(2)
+                    .context("a bot is a ServiceAccount")?;
                 let groups = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
                 let own = format!("system:serviceaccounts:{namespace}");
-                self.users.insert(rest.to_owned(), groups.into_iter().chain([own]).collect());
+                self.users
+                    .insert(rest.to_owned(), groups.into_iter().chain([own]).collect());
             }
             "habit" => self.habits.push(self.habit(rest)?),
             "usual" => self.cases.push(self.case(file, Label::Usual, rest)?),
@@ -236,12 +244,18 @@ impl Workload {
 
     fn habit(&self, text: &str) -> anyhow::Result<Habit> {
         let [users, place, when, commands] = columns(text)?;
-        let (hours, weekly) = when.rsplit_once(' ').context("a habit has hours and how often")?;
+        let (hours, weekly) = when
+            .rsplit_once(' ')
+            .context("a habit has hours and how often")?;
         let users: Vec<_> = users.split(',').map(str::to_owned).collect();
         for user in &users {
-            self.users.get(user).with_context(|| format!("{user} is not known"))?;
+            self.users
+                .get(user)
+                .with_context(|| format!("{user} is not known"))?;
         }
-        let commands = commands.split(";;").map(|text| shlex::split(text).context("quotes"));
+        let commands = commands
+            .split(";;")
+            .map(|text| shlex::split(text).context("quotes"));
         Ok(Habit {
             users,
             place: place_of(place)?,
@@ -260,7 +274,8 @@ impl Workload {
         groups.extend((!extra.is_empty()).then(|| extra.to_owned()));
         let (when, rate) = when.split_once(" x").unwrap_or((when, "1"));
         let hours: Hours = when.parse()?;
-        let hour = (0..168).find(|hour| hours.contains(curfew_core::behaviour::HourOfWeek::of(at(*hour, 0))));
+        let hour = (0..168)
+            .find(|hour| hours.contains(curfew_core::behaviour::HourOfWeek::of(at(*hour, 0))));
         Ok(Case {
             name: format!("{file}/{name}"),
             label,
