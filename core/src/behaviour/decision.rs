@@ -30,7 +30,7 @@ const DAYS_FOR_HOURS: i64 = 14;
 pub struct Thresholds {
     /// The fewest days since the first interaction that was learned.
     pub days: u32,
-    /// The fewest interactions that were learned.
+    /// The fewest interactions that were learned: by people where a person is judged, else by machines.
     pub samples: u64,
     /// How many weak reasons an interaction can have and still be usual; at most 16. A strong one is never tolerated.
     pub tolerated: usize,
@@ -39,9 +39,9 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Self {
-            days: 7,
+            days: 14,
             samples: 30,
-            tolerated: 1,
+            tolerated: 2,
         }
     }
 }
@@ -117,12 +117,13 @@ pub fn decide<S: BuildHasher>(
         .since()
         .map_or(0, |since| now.as_second() - since.as_second());
     let days = u32::try_from(age / 86_400).unwrap_or_default();
+    let samples = profile.samples(features.actor);
     let asking = Asking {
         features,
         profile,
-        hours: profile.samples() >= SAMPLES_FOR_HOURS && i64::from(days) >= DAYS_FOR_HOURS,
+        hours: samples >= SAMPLES_FOR_HOURS && i64::from(days) >= DAYS_FOR_HOURS,
     };
-    let enough = profile.samples() >= thresholds.samples && days >= thresholds.days;
+    let enough = samples >= thresholds.samples && days >= thresholds.days;
     let mut reasons: Vec<Reason> = Vec::new();
     let mut allowed = true;
     for facet in features.facets() {
@@ -141,7 +142,7 @@ pub fn decide<S: BuildHasher>(
     }
     if !allowed && !enough {
         return Decision::NotEnough {
-            samples: profile.samples(),
+            samples,
             days,
             needed: *thresholds,
         };
@@ -222,15 +223,16 @@ impl<S: BuildHasher> Asking<'_, S> {
                     false => Weight::Strong,
                 })
             }
+            Facet::Unread { .. } if self.features.command.truncated => Some(Weight::Strong),
             Facet::Container { .. } | Facet::Unread { .. } => Some(weak_for_people),
-            Facet::Program { program, .. } => Some(self.weigh_program(by, program)),
+            Facet::Program { program, .. } => self.weigh_program(by, program),
             Facet::Argument { class, program, .. } => {
                 let run = Facet::Program { by, program };
                 let is_new = !self.profile.knows(&run) && !self.profile.allows(&run, self.features);
                 match class.is_risky() {
                     true => Some(Weight::Strong),
                     // The program itself is the reason.
-                    false => (!is_new).then_some(Weight::Weak),
+                    false => (!is_new).then_some(weak_for_people),
                 }
             }
             Facet::Pipe { to, .. } => match ProgramClass::of(to) {
@@ -246,17 +248,21 @@ impl<S: BuildHasher> Asking<'_, S> {
     }
 
     /// A person who uses `head` where others use `cat` does the same as they do.
-    fn weigh_program(&self, by: By<'_>, program: &str) -> Weight {
+    fn weigh_program(&self, by: By<'_>, program: &str) -> Option<Weight> {
         let class = ProgramClass::of(program);
-        let is_alike = match class {
-            ProgramClass::Reader | ProgramClass::Changer | ProgramClass::Shell => {
-                by == By::People && self.profile.knows_class(by, class)
+        let is_alike = by == By::People && self.profile.knows_class(by, class);
+        match class {
+            // Where people have a shell, a script says no more than the programs in it, which are asked, too.
+            ProgramClass::Shell if is_alike && program.ends_with(" -c") => None,
+            ProgramClass::Reader
+            | ProgramClass::Changer
+            | ProgramClass::Shell
+            | ProgramClass::Debugger
+                if is_alike =>
+            {
+                Some(Weight::Weak)
             }
-            _ => false,
-        };
-        match is_alike {
-            true => Weight::Weak,
-            false => Weight::Strong,
+            _ => Some(Weight::Strong),
         }
     }
 }

@@ -115,10 +115,9 @@ impl Features {
                     from,
                     to: program,
                 });
-                let arguments = step
-                    .arguments
-                    .iter()
-                    .filter(move |class| asked || class.is_risky());
+                let arguments = step.arguments.iter().filter(move |class| {
+                    asked || class.is_risky() || *class == ArgumentClass::Output
+                });
                 let arguments = arguments.map(move |class| Facet::Argument { by, program, class });
                 whole.into_iter().chain(pipe).chain(arguments)
             });

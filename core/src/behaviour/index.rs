@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use jiff::Timestamp;
 
 use super::{
+    actor::ActorKind,
     command::ProgramClass,
     criterion::Criterion,
     facet::{By, Facet, MAX_EXPONENT},
@@ -22,7 +23,8 @@ pub struct ProfileIndex<S> {
     hasher: S,
     known: Box<[u32]>,
     allowed: Box<[Criterion]>,
-    samples: u64,
+    people: u64,
+    machines: u64,
     since: Option<Timestamp>,
 }
 
@@ -64,21 +66,17 @@ impl<S: BuildHasher> IndexBuilder<S> {
         }
     }
 
-    /// The index, with what else a decision needs.
-    pub fn build(
-        mut self,
-        spec: &ProfileSpec,
-        samples: u64,
-        since: Option<Timestamp>,
-    ) -> ProfileIndex<S> {
+    /// The index, with what else a decision needs. The criteria in `status` are not looked at.
+    pub fn build(mut self, spec: &ProfileSpec, status: &ProfileStatus) -> ProfileIndex<S> {
         self.known.sort_unstable();
         self.known.dedup();
         ProfileIndex {
             hasher: self.hasher,
             known: self.known.into_boxed_slice(),
             allowed: spec.allowed.clone().into_boxed_slice(),
-            samples,
-            since,
+            people: status.people,
+            machines: status.samples.saturating_sub(status.people),
+            since: status.since,
         }
     }
 }
@@ -92,12 +90,16 @@ impl<S: BuildHasher> ProfileIndex<S> {
         for learned in status.learned.iter().filter(is_alive) {
             builder.add(&learned.criterion);
         }
-        builder.build(spec, status.samples, status.since)
+        builder.build(spec, status)
     }
 
-    /// How many interactions were learned.
-    pub fn samples(&self) -> u64 {
-        self.samples
+    /// How many interactions were learned that say what is usual for this kind of actor: those of people for a person,
+    /// those of machines for a machine. An operator that comes each minute says nothing of people.
+    pub fn samples(&self, actor: ActorKind) -> u64 {
+        match actor {
+            ActorKind::User => self.people,
+            ActorKind::ServiceAccount | ActorKind::Node => self.machines,
+        }
     }
 
     /// The time of the first of them.

@@ -6,7 +6,7 @@
 //! delta that was written after all is not merged twice.
 //!
 //! As long as there is room, the result does not depend on the order in which deltas of different replicas come. At
-//! the limit it is the same criteria with the same last sight; the first sight and the samples of a criterion that was
+//! the limit of their number it is the same criteria with the same last sight; first sight and samples of one that was
 //! dropped and came back can differ.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    actor::ActorKind,
     actor_count::ActorCount,
     criterion::Criterion,
     features::Features,
@@ -59,6 +60,7 @@ impl Retention {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gathered {
     samples: u64,
+    people: u64,
     since: Option<Timestamp>,
     seen: BTreeMap<Criterion, Sighting>,
     dropped: u64,
@@ -72,6 +74,7 @@ impl Gathered {
     /// denied, or that was irregular, must not come here.
     pub fn learn(&mut self, features: &Features, time: Timestamp) {
         self.samples += 1;
+        self.people += u64::from(features.actor == ActorKind::User);
         self.since = Some(self.since.map_or(time, |since| since.min(time)));
         let mut criteria: Vec<_> = features
             .facets()
@@ -211,6 +214,7 @@ impl ProfileStatus {
         self.forget_writers();
         let new = &delta.gathered;
         self.samples = self.samples.saturating_add(new.samples);
+        self.people = self.people.saturating_add(new.people);
         self.since = [self.since, new.since].into_iter().flatten().min();
         self.dropped = self.dropped.saturating_add(new.dropped);
         self.irregular = self.irregular.saturating_add(new.irregular);
@@ -253,11 +257,17 @@ impl ProfileStatus {
     /// Drops what was not seen for the longest time, until the rest has room.
     fn make_room(&mut self, retention: &Retention) {
         let most = retention.criteria.min(MAX_LEARNED);
-        let size = |learned: &Learned| learned.criterion.size() + 140;
-        let bytes: usize = self.learned.iter().map(size).sum();
-        if self.learned.len() <= most && bytes <= MAX_LEARNED_BYTES {
+        let most_bytes: usize = self
+            .learned
+            .iter()
+            .map(|learned| learned.criterion.size() + 160)
+            .sum();
+        if self.learned.len() <= most && most_bytes <= MAX_LEARNED_BYTES {
             return;
         }
+        let size = |learned: &Learned| {
+            serde_json::to_string(learned).map_or(usize::MAX, |text| text.len() + 1)
+        };
         let mut order: Vec<usize> = (0..self.learned.len()).collect();
         order.sort_by(|a, b| {
             let age = |at: usize| (&self.learned[at].sighting.last_seen, at);

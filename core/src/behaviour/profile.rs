@@ -68,6 +68,9 @@ pub struct ProfileStatus {
     /// How many interactions were learned.
     #[serde(default)]
     pub samples: u64,
+    /// How many of them were by people, and not by ServiceAccounts or nodes.
+    #[serde(default)]
+    pub people: u64,
     /// The time of the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

@@ -108,5 +108,11 @@ fn history() -> Vec<Case> {
             )
         }));
     }
+    // The machine comes at other times, too.
+    let machine = cases[4].clone();
+    cases.extend((0..21).map(|hour| Case {
+        time: begin() + hours(hour),
+        ..machine.clone()
+    }));
     cases
 }

@@ -1,5 +1,6 @@
-//! Judges one part of the set and prints what was wrong: `cargo run --example judge -- tuning`, with `--all` what was
-//! right, too. `-- reported --docs` prints what stands in `docs/behaviour.md`. Look at the part for tuning only, or the other one is worth nothing.
+//! Judges one part of the set and prints what was wrong: `cargo run --example judge -- tuning`. With `--all` it prints
+//! what was right, too, and with `--tolerated` it compares thresholds. `-- reported --docs` prints what stands in
+//! `docs/behaviour.md`. Look at the part for tuning only, or the other one is worth nothing.
 #![allow(clippy::print_stdout)]
 
 use curfew_behaviour::{Label, Part, judge, section, table, workloads};
@@ -41,5 +42,13 @@ fn main() -> anyhow::Result<()> {
         }
     }
     println!("{}", table(&outcomes));
+    for tolerated in [0, 2, 3].into_iter().filter(|_| has("--tolerated")) {
+        let thresholds = Thresholds {
+            tolerated,
+            ..Thresholds::default()
+        };
+        let outcomes = judge(&workloads, part, &thresholds);
+        println!("{tolerated} weak reasons tolerated:\n{}", table(&outcomes));
+    }
     Ok(())
 }

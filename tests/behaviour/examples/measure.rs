@@ -8,8 +8,8 @@ use curfew_behaviour::workloads;
 use curfew_core::{
     Kind,
     behaviour::{
-        Features, IndexBuilder, Learned, Learner, MAX_LEARNED, ProfileIndex, ProfileSpec,
-        ProfileStatus, Retention, SeenInteraction, Thresholds, decide,
+        Criterion, Features, IndexBuilder, Learned, Learner, MAX_ALLOWED, MAX_LEARNED,
+        ProfileIndex, ProfileSpec, ProfileStatus, Retention, SeenInteraction, Thresholds, decide,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         full.learned
             .iter()
             .for_each(|learned| builder.add(&learned.criterion));
-        black_box(builder.build(&spec, full.samples, full.since));
+        black_box(builder.build(&spec, &full));
     });
     let now = at(24 * 60);
     let thresholds = Thresholds::default();
@@ -101,6 +101,35 @@ fn main() -> anyhow::Result<()> {
             ));
         });
     }
+    let names = |field: usize| (0..64).map(|at| format!("nobody-{field}-{at}")).collect();
+    let criteria = (0..MAX_ALLOWED).map(|field| Criterion {
+        programs: names(field),
+        ..Criterion::default()
+    });
+    let written = ProfileSpec {
+        allowed: criteria.collect(),
+    };
+    let written = ProfileIndex::new(&written, &full, Timestamp::MIN, RandomState::new());
+    let script = (0..16)
+        .map(|at| {
+            format!("new-{at} -l 7 w /x /tmp/x /etc/x http://x/ https://x.y/ 'a b' A=b 1.1.1.1")
+        })
+        .collect::<Vec<_>>();
+    let argv = ["sh".to_owned(), "-c".to_owned(), script.join("|")];
+    time(
+        "read and decide sixteen new programs, with the most criteria that people can write",
+        200,
+        || {
+            let features = features("user-3", &argv, now);
+            black_box(decide(
+                &features,
+                &written,
+                &thresholds,
+                now,
+                "deployment web",
+            ));
+        },
+    );
     let mut learner = Learner::new("one");
     time("merge one delta", 50, || {
         let mut status = full.clone();

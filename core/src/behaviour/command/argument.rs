@@ -1,9 +1,11 @@
 //! Classes of the words behind a program. Only the class of a word is kept, never the word.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::network::{self, Reach};
 
 /// As much of a word as is looked at, in bytes.
 const WINDOW: usize = 1024;
@@ -28,10 +30,18 @@ pub enum ArgumentClass {
     SystemPath,
     /// A path where credentials are usually kept, such as that of the token of a ServiceAccount.
     CredentialPath,
-    /// A URL.
+    /// A URL of the container itself, such as `http://localhost/`.
+    LoopbackUrl,
+    /// A URL in the cluster or in a private network.
     Url,
-    /// A network address: an IP address, `HOST:PORT`, `USER@HOST` or `/dev/tcp/HOST/PORT`.
+    /// A network address in the cluster or in a private network: an IP address, `HOST:PORT`, `USER@HOST`.
     Address,
+    /// A URL anywhere else.
+    ExternalUrl,
+    /// A network address anywhere else, and each `/dev/tcp/HOST/PORT`.
+    ExternalAddress,
+    /// The metadata service of a cloud, as an address or in a URL.
+    Metadata,
     /// The assignment of a variable.
     Assignment,
     /// The assignment of a variable that changes what a program loads or runs, such as `LD_PRELOAD`.
@@ -44,11 +54,13 @@ pub enum ArgumentClass {
     Encoded,
     /// The output is written to a file.
     Output,
+    /// The output is written to a file of the operating system, or to one with credentials.
+    SystemOutput,
 }
 
 impl ArgumentClass {
     /// Every class.
-    pub const ALL: [ArgumentClass; 15] = [
+    pub const ALL: [ArgumentClass; 20] = [
         ArgumentClass::Flag,
         ArgumentClass::Number,
         ArgumentClass::Word,
@@ -56,14 +68,19 @@ impl ArgumentClass {
         ArgumentClass::TemporaryPath,
         ArgumentClass::SystemPath,
         ArgumentClass::CredentialPath,
+        ArgumentClass::LoopbackUrl,
         ArgumentClass::Url,
         ArgumentClass::Address,
+        ArgumentClass::ExternalUrl,
+        ArgumentClass::ExternalAddress,
+        ArgumentClass::Metadata,
         ArgumentClass::Assignment,
         ArgumentClass::Loader,
         ArgumentClass::Expression,
         ArgumentClass::Code,
         ArgumentClass::Encoded,
         ArgumentClass::Output,
+        ArgumentClass::SystemOutput,
     ];
 
     /// Whether a new one says more than that somebody typed something else: credentials, connections, and code.
@@ -71,10 +88,13 @@ impl ArgumentClass {
         matches!(
             self,
             ArgumentClass::CredentialPath
-                | ArgumentClass::Address
+                | ArgumentClass::ExternalUrl
+                | ArgumentClass::ExternalAddress
+                | ArgumentClass::Metadata
                 | ArgumentClass::Loader
                 | ArgumentClass::Code
                 | ArgumentClass::Encoded
+                | ArgumentClass::SystemOutput
         )
     }
 
@@ -88,21 +108,26 @@ impl ArgumentClass {
             ArgumentClass::TemporaryPath => "a temporary path",
             ArgumentClass::SystemPath => "a system path",
             ArgumentClass::CredentialPath => "a path of credentials",
-            ArgumentClass::Url => "a URL",
-            ArgumentClass::Address => "a network address",
+            ArgumentClass::LoopbackUrl => "a URL of the container itself",
+            ArgumentClass::Url => "a URL in the cluster",
+            ArgumentClass::Address => "a network address in the cluster",
+            ArgumentClass::ExternalUrl => "a URL outside of the cluster",
+            ArgumentClass::ExternalAddress => "a network address outside of the cluster",
+            ArgumentClass::Metadata => "the metadata service of a cloud",
             ArgumentClass::Assignment => "a variable",
             ArgumentClass::Loader => "a variable that changes what is loaded",
             ArgumentClass::Expression => "an expression",
             ArgumentClass::Code => "program text",
             ArgumentClass::Encoded => "encoded text",
             ArgumentClass::Output => "output to a file",
+            ArgumentClass::SystemOutput => "output to a system file",
         }
     }
 }
 
 /// A set of classes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ArgumentSet(u16);
+pub struct ArgumentSet(u32);
 
 impl ArgumentSet {
     /// Adds a class.
@@ -125,6 +150,20 @@ impl ArgumentSet {
         ArgumentClass::ALL
             .into_iter()
             .filter(move |class| self.contains(*class))
+    }
+
+    /// Adds the classes of a file that is written to.
+    pub fn classify_output(&mut self, target: &str) {
+        let mut of_target = ArgumentSet::default();
+        of_target.classify(target);
+        let is_system = [ArgumentClass::SystemPath, ArgumentClass::CredentialPath]
+            .into_iter()
+            .any(|class| of_target.contains(class));
+        self.insert(match is_system {
+            true => ArgumentClass::SystemOutput,
+            false => ArgumentClass::Output,
+        });
+        self.extend(of_target);
     }
 
     /// Adds the classes of a word.
@@ -162,13 +201,16 @@ impl ArgumentSet {
         // curl and others read the file behind an @.
         let word = word.strip_prefix('@').unwrap_or(word);
         let has_space = word.contains(char::is_whitespace);
-        if !has_space && word.contains("://") {
-            self.insert(Class::Url);
-            if let Some(path) = word.strip_prefix("file://") {
-                self.classify_path(path);
-            }
-        } else if !has_space && is_address(word) {
-            self.insert(Class::Address);
+        if let Some(path) = word.strip_prefix("file://") {
+            self.insert(Class::LoopbackUrl);
+            self.classify_path(path);
+        } else if let Some(host) = network::host_of_url(word).filter(|_| !has_space) {
+            self.classify_host(host, [Class::LoopbackUrl, Class::Url, Class::ExternalUrl]);
+        } else if let Some(host) = network::host_of_address(word).filter(|_| !has_space) {
+            self.classify_host(
+                host,
+                [Class::Address, Class::Address, Class::ExternalAddress],
+            );
         } else if is_number(word) {
             self.insert(Class::Number);
         } else if is_encoded(word) {
@@ -181,8 +223,8 @@ impl ArgumentSet {
             for part in word.split(is_delimiter).take(64) {
                 if part.starts_with('/') && part.len() > 1 {
                     self.classify_path(part);
-                } else if part.contains("://") {
-                    self.insert(Class::Url);
+                } else if let Some(host) = network::host_of_url(part) {
+                    self.classify_host(host, [Class::LoopbackUrl, Class::Url, Class::ExternalUrl]);
                 }
             }
         } else if !word.is_empty() {
@@ -194,6 +236,16 @@ impl ArgumentSet {
         }
     }
 
+    /// Adds the class of a host: of the container itself, in the cluster, or elsewhere.
+    fn classify_host(&mut self, host: &str, [own, near, far]: [ArgumentClass; 3]) {
+        self.insert(match network::reach(host) {
+            Reach::Loopback => own,
+            Reach::Private => near,
+            Reach::Metadata => ArgumentClass::Metadata,
+            Reach::External => far,
+        });
+    }
+
     fn classify_path(&mut self, path: &str) {
         use ArgumentClass as Class;
         let below = |folder: &&str| {
@@ -201,7 +253,7 @@ impl ArgumentSet {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         if path.starts_with("/dev/tcp/") || path.starts_with("/dev/udp/") {
-            self.insert(Class::Address);
+            self.insert(Class::ExternalAddress);
         } else if is_credential(path) {
             self.insert(Class::CredentialPath);
         } else if ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|f| below(f)) {
@@ -234,7 +286,9 @@ impl fmt::Debug for ArgumentSet {
 }
 
 /// Folders of the operating system and of the node.
-const SYSTEM: [&str; 12] = [
+const SYSTEM: [&str; 14] = [
+    "/run",
+    "/var/run",
     "/proc",
     "/sys",
     "/dev",
@@ -250,7 +304,12 @@ const SYSTEM: [&str; 12] = [
 ];
 
 /// Parts of paths where credentials are kept.
-const CREDENTIALS: [&str; 24] = [
+const CREDENTIALS: [&str; 29] = [
+    ".key",
+    ".pem",
+    ".p12",
+    ".jks",
+    "keystore",
     "serviceaccount",
     "/secrets/",
     "/etc/shadow",
@@ -278,7 +337,7 @@ const CREDENTIALS: [&str; 24] = [
 ];
 
 fn is_credential(path: &str) -> bool {
-    CREDENTIALS.iter().any(|part| path.contains(part))
+    path == "token" || CREDENTIALS.iter().any(|part| path.contains(part))
 }
 
 fn is_delimiter(c: char) -> bool {
@@ -325,28 +384,6 @@ fn is_number(word: &str) -> bool {
     !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
         && digits.bytes().any(|b| b.is_ascii_digit())
-}
-
-fn is_address(word: &str) -> bool {
-    let is_host = |host: &str| {
-        let of_host = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        !host.is_empty() && host.bytes().all(of_host)
-    };
-    let bare = word.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    if let Some((host, rest)) = word.rsplit_once(':') {
-        let port = rest.split('/').next().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if port.parse::<u16>().is_ok() && (is_host(host) || host.parse::<IpAddr>().is_ok()) {
-            return true;
-        }
-    }
-    // As scp writes it, USER@HOST:PATH.
-    word.split_once('@').is_some_and(|(user, host)| {
-        is_host(user) && is_host(host.split(':').next().unwrap_or_default())
-    })
 }
 
 /// A text of at least 32 characters of base64 that mixes cases and digits, or of escaped bytes.

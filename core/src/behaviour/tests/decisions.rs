@@ -14,10 +14,19 @@ fn with_spec(spec: &ProfileSpec, case: &Case) -> Decision {
     decide(
         &case.features(),
         &index,
-        &Thresholds::default(),
+        &thresholds(),
         now,
         "deployment web",
     )
+}
+
+/// What a policy may ask for a small workload.
+fn thresholds() -> Thresholds {
+    Thresholds {
+        days: 7,
+        samples: 30,
+        tolerated: 1,
+    }
 }
 
 /// The reasons, where they are irregular.
@@ -138,13 +147,16 @@ fn what_is_not_known_enough_is_not_irregular() {
         decide(
             &hostile,
             &index(status),
-            &Thresholds::default(),
+            &thresholds(),
             now,
             "deployment web",
         )
     };
-    let needed = Thresholds::default();
-    let few = learned(&history()[..29]);
+    let needed = thresholds();
+    // An operator that comes each minute says nothing of people.
+    let machine = history().remove(4);
+    let machines = vec![machine; 100];
+    let few = learned(&[&history()[..36], &machines].concat());
     assert_eq!(
         decide(&few, 30),
         Decision::NotEnough {
@@ -157,14 +169,14 @@ fn what_is_not_known_enough_is_not_irregular() {
     assert_eq!(
         decide(&enough, 6),
         Decision::NotEnough {
-            samples: 45,
+            samples: 36,
             days: 6,
             needed
         }
     );
     assert_eq!(
         decide(&enough, 6).to_string(),
-        "not enough is known: 45 of 30 interactions, 6 of 7 days"
+        "not enough is known: 36 of 30 interactions, 6 of 7 days"
     );
     assert!(matches!(decide(&enough, 7), Decision::Irregular { .. }));
     let none = ProfileStatus::default();
@@ -221,15 +233,7 @@ fn a_profile_that_a_person_wrote_needs_no_samples() {
         {"programs": ["psql"]},
     ]));
     let index = index(&spec, &ProfileStatus::default());
-    let decide = |case: &Case| {
-        decide(
-            &case.features(),
-            &index,
-            &Thresholds::default(),
-            begin(),
-            "x",
-        )
-    };
+    let decide = |case: &Case| decide(&case.features(), &index, &thresholds(), begin(), "x");
     assert_eq!(
         decide(&case("alice", "psql -l")),
         Decision::Usual { noticed: vec![] }
@@ -251,15 +255,7 @@ fn hours_and_rates_are_weak() {
         })
         .collect();
     let index = index(&ProfileSpec::default(), &learned(&many));
-    let decide = |case: &Case| {
-        decide(
-            &case.features(),
-            &index,
-            &Thresholds::default(),
-            case.time,
-            "x",
-        )
-    };
+    let decide = |case: &Case| decide(&case.features(), &index, &thresholds(), case.time, "x");
     let later = begin() + hours(24 * 70);
     let noticed = |case: Case| match decide(&case) {
         Decision::Usual { noticed } => noticed.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -312,7 +308,7 @@ fn what_has_vanished_is_not_usual() {
     let index =
         |begin| ProfileIndex::new(&ProfileSpec::default(), &status, begin, RandomState::new());
     let usual = case("alice", "cat /app/config.yaml").features();
-    let decide = |begin| decide(&usual, &index(begin), &Thresholds::default(), later, "x");
+    let decide = |begin| decide(&usual, &index(begin), &thresholds(), later, "x");
     assert!(matches!(decide(begin()), Decision::Usual { .. }));
     assert!(matches!(decide(later), Decision::Irregular { .. }));
 }
@@ -349,7 +345,7 @@ proptest! {
         });
         prop_assert!(features.groups.len() <= MAX_GROUPS && features.user.len() <= 512);
         let index = index(&ProfileSpec::default(), &learned(&history()));
-        let decision = decide(&features, &index, &Thresholds::default(), begin() + hours(240), &groups.concat());
+        let decision = decide(&features, &index, &thresholds(), begin() + hours(240), &groups.concat());
         let Decision::Irregular { reasons } = &decision else { panic!("{decision:?}") };
         prop_assert!((1..=MAX_REASONS).contains(&reasons.len()));
         for reason in reasons {
@@ -363,7 +359,7 @@ proptest! {
         learner.gathered().learn(&features, begin());
         status.merge(learner.next_delta().unwrap(), &Retention::default(), begin() + hours(240));
         let after = ProfileIndex::new(&ProfileSpec::default(), &status, Timestamp::MIN, RandomState::new());
-        let after = decide(&features, &after, &Thresholds::default(), begin() + hours(240), "x");
+        let after = decide(&features, &after, &thresholds(), begin() + hours(240), "x");
         prop_assert_eq!(after, Decision::Usual { noticed: vec![] });
     }
 }
