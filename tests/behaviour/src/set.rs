@@ -68,7 +68,7 @@ pub enum Part {
 /// One interaction with a label.
 #[derive(Debug)]
 pub struct Case {
-    /// The name, which is unique in the set: that of the file, and its own.
+    /// The name: that of the file, and its own. No other case with this label has it.
     pub name: String,
     /// Whether it is ordinary.
     pub label: Label,

@@ -21,7 +21,7 @@ fn the_set_is_large_and_both_parts_have_all_kinds() {
     let names: Vec<_> = workloads
         .iter()
         .flat_map(|workload| &workload.cases)
-        .map(|case| &case.name)
+        .map(|case| (case.label, &case.name))
         .collect();
     assert!(names.len() >= 300, "{}", names.len());
     let unique: BTreeSet<_> = names.iter().collect();
