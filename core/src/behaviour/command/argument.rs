@@ -256,7 +256,7 @@ impl ArgumentSet {
             self.insert(Class::ExternalAddress);
         } else if is_credential(path) {
             self.insert(Class::CredentialPath);
-        } else if ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|f| below(f)) {
+        } else if ["/tmp", "/var/tmp", "/dev/shm"].iter().any(below) {
             self.insert(Class::TemporaryPath);
         } else if ["/dev/null", "/dev/stdout", "/dev/stderr"].contains(&path) {
             self.insert(Class::Path);

@@ -141,10 +141,10 @@ impl Reader {
         let program = normalised(first);
         let name = program.as_str();
         let next = depth + 1;
-        if name == "busybox" || name == "toybox" {
-            if words.get(1).is_some_and(|word| !word.starts_with('-')) {
-                return self.command(&words[1..], link, next, carried);
-            }
+        if ["busybox", "toybox"].contains(&name)
+            && words.get(1).is_some_and(|word| !word.starts_with('-'))
+        {
+            return self.command(&words[1..], link, next, carried);
         }
         if SHELLS.contains(&name.trim_start_matches("/tmp/").trim_start_matches("./")) {
             return self.shell(&program, words, link, next, carried);
