@@ -1,4 +1,5 @@
 //! That the set is what it says, and that the published figures are those that are computed.
+#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 
