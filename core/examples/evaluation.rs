@@ -54,6 +54,7 @@ fn main() -> serde_json::Result<()> {
         argv: &argv,
         stdin: false,
         tty: false,
+        behaviour: None,
     };
     let zero = std::time::Duration::ZERO;
     let defaults = DefaultTerms {

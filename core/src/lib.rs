@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod behaviour;
 pub mod budget;
+pub mod condition;
 pub mod duration;
 pub mod ending;
 pub mod identity;

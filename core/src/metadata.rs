@@ -330,6 +330,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         },
         // Where it is not told in full, nothing tells it.
         policy: None,
+        irregular: None,
     };
     let counted = Counted {
         until: last.known.interaction.time,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     interaction::{Command, MAX_USER},
     pod_id::PodId,
-    record::RecordedInteraction,
+    record::{MAX_IRREGULAR, RecordedInteraction},
     text::cut,
 };
 
@@ -100,6 +100,7 @@ impl Notice {
         }
         let interaction = &self.known.interaction;
         let policy = self.known.policy.as_deref().unwrap_or_default();
+        let irregular = self.known.irregular.as_deref().unwrap_or_default();
         let container = interaction.container.as_deref().unwrap_or_default();
         for (field, text, least, max) in [
             ("pod.namespace", self.pod.namespace.as_str(), 1, 63),
@@ -108,6 +109,7 @@ impl Notice {
             ("interaction.user", &interaction.user, 1, MAX_USER),
             ("interaction.request", &interaction.request, 1, 128),
             ("policy", policy, 0, 253),
+            ("irregular", irregular, 0, MAX_IRREGULAR),
             ("interaction.container", container, 0, 63),
             (
                 "interaction.command",

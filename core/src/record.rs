@@ -25,6 +25,9 @@ pub use marks::{EvictNow, Extension, Hold, MAX_REASON, Marks, Short};
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
 pub const MAX_KNOWN: usize = 16;
 
+/// How much is kept of why an interaction was irregular, in bytes. Pods show it in an annotation.
+pub const MAX_IRREGULAR: usize = 384;
+
 /// Within this time what the same person repeats on the same terms is one interaction: kubectl tries again over
 /// SPDY when a proxy refuses its WebSocket.
 pub const REPEATED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
@@ -39,6 +42,10 @@ pub struct RecordedInteraction {
     /// The policy that set the terms; none where the webhook's flags did, or where nothing says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<str>>,
+    /// Why it was irregular for the workload, at most [`MAX_IRREGULAR`] bytes; none where it was not, or where nothing
+    /// says. Older releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irregular: Option<Box<str>>,
 }
 
 impl RecordedInteraction {

@@ -1,10 +1,10 @@
-//! Writes the definition of InteractionPolicy: `make crd`.
+//! Writes the definitions of InteractionPolicy and InteractionProfile: `make crd`.
 
 use std::io::{Write, stdout};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let definition = serde_saphyr::to_string(&curfew_crd::definition())?;
+    let [policy, profile] = curfew_crd::definitions().map(|one| serde_saphyr::to_string(&one));
     let head = include_str!("head.txt");
-    write!(stdout(), "{head}{definition}")?;
+    write!(stdout(), "{head}{}---\n{}", policy?, profile?)?;
     Ok(())
 }

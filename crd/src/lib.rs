@@ -1,14 +1,17 @@
-//! InteractionPolicy as an object of Kubernetes.
+//! InteractionPolicy and InteractionProfile as objects of Kubernetes.
 //!
-//! Owns the custom resource and its definition (`manifests/base/crd.yaml` is [`definition`] as YAML), and the rule
+//! Owns the custom resources and their definitions (`manifests/base/crd.yaml` is [`definitions`] as YAML), and the rule
 //! that decides which version of a policy is in force ([`Stored::reading`]): the one on the API server or, if that
-//! is not valid, the last valid one. [`curfew_core::policy`] defines what a policy means. The input for its decision
-//! is built from an [`Attempt`] and a pod.
+//! is not valid, the last valid one. [`curfew_core::policy`] defines what a policy means, and
+//! [`curfew_core::behaviour`] what a profile does. The input for the decision is built from an [`Attempt`] and a pod.
 #![warn(missing_docs)]
 
+mod profile;
 mod subject;
 
-pub use subject::Attempt;
+pub use curfew_core::condition::{ACCEPTED, Condition};
+pub use profile::{InteractionProfile, ProfileObjectSpec};
+pub use subject::{Attempt, workload};
 
 use curfew_core::{policy::Spec, text::cut};
 use k8s_openapi::{
@@ -20,8 +23,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The condition that tells whether a policy is followed as it stands.
-pub const ACCEPTED: &str = "Accepted";
 /// The longest sentence in a condition, in bytes.
 const MAX_MESSAGE: usize = 512;
 
@@ -77,26 +78,6 @@ pub struct Status {
     /// force as written, or if there is no valid version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<InForce>,
-}
-
-/// A condition, as in all Kubernetes objects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// The type of the condition.
-    #[serde(rename = "type")]
-    pub type_: String,
-    /// True, False or Unknown.
-    pub status: String,
-    /// The reason, in one word.
-    pub reason: String,
-    /// The reason, in a sentence.
-    pub message: String,
-    /// The metadata.generation of the policy that the condition describes.
-    pub observed_generation: i64,
-    /// When the status last changed (RFC 3339).
-    #[schemars(extend("format" = "date-time"))]
-    pub last_transition_time: String,
 }
 
 /// An earlier version of a policy that is still in force.
@@ -175,9 +156,15 @@ fn fit(spec: Value) -> Result<Spec, String> {
     Ok(spec)
 }
 
-/// The definition of the custom resource.
-pub fn definition() -> CustomResourceDefinition {
-    let mut definition = InteractionPolicy::crd();
+/// The definitions of the custom resources.
+pub fn definitions() -> [CustomResourceDefinition; 2] {
+    [
+        readable(InteractionPolicy::crd()),
+        readable(InteractionProfile::crd()),
+    ]
+}
+
+fn readable(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         let schema = version
             .schema
@@ -259,7 +246,7 @@ mod tests {
             json!({}),
             json!([1]),
             json!({"inForce": {"generation": 2, "spec": {"nodes": []}}}),
-            json!({"inForce": {"generation": 2, "spec": {"ttl": "0s"}}}),
+            json!({"inForce": {"generation": 2, "spec": {"ttl": "9000h"}}}),
         ] {
             let reading = stored(json!({"ttl": "1d"}), status.clone()).reading();
             let Reading::Rejected { why, in_force } = reading else {

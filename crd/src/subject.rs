@@ -8,7 +8,7 @@ use curfew_core::{
     Kind,
     metadata::MIRROR,
     policy::Subject,
-    workload::{self, Owner, TEMPLATE_HASH},
+    workload::{self, Owner, TEMPLATE_HASH, Workload},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -40,7 +40,7 @@ impl<'a> Attempt<'a> {
         priority: Option<i32>,
         namespace_labels: &'a BTreeMap<String, String>,
     ) -> Subject<'a> {
-        let owner = controller(pod);
+        let owner = controller(pod).map(|(owner, _)| owner);
         let annotations = pod.annotations.as_ref();
         let pod_labels = pod.labels.as_ref().unwrap_or(&UNLABELLED);
         Subject {
@@ -58,18 +58,28 @@ impl<'a> Attempt<'a> {
             argv: self.argv,
             stdin: self.stdin,
             tty: self.tty,
+            behaviour: None,
         }
     }
 }
 
-/// The controller of a pod with these metadata.
-fn controller(pod: &ObjectMeta) -> Option<Owner<'_>> {
+/// The workload of a pod with these metadata; none if no controller owns it.
+pub fn workload(pod: &ObjectMeta) -> Option<Workload> {
+    let (owner, name) = controller(pod)?;
+    let labels = pod.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(TEMPLATE_HASH));
+    Workload::of(owner, name, hash.map(String::as_str))
+}
+
+/// The controller of a pod with these metadata, and its name.
+fn controller(pod: &ObjectMeta) -> Option<(Owner<'_>, &str)> {
     let mut owners = pod.owner_references.iter().flatten();
     let owner = owners.find(|owner| owner.controller == Some(true))?;
-    Some(Owner {
+    let kind = Owner {
         api_version: &owner.api_version,
         kind: &owner.kind,
-    })
+    };
+    Some((kind, &owner.name))
 }
 
 #[cfg(test)]

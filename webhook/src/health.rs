@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    behaviour::Behaviour,
     identity::Identities,
     metrics::{Metrics, State},
     placement::agents::Agents,
@@ -23,6 +24,7 @@ pub(crate) struct Health {
     pub(crate) forwarder: Forwarder,
     pub(crate) identities: Identities,
     pub(crate) rules: Rules,
+    pub(crate) behaviour: Behaviour,
     /// From when on requests are served, should the policies still not be known.
     pub(crate) without_policies: Instant,
     pub(crate) stop: CancellationToken,
@@ -44,6 +46,12 @@ impl Ops for Health {
         } else if !self.rules.are_known() && Instant::now() < self.without_policies {
             // Bounded: a replica that serves can say why it refuses, or admit as `--unrecorded` says.
             Err("does not know the policies yet".to_owned())
+        } else if self.rules.concern_behaviour()
+            && !self.behaviour.is_known()
+            && Instant::now() < self.without_policies
+        {
+            // Without profiles nothing is irregular.
+            Err("does not know the profiles yet".to_owned())
         } else {
             Ok(())
         }
@@ -55,6 +63,7 @@ impl Ops for Health {
             agents: self.agents.borrow().len(),
             unreachable: self.forwarder.unreachable(),
             policies: policies.as_deref(),
+            profiles: &self.behaviour.count(),
         })
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod args;
+pub mod behaviour;
 pub mod eviction_guard;
 mod health;
 pub mod identity;
@@ -75,6 +76,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
     let (rules, updater) = policy::rules(args.terms(), &metrics.watches);
+    let (behaviour, behaviour_updater) = behaviour::behaviour(&metrics);
     let forwarder = Forwarder::new(
         agents.clone(),
         identities.clone(),
@@ -91,6 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         client: client.clone(),
         namespace: args.namespace.clone(),
         rules: rules.clone(),
+        behaviour: behaviour.clone(),
         unrecorded: args.unrecorded,
         removal: Removal::default(),
         pod_timeout: budgets.pod,
@@ -112,6 +115,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 forwarder,
                 identities: identities.clone(),
                 rules,
+                behaviour,
                 without_policies: Instant::now() + POLICIES,
                 stop: stop.clone(),
             }),
@@ -123,6 +127,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let followed = agents::run(watch, client.clone(), namespace, known_agents);
     tasks.spawn_until(&drained, "agents", followed);
     tasks.spawn_until(&drained, "policies", updater.run(client.clone()));
+    // Not ended from outside: it writes what it has learned when the others end.
+    tasks.spawn(
+        "behaviour",
+        behaviour_updater.run(client.clone(), metrics.watches.clone(), drained.clone()),
+    );
     let controller = identity::controller::IdentityController {
         client: client.clone(),
         namespace: args.namespace.clone(),

@@ -7,9 +7,15 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
-use curfew_core::{Exemption, Kind};
+use curfew_core::{
+    Exemption, Kind,
+    behaviour::{Decision, Novelty, Stage},
+};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
     tls::Refusals,
@@ -21,7 +27,7 @@ use prometheus::{
 };
 use strum::VariantNames;
 
-pub use self::labels::{Guarded, Noticed, Outcome, RecordedIn};
+pub use self::labels::{Guarded, Noticed, Outcome, ProfileWrite, RecordedIn};
 use crate::policy::PolicySet;
 
 /// The kind of a request that was not understood.
@@ -30,10 +36,23 @@ const UNKNOWN: &str = "unknown";
 /// What stood where the webhook configuration was written.
 const BEFORE: [&str; 2] = ["missing", "different"];
 
+/// What an interaction is, by the profile of its workload.
+const BEHAVIOURS: [&str; 3] = ["usual", "irregular", "not_enough"];
+
+/// In place of the stage of a profile that cannot be used.
+const UNFIT: &str = "unfit";
+
+fn stages() -> Vec<&'static str> {
+    let stages = Stage::ALL.map(Stage::as_str);
+    stages.into_iter().chain([UNFIT]).collect()
+}
+
 /// What a replica watches.
-const WATCHES: [&str; 8] = [
+const WATCHES: [&str; 10] = [
     "policies",
     "namespaces",
+    "profiles",
+    "touched-pods",
     "agents",
     "certificates",
     "ca",
@@ -58,6 +77,11 @@ pub struct Metrics {
     policies: IntGaugeVec,
     policies_known: IntGauge,
     exempted: IntCounterVec,
+    compared: IntCounterVec,
+    irregular: IntCounterVec,
+    profiles: IntGaugeVec,
+    profile_writes: IntCounterVec,
+    unlearned: IntCounter,
     evictions: IntCounterVec,
     registered: IntGauge,
     registrations: IntCounterVec,
@@ -80,6 +104,17 @@ pub struct State<'a> {
     pub unreachable: usize,
     /// The policies, once they are known.
     pub policies: Option<&'a PolicySet>,
+    /// The profiles.
+    pub profiles: &'a ProfileCounts,
+}
+
+/// How many profiles there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileCounts {
+    /// Those that are used, by the stage that they show.
+    pub stages: BTreeMap<Stage, usize>,
+    /// Those that cannot be used.
+    pub unfit: usize,
 }
 
 impl Metrics {
@@ -136,6 +171,31 @@ impl Metrics {
                 "curfew_webhook_exempted_total",
                 "Interactions that started no timer because of a policy, by reason.",
                 &[("exemption", Exemption::NAMES)],
+            )?,
+            compared: all.counters(
+                "curfew_webhook_behaviour_total",
+                "Interactions that were compared with the profile of their workload, by result.",
+                &[("behaviour", &BEHAVIOURS)],
+            )?,
+            irregular: all.counters(
+                "curfew_webhook_irregular_total",
+                "Irregular interactions, by reason; one that is irregular for several reasons is counted for each.",
+                &[("reason", &Novelty::ALL.map(Novelty::as_str))],
+            )?,
+            profiles: all.gauges(
+                "curfew_webhook_profiles",
+                "Profiles, by stage, or unfit if they cannot be used.",
+                &[("stage", &stages())],
+            )?,
+            profile_writes: all.counters(
+                "curfew_webhook_profile_writes_total",
+                "How often this replica was to write a profile, by result.",
+                &[("result", ProfileWrite::VARIANTS)],
+            )?,
+            unlearned: all.counter(
+                "curfew_webhook_unlearned_total",
+                "Interactions that were not learned because there were too many, or because the profile could not be \
+                 written for too long.",
             )?,
             evictions: all.counters(
                 "curfew_webhook_eviction_reviews_total",
@@ -221,6 +281,31 @@ impl Metrics {
         self.exempted.with_label_values(&[exemption.as_str()]).inc();
     }
 
+    /// An interaction was compared with a profile.
+    pub(crate) fn compared(&self, decision: &Decision) {
+        let behaviour = match decision {
+            Decision::Usual { .. } => BEHAVIOURS[0],
+            Decision::Irregular { .. } => BEHAVIOURS[1],
+            Decision::NotEnough { .. } => BEHAVIOURS[2],
+        };
+        self.compared.with_label_values(&[behaviour]).inc();
+        for novelty in decision.novelties() {
+            self.irregular.with_label_values(&[novelty.as_str()]).inc();
+        }
+    }
+
+    /// A profile was to be written.
+    pub(crate) fn profile_written(&self, result: ProfileWrite) {
+        self.profile_writes
+            .with_label_values(&[result.as_ref()])
+            .inc();
+    }
+
+    /// Something was not learned.
+    pub(crate) fn unlearned(&self) {
+        self.unlearned.inc();
+    }
+
     /// Counts the connections that this port refuses.
     pub fn refused(&self, port: &str) -> IntCounter {
         self.refused.with_label_values(&[port])
@@ -272,6 +357,13 @@ impl Metrics {
         for (state, count) in [("accepted", accepted), ("rejected", rejected)] {
             self.policies.with_label_values(&[state]).set(count as i64);
         }
+        let ProfileCounts { stages, unfit } = state.profiles;
+        for stage in Stage::ALL {
+            let count = stages.get(&stage).copied().unwrap_or_default();
+            let gauge = self.profiles.with_label_values(&[stage.as_str()]);
+            gauge.set(count as i64);
+        }
+        self.profiles.with_label_values(&[UNFIT]).set(*unfit as i64);
         self.watches.show();
         self.catalog.gather()
     }

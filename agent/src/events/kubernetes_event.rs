@@ -305,6 +305,9 @@ fn interaction(new: &NewInteraction) -> String {
     if let (None, None, Some(exemption)) = (ending, eviction_time, known.terms.exemption) {
         note += &format!(" ({}: {})", exemption.as_str(), exemption.why());
     }
+    if let Some(why) = &known.irregular {
+        note += &format!("; irregular: {why}");
+    }
     // Last, so that nothing else is lost when it is cut.
     if !did.command.is_empty() {
         note += &format!("; command: {}", did.command);

@@ -49,6 +49,7 @@ pub fn shell(second: i64) -> RecordedInteraction {
             enforcement: Enforcement::Enforce,
         },
         policy: None,
+        irregular: None,
     }
 }
 

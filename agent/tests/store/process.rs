@@ -277,6 +277,7 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 enforcement: curfew_core::Enforcement::Enforce,
             },
             policy: None,
+            irregular: None,
         },
         sent: None,
     }

@@ -4,20 +4,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    actor::ActorKind,
     command::ArgumentClass,
     facet::{By, Facet},
     features::Features,
     hours::Hours,
 };
-use crate::interaction::Kind;
+use crate::{actor::Actor, interaction::Kind};
 
 /// Stands at the end of a name for anything that can follow.
 const WILDCARD: char = '*';
 /// The longest name in a criterion, in bytes.
 const MAX_NAME: usize = 512;
 /// The most values of one field.
-const MAX_VALUES: usize = 64;
+pub(super) const MAX_NAMES: usize = 64;
 /// Between the two programs of a pipe.
 const PIPE: &str = " | ";
 
@@ -41,7 +40,7 @@ pub struct Criterion {
     /// Kinds of actors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
-    pub actors: Vec<ActorKind>,
+    pub actors: Vec<Actor>,
     /// Kinds of interactions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
@@ -63,7 +62,7 @@ pub struct Criterion {
     pub programs: Vec<String>,
     /// Classes of arguments of these programs. If not set, all arguments are usual.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 20))]
     pub arguments: Vec<ArgumentClass>,
     /// Pipes from one program to the next: "cat | grep".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -89,7 +88,7 @@ pub enum InvalidCriterion {
     #[error("is empty; it must name what is usual")]
     Empty,
     /// A field has too many values.
-    #[error("a field has more than {MAX_VALUES} values")]
+    #[error("a field has more than {MAX_NAMES} values")]
     TooMany,
     /// A value is empty or too long.
     #[error("a value is empty, or longer than {MAX_NAME} bytes")]
@@ -124,7 +123,7 @@ impl Criterion {
             self.arguments.len(),
             self.hours.len(),
         ];
-        let many = |count: usize| count > MAX_VALUES;
+        let many = |count: usize| count > MAX_NAMES;
         if names.iter().any(|names| many(names.len())) || counts.into_iter().any(many) {
             return Err(InvalidCriterion::TooMany);
         }
@@ -142,6 +141,19 @@ impl Criterion {
             return Err(InvalidCriterion::Pipe);
         }
         Ok(())
+    }
+
+    /// How many values its lists have together.
+    pub(super) fn values(&self) -> usize {
+        let names = [
+            &self.users,
+            &self.groups,
+            &self.containers,
+            &self.programs,
+            &self.pipes,
+        ];
+        let names: usize = names.iter().map(|names| names.len()).sum();
+        names + self.actors.len() + self.kinds.len() + self.arguments.len() + self.hours.len()
     }
 
     /// About how many bytes it takes as JSON.
@@ -236,7 +248,7 @@ impl Criterion {
     pub(super) fn learned(facet: &Facet<'_>) -> Option<Self> {
         let with = |by: By<'_>| match by {
             By::People => Self {
-                actors: vec![ActorKind::User],
+                actors: vec![Actor::User],
                 ..Self::default()
             },
             By::Machine(name) => Self {
@@ -303,7 +315,7 @@ impl Criterion {
     /// The facet that this was learned from; none if it has another form, because a person wrote it.
     pub(super) fn facet(&self) -> Option<Facet<'_>> {
         let by = match (self.actors.as_slice(), self.users.as_slice()) {
-            ([ActorKind::User], []) => Some(By::People),
+            ([Actor::User], []) => Some(By::People),
             ([], [name]) => Some(By::Machine(name.as_str())),
             _ => None,
         };
@@ -359,7 +371,7 @@ impl Criterion {
 }
 
 /// Whether one of these names, which can end in a wildcard, stands for this one.
-fn any(names: &[String], name: &str) -> bool {
+pub(super) fn any(names: &[String], name: &str) -> bool {
     names
         .iter()
         .any(|pattern| match pattern.strip_suffix(WILDCARD) {

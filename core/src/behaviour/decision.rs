@@ -5,14 +5,13 @@ use std::{fmt, hash::BuildHasher};
 use jiff::Timestamp;
 
 use super::{
-    actor::ActorKind,
     command::ProgramClass,
     facet::{By, Facet},
     features::Features,
     index::ProfileIndex,
     reason::{Novelty, Reason, Weight},
 };
-use crate::interaction::Kind;
+use crate::{actor::Actor, interaction::Kind};
 
 /// The most reasons of one decision. Strong ones come first.
 pub const MAX_REASONS: usize = 8;
@@ -71,6 +70,17 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// What is new in it and makes it irregular, each once.
+    pub fn novelties(&self) -> Vec<Novelty> {
+        let Decision::Irregular { reasons } = self else {
+            return Vec::new();
+        };
+        let mut novelties: Vec<_> = reasons.iter().map(|reason| reason.novelty).collect();
+        novelties.sort_unstable();
+        novelties.dedup();
+        novelties
+    }
+
     /// Whether the interaction may be learned, if nothing else speaks against it: what is denied must not be learned,
     /// nor what happens with a pod that was misused.
     pub fn is_learned(&self) -> bool {
@@ -105,7 +115,51 @@ impl fmt::Display for Decision {
     }
 }
 
-/// Decides about one interaction. `workload` is how people call it: `deployment web`.
+/// How an interaction compares with a profile, whatever a policy takes for enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assessment {
+    /// At most [`MAX_REASONS`], strong ones first.
+    reasons: Vec<Reason>,
+    /// Whether there is a strong one.
+    strong: bool,
+    /// How many there are, those that are not kept included.
+    all: usize,
+    /// Whether people wrote that everything that matters is usual.
+    allowed: bool,
+    samples: u64,
+    days: u32,
+}
+
+impl Assessment {
+    /// The one that has more against it. One request may add several containers.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        let against = |one: &Self| (one.strong, one.all, !one.allowed);
+        match against(&self) < against(&other) {
+            true => other,
+            false => self,
+        }
+    }
+
+    /// The decision, where so much is enough.
+    pub fn decide(&self, thresholds: &Thresholds) -> Decision {
+        let enough = self.samples >= thresholds.samples && self.days >= thresholds.days;
+        let reasons = self.reasons.clone();
+        if !enough && !self.allowed {
+            Decision::NotEnough {
+                samples: self.samples,
+                days: self.days,
+                needed: *thresholds,
+            }
+        } else if self.strong || self.all > thresholds.tolerated.min(MAX_TOLERATED) {
+            Decision::Irregular { reasons }
+        } else {
+            Decision::Usual { noticed: reasons }
+        }
+    }
+}
+
+/// Decides about one interaction: see [`assess`] and [`Assessment::decide`].
 pub fn decide<S: BuildHasher>(
     features: &Features,
     profile: &ProfileIndex<S>,
@@ -113,6 +167,16 @@ pub fn decide<S: BuildHasher>(
     now: Timestamp,
     workload: &str,
 ) -> Decision {
+    assess(features, profile, now, workload).decide(thresholds)
+}
+
+/// Compares an interaction with a profile. `workload` is how people call it: `deployment web`.
+pub fn assess<S: BuildHasher>(
+    features: &Features,
+    profile: &ProfileIndex<S>,
+    now: Timestamp,
+    workload: &str,
+) -> Assessment {
     let age = profile
         .since()
         .map_or(0, |since| now.as_second() - since.as_second());
@@ -123,13 +187,13 @@ pub fn decide<S: BuildHasher>(
         profile,
         hours: samples >= SAMPLES_FOR_HOURS && i64::from(days) >= DAYS_FOR_HOURS,
     };
-    let enough = samples >= thresholds.samples && days >= thresholds.days;
     let mut reasons: Vec<Reason> = Vec::new();
     let mut allowed = true;
     for facet in features.facets() {
-        // The criteria that people wrote are asked one by one: only where they can make a difference.
         let is_known = profile.knows(&facet);
-        if is_known && enough || profile.allows(&facet, features) {
+        // The criteria that people wrote are asked one by one: only where they can make a difference.
+        let decides = allowed && is_essential(&facet);
+        if is_known && !decides || profile.allows(&facet, features) {
             continue;
         }
         allowed &= !is_essential(&facet);
@@ -140,21 +204,17 @@ pub fn decide<S: BuildHasher>(
             );
         }
     }
-    if !allowed && !enough {
-        return Decision::NotEnough {
-            samples,
-            days,
-            needed: *thresholds,
-        };
-    }
     reasons.sort_by_key(|reason| reason.weight != Weight::Strong);
     let is_strong = |reason: &Reason| reason.weight == Weight::Strong;
-    let irregular =
-        reasons.iter().any(is_strong) || reasons.len() > thresholds.tolerated.min(MAX_TOLERATED);
+    let (strong, all) = (reasons.iter().any(is_strong), reasons.len());
     reasons.truncate(MAX_REASONS);
-    match irregular {
-        true => Decision::Irregular { reasons },
-        false => Decision::Usual { noticed: reasons },
+    Assessment {
+        reasons,
+        strong,
+        all,
+        allowed,
+        samples,
+        days,
     }
 }
 
@@ -194,7 +254,7 @@ impl<S: BuildHasher> Asking<'_, S> {
     /// How much it says that this facet is new; none if it says nothing.
     fn weigh(&self, facet: &Facet<'_>) -> Option<Weight> {
         let by = self.features.by();
-        let is_person = self.features.actor == ActorKind::User;
+        let is_person = self.features.actor == Actor::User;
         let weak_for_people = match is_person {
             true => Weight::Weak,
             false => Weight::Strong,

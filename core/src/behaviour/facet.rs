@@ -1,12 +1,11 @@
 //! Facets: the single facts of an interaction that are usual or not.
 
 use super::{
-    actor::ActorKind,
     command::{ArgumentClass, ProgramClass},
     features::Features,
     hours::HourOfWeek,
 };
-use crate::interaction::Kind;
+use crate::{actor::Actor, interaction::Kind};
 
 /// By whom a fact was learned. What one person did is usual for others, too, because people take turns. A machine does
 /// the same again and again, so what is learned of one says nothing of another.
@@ -20,10 +19,10 @@ pub(super) enum By<'a> {
 
 impl<'a> By<'a> {
     /// Whose habits count for this user.
-    pub(super) fn of(user: &'a str, actor: ActorKind) -> Self {
+    pub(super) fn of(user: &'a str, actor: Actor) -> Self {
         match actor {
-            ActorKind::User => By::People,
-            ActorKind::ServiceAccount | ActorKind::Node => By::Machine(user),
+            Actor::User => By::People,
+            Actor::ServiceAccount | Actor::Node => By::Machine(user),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{actor::ActorKind, command::CommandReading, hours::HourOfWeek};
+use super::{command::CommandReading, hours::HourOfWeek};
 use crate::{
+    actor::Actor,
     interaction::{Kind, MAX_USER},
     text::cut,
 };
@@ -45,7 +46,7 @@ pub struct Features {
     /// The name of the user; a long one is cut, and the number of bytes that are missing stands behind.
     pub user: String,
     /// What kind of actor that is.
-    pub actor: ActorKind,
+    pub actor: Actor,
     /// The user's groups, sorted; at most [`MAX_GROUPS`], those of Kubernetes first.
     pub groups: Vec<String>,
     /// How.
@@ -79,7 +80,7 @@ impl Features {
         let container = seen.container.filter(|_| seen.kind != Kind::Debug);
         Self {
             user: bounded(seen.user, MAX_USER),
-            actor: ActorKind::of(seen.user),
+            actor: Actor::of(seen.user),
             groups,
             kind: seen.kind,
             container: container.map(|container| bounded(container, MAX_NAME)),

@@ -5,13 +5,13 @@ use std::hash::BuildHasher;
 use jiff::Timestamp;
 
 use super::{
-    actor::ActorKind,
     command::ProgramClass,
     criterion::Criterion,
     facet::{By, Facet, MAX_EXPONENT},
     features::Features,
     profile::{Learned, ProfileSpec, ProfileStatus},
 };
+use crate::actor::Actor;
 
 /// What a decision needs of a profile.
 ///
@@ -29,7 +29,7 @@ pub struct ProfileIndex<S> {
 }
 
 /// Builds an index from criteria that come one at a time, so that a large profile never has to be in memory as a whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IndexBuilder<S> {
     hasher: S,
     known: Vec<u32>,
@@ -95,10 +95,10 @@ impl<S: BuildHasher> ProfileIndex<S> {
 
     /// How many interactions were learned that say what is usual for this kind of actor: those of people for a person,
     /// those of machines for a machine. An operator that comes each minute says nothing of people.
-    pub fn samples(&self, actor: ActorKind) -> u64 {
+    pub fn samples(&self, actor: Actor) -> u64 {
         match actor {
-            ActorKind::User => self.people,
-            ActorKind::ServiceAccount | ActorKind::Node => self.machines,
+            Actor::User => self.people,
+            Actor::ServiceAccount | Actor::Node => self.machines,
         }
     }
 

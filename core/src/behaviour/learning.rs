@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    actor::ActorKind,
     actor_count::ActorCount,
     criterion::Criterion,
     features::Features,
@@ -23,10 +22,12 @@ use super::{
         Writer,
     },
 };
-use crate::{interaction::MAX_USER, text};
+use crate::{actor::Actor, interaction::MAX_USER, text};
 
 /// The most replicas that are remembered. There are two; each that starts anew is another one.
 pub const MAX_WRITERS: usize = 16;
+/// The most periods that are not trusted: what another replica saw then comes within minutes.
+const MAX_DISTRUSTED: usize = 8;
 /// The most criteria that are gathered before they are written.
 const MAX_GATHERED: usize = MAX_LEARNED;
 
@@ -66,7 +67,7 @@ pub struct Gathered {
     dropped: u64,
     irregular: u64,
     last_irregular: Option<LastIrregular>,
-    distrusted: Option<Period>,
+    distrusted: Vec<Period>,
 }
 
 impl Gathered {
@@ -74,7 +75,7 @@ impl Gathered {
     /// denied, or that was irregular, must not come here.
     pub fn learn(&mut self, features: &Features, time: Timestamp) {
         self.samples += 1;
-        self.people += u64::from(features.actor == ActorKind::User);
+        self.people += u64::from(features.actor == Actor::User);
         self.since = Some(self.since.map_or(time, |since| since.min(time)));
         let mut criteria: Vec<_> = features
             .facets()
@@ -113,7 +114,12 @@ impl Gathered {
     /// Takes back what was learned in this period: from the first interaction with a pod that was found misused until
     /// it was found. More may be taken back than was learned from that pod; it is learned again where it is usual.
     pub fn distrust(&mut self, period: Period) {
-        self.distrusted = Some(self.distrusted.map_or(period, |known| known.join(period)));
+        distrust(&mut self.distrusted, period);
+    }
+
+    /// How many criteria it takes room for.
+    pub fn criteria(&self) -> usize {
+        self.seen.len()
     }
 
     /// Whether there is nothing to write.
@@ -128,6 +134,13 @@ pub struct Delta {
     writer: String,
     sequence: u64,
     gathered: Gathered,
+}
+
+impl Delta {
+    /// Whether interactions were learned in it.
+    pub fn has_samples(&self) -> bool {
+        self.gathered.samples > 0
+    }
 }
 
 /// Gathers for one profile and makes its deltas, one after the other.
@@ -149,6 +162,17 @@ impl Learner {
             gathered: Gathered::default(),
             under_way: None,
         }
+    }
+
+    /// How many criteria it takes room for, those under way included.
+    pub fn criteria(&self) -> usize {
+        let under_way = self.under_way.as_ref();
+        self.gathered.criteria() + under_way.map_or(0, |delta| delta.gathered.criteria())
+    }
+
+    /// Whether there is something to write.
+    pub fn has_news(&self) -> bool {
+        self.under_way.is_some() || !self.gathered.is_empty()
     }
 
     /// Where what is seen is added.
@@ -185,6 +209,18 @@ pub enum Merged {
     Before,
 }
 
+/// Adds a period to those that are not trusted.
+fn distrust(periods: &mut Vec<Period>, period: Period) {
+    if periods.iter().any(|known| known.covers(period)) {
+        return;
+    }
+    periods.retain(|known| !period.covers(*known));
+    periods.push(period);
+    periods.sort_unstable();
+    let surplus = periods.len().saturating_sub(MAX_DISTRUSTED);
+    periods.drain(..surplus);
+}
+
 impl Sighting {
     /// Adds what was seen elsewhere or at another time.
     fn join(&mut self, other: &Sighting) {
@@ -219,10 +255,16 @@ impl ProfileStatus {
         self.dropped = self.dropped.saturating_add(new.dropped);
         self.irregular = self.irregular.saturating_add(new.irregular);
         self.last_irregular = self.last_irregular.take().max(new.last_irregular.clone());
-        self.distrusted = match (self.distrusted, new.distrusted) {
-            (Some(known), Some(new)) => Some(known.join(new)),
-            (known, new) => known.or(new),
-        };
+        for period in &new.distrusted {
+            distrust(&mut self.distrusted, *period);
+        }
+        let is_distrusted =
+            |time: Timestamp| self.distrusted.iter().any(|period| period.contains(time));
+        // What began in that time has taught nothing that counts, and begins anew: with the samples alone, everything
+        // would be irregular from now on.
+        if self.since.is_some_and(is_distrusted) {
+            (self.samples, self.people, self.since) = (0, 0, None);
+        }
         let learned = std::mem::take(&mut self.learned);
         let mut learned: BTreeMap<_, _> = learned
             .into_iter()
@@ -238,10 +280,7 @@ impl ProfileStatus {
         }
         let begin = retention.begin(now);
         learned.retain(|_, sighting| {
-            sighting.last_seen >= begin
-                && !self
-                    .distrusted
-                    .is_some_and(|period| period.contains(sighting.first_seen))
+            sighting.last_seen >= begin && !is_distrusted(sighting.first_seen)
         });
         self.learned = learned
             .into_iter()

@@ -9,8 +9,8 @@
 //! and so on. Each facet is learned and asked on its own. A facet that is neither learned nor allowed by a person is a
 //! reason, weak or strong. This is a comparison with what was seen before, and not a judgement of what is hostile.
 
-mod actor;
 mod actor_count;
+mod adoption;
 mod command;
 mod criterion;
 mod decision;
@@ -22,21 +22,21 @@ mod learning;
 mod profile;
 mod reason;
 
-pub use actor::ActorKind;
 pub use actor_count::{ActorCount, MAX_COUNTED};
+pub use adoption::adopted;
 pub use command::{
     ArgumentClass, ArgumentSet, CommandReading, Link, MAX_PROGRAM, MAX_STEPS, ProgramClass, Step,
     UNREADABLE,
 };
 pub use criterion::{Criterion, InvalidCriterion};
-pub use decision::{Decision, MAX_REASONS, Thresholds, decide};
+pub use decision::{Assessment, Decision, MAX_REASONS, Thresholds, assess, decide};
 pub use features::{Features, MAX_GROUPS, RATE_WINDOW, SeenInteraction};
 pub use hours::{HourOfWeek, Hours, UnknownHours};
 pub use index::{IndexBuilder, ProfileIndex};
 pub use learning::{Delta, Gathered, Learner, MAX_WRITERS, Merged, Retention};
 pub use profile::{
-    InvalidProfile, LastIrregular, Learned, MAX_ALLOWED, MAX_LEARNED, MAX_LEARNED_BYTES, Period,
-    ProfileSpec, ProfileStatus, Sighting, Stage, Writer,
+    InvalidProfile, LastIrregular, Learned, MAX_ALLOWED, MAX_LEARNED, MAX_LEARNED_BYTES,
+    MAX_VALUES, MISUSED, Period, ProfileSpec, ProfileStatus, Sighting, Stage, Writer,
 };
 pub use reason::{Novelty, Reason, Weight};
 

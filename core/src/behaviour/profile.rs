@@ -1,23 +1,56 @@
 //! The profile of one workload, as it is kept.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::criterion::{Criterion, InvalidCriterion};
+use super::{
+    criterion::{Criterion, InvalidCriterion},
+    decision::Thresholds,
+};
+use crate::condition::{ACCEPTED, Condition};
 
 /// The most criteria that people can write into one profile.
 pub const MAX_ALLOWED: usize = 64;
+/// The most values that these have together. Each is compared with each fact of an interaction that was not learned,
+/// and a person waits for it.
+pub const MAX_VALUES: usize = 256;
 /// The most criteria that one profile learns.
 pub const MAX_LEARNED: usize = 5_000;
 /// The most bytes that learned criteria take, about. The API server takes objects of up to 1.5 MiB (the limit of etcd),
 /// and what else is in the object needs room, too.
 pub const MAX_LEARNED_BYTES: usize = 1_000_000;
 
-/// What people say about a workload.
+/// How long a workload is shown as misused after one of its pods was found so.
+pub const MISUSED: SignedDuration = SignedDuration::from_hours(24);
+
+/// The lists of a criterion.
+const LISTS: [&str; 9] = [
+    "users",
+    "groups",
+    "actors",
+    "kinds",
+    "containers",
+    "programs",
+    "arguments",
+    "pipes",
+    "hours",
+];
+
+/// What people say about a workload, and what is usual there whether it was learned or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": format!(
+        "!has(self.allowed) || self.allowed.map(c, {}).sum() <= {MAX_VALUES}",
+        LISTS.map(|list| format!("(has(c.{list}) ? size(c.{list}) : 0)")).join(" + "),
+    ),
+    "message": format!("the lists of all criteria together must have at most {MAX_VALUES} values"),
+}]))]
 pub struct ProfileSpec {
+    /// The stage of the workload, if a person knows it better. It is shown, and decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// What is usual whether it was learned or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -35,6 +68,9 @@ pub enum InvalidProfile {
         /// What is wrong with it.
         problem: InvalidCriterion,
     },
+    /// They have too many values.
+    #[error("spec.allowed: has {0} values in its lists; at most {MAX_VALUES} are possible")]
+    Values(usize),
     /// There are too many.
     #[error("spec.allowed: has {0} criteria; at most {MAX_ALLOWED} are possible")]
     TooMany(usize),
@@ -54,7 +90,10 @@ impl ProfileSpec {
                 .check()
                 .map_err(|problem| InvalidProfile::Criterion { at, problem })?;
         }
-        Ok(())
+        match self.allowed.iter().map(Criterion::values).sum() {
+            values if values > MAX_VALUES => Err(InvalidProfile::Values(values)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -88,14 +127,82 @@ pub struct ProfileStatus {
     /// The last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_irregular: Option<LastIrregular>,
-    /// What was learned in this time is not trusted, because a pod was found misused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub distrusted: Option<Period>,
+    /// What was learned in these times is not trusted, because a pod was found misused at their end; the latest 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub distrusted: Vec<Period>,
     /// Up to where each replica of the webhook has written what it saw. Without it, a write whose answer was lost
     /// would be counted twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub writers: Vec<Writer>,
+    /// Accepted says whether the profile can be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"],
+    ))]
+    pub conditions: Vec<Condition>,
+}
+
+impl ProfileStatus {
+    /// Writes what is derived: the stage, and whether the spec of this generation can be used, with `problem` as the
+    /// reason why it cannot.
+    pub fn report(
+        &mut self,
+        said: Option<Stage>,
+        problem: Option<&str>,
+        generation: i64,
+        thresholds: &Thresholds,
+        now: Timestamp,
+    ) {
+        self.stage = self.derived_stage(said, thresholds, now);
+        let (status, reason, message) = match problem {
+            None => ("True", "Used", "this profile is used as written"),
+            Some(problem) => ("False", "Unfit", problem),
+        };
+        let before = self.accepted().filter(|before| before.status == status);
+        let since = before.map(|before| before.last_transition_time.clone());
+        self.conditions = vec![Condition {
+            type_: ACCEPTED.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: generation,
+            last_transition_time: since.unwrap_or_else(|| now.to_string()),
+        }];
+    }
+
+    /// What it says of whether the profile can be used.
+    pub fn accepted(&self) -> Option<&Condition> {
+        let mut conditions = self.conditions.iter();
+        conditions.find(|condition| condition.type_ == ACCEPTED)
+    }
+
+    /// The stage that is to be shown. What a person says of it holds; otherwise a pod that was found misused makes it
+    /// Misused for [`MISUSED`], and until enough is known it is Learning.
+    pub fn derived_stage(
+        &self,
+        said: Option<Stage>,
+        thresholds: &Thresholds,
+        now: Timestamp,
+    ) -> Stage {
+        let is_recent = |period: &Period| now < period.until.saturating_add(MISUSED).unwrap_or(now);
+        let days = self
+            .since
+            .map_or(0, |since| (now.as_second() - since.as_second()) / 86_400);
+        match said {
+            Some(said) => said,
+            None if self.distrusted.iter().any(is_recent) => Stage::Misused,
+            None if self.since.is_none()
+                || self.samples < thresholds.samples
+                || days < i64::from(thresholds.days) =>
+            {
+                Stage::Learning
+            }
+            None => Stage::Normal,
+        }
+    }
 }
 
 /// The stage of a workload.
@@ -190,15 +297,17 @@ pub struct LastIrregular {
 }
 
 /// A period of time, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Period {
+    /// Its end. It stands first, so that periods are in the order of their ends.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
     /// Its beginning.
     #[schemars(with = "String")]
     pub from: Timestamp,
-    /// Its end.
-    #[schemars(with = "String")]
-    pub until: Timestamp,
 }
 
 impl Period {
@@ -207,13 +316,9 @@ impl Period {
         self.from <= time && time <= self.until
     }
 
-    /// The shortest period with both in it.
-    #[must_use]
-    pub fn join(self, other: Period) -> Self {
-        Self {
-            from: self.from.min(other.from),
-            until: self.until.max(other.until),
-        }
+    /// Whether the other is a part of it.
+    pub fn covers(self, other: Period) -> bool {
+        self.contains(other.from) && self.contains(other.until)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the whole module: what is learned, and what is decided with it.
 
+mod adoption;
 mod criteria;
 mod decisions;
 mod learning;

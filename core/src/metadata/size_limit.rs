@@ -138,6 +138,7 @@ pub(super) fn short(annotations: &BTreeMap<String, String>) -> Option<Short> {
             interaction,
             terms,
             policy: None,
+            irregular: None,
         },
         interactions: get(INTERACTIONS).and_then(|n| n.parse().ok()).unwrap_or(1),
     })

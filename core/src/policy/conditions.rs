@@ -1,12 +1,16 @@
 //! What the lists of a policy's conditions may contain: their schemas, and the same checks in the webhook.
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
 use super::{
     pattern::{ANY_END, ANY_WORD, ANY_WORDS},
     spec::{Invalid, Spec},
 };
-use crate::text::cut;
+use crate::{
+    behaviour::{Decision, Thresholds},
+    text::cut,
+};
 
 const NAME: &str = "must name a user or group; * may only stand at the end, after the beginning of a name, as in \
                     system:serviceaccount:ci:*";
@@ -15,6 +19,50 @@ const KIND: &str = "must be a kind as in the pod's ownerReferences, such as Depl
 const CRON_JOB: &str = "pods of a CronJob are controlled by its Jobs: use Job";
 const PROGRAM: &str = "must begin with the name of a program, which is not empty, * or ...";
 const OPEN_END: &str = "must contain ... only as the last word, for any number of words";
+
+// An optional enumeration is described in the schema by its own comment, not by that of the field.
+/// Condition: how the interaction compares with the InteractionProfile of the pod's workload. Irregular: it differs
+/// from what was learned and allowed there. Usual: it does not. If too little was learned, or if there is no profile
+/// that can be used, it is neither. If not set, all match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BehaviourCondition {
+    /// It is not what is done there.
+    Irregular,
+    /// It is.
+    Usual,
+}
+
+impl BehaviourCondition {
+    /// Whether it holds for an interaction of which this was decided; none where there is nothing to decide by.
+    pub fn holds_for(self, decision: Option<&Decision>) -> bool {
+        match self {
+            BehaviourCondition::Irregular => matches!(decision, Some(Decision::Irregular { .. })),
+            BehaviourCondition::Usual => matches!(decision, Some(Decision::Usual { .. })),
+        }
+    }
+}
+
+impl Spec {
+    /// What this policy takes for enough.
+    pub fn thresholds(&self) -> Thresholds {
+        let default = Thresholds::default();
+        Thresholds {
+            days: self.minimum_days.unwrap_or(default.days),
+            samples: self.minimum_samples.map_or(default.samples, u64::from),
+            ..default
+        }
+    }
+
+    /// What this policy takes for enough, if it looks at behaviour or has it learned.
+    pub fn asked_of_behaviour(&self) -> Option<Thresholds> {
+        (self.behaviour.is_some() || self.learns()).then(|| self.thresholds())
+    }
+
+    /// Whether interactions are learned that this policy applies to.
+    pub fn learns(&self) -> bool {
+        self.learn == Some(true)
+    }
+}
 
 /// Checks the conditions that are lists.
 ///

@@ -4,11 +4,13 @@
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
 use super::{
+    conditions::BehaviourCondition,
     pattern,
     spec::{CompletingPods, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods},
 };
 use crate::{
     actor::Actor,
+    behaviour::{Assessment, Decision, Thresholds},
     interaction::Kind,
     terms::{Action, DefaultTerms, Exemption, Terms},
 };
@@ -57,6 +59,8 @@ pub struct Subject<'a> {
     pub stdin: bool,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// How it compares with the profile of its workload; none where there is no profile that can be used.
+    pub behaviour: Option<&'a Assessment>,
 }
 
 /// What follows from an interaction.
@@ -70,6 +74,8 @@ pub enum PolicyDecision<'a> {
         policy: &'a str,
         /// How much of the command may be told.
         record_command: RecordCommand,
+        /// What the policy takes for enough to tell usual from irregular; none where it looks at neither.
+        behaviour: Option<Thresholds>,
     },
 }
 
@@ -82,6 +88,10 @@ pub struct Admitted<'a> {
     pub terms: Terms,
     /// How much of the command is kept.
     pub record_command: RecordCommand,
+    /// Whether it is learned, unless it is irregular.
+    pub learn: bool,
+    /// What the policy takes for enough to tell usual from irregular; none where it looks at neither.
+    pub behaviour: Option<Thresholds>,
 }
 
 /// A policy, and what became of it when it was asked.
@@ -134,6 +144,8 @@ pub enum Mismatch {
     Workload,
     /// `commands`.
     Command,
+    /// `behaviour`.
+    Behaviour(BehaviourCondition),
 }
 
 impl fmt::Display for PolicyMatch<'_> {
@@ -171,6 +183,12 @@ impl fmt::Display for Mismatch {
             }
             Mismatch::Workload => "its workloads do not contain the kind of the pod's controller",
             Mismatch::Command => "its commands do not match the command",
+            Mismatch::Behaviour(BehaviourCondition::Irregular) => {
+                "it applies only to irregular interactions"
+            }
+            Mismatch::Behaviour(BehaviourCondition::Usual) => {
+                "it applies only to interactions that are known to be usual"
+            }
         })
     }
 }
@@ -202,6 +220,13 @@ impl Policies {
         self.0.iter()
     }
 
+    /// Whether one of them looks at behaviour, or has it learned.
+    pub fn concern_behaviour(&self) -> bool {
+        self.0
+            .iter()
+            .any(|policy| policy.spec.asked_of_behaviour().is_some())
+    }
+
     /// What follows from this interaction. Where no policy applies, or the one that does leaves
     /// something out, `defaults` hold.
     pub fn decide(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> PolicyDecision<'_> {
@@ -214,6 +239,7 @@ impl Policies {
                 PolicyDecision::Deny {
                     policy: &policy.name,
                     record_command: policy.spec.record_command,
+                    behaviour: policy.spec.asked_of_behaviour(),
                 }
             }
             Some(policy) => {
@@ -283,9 +309,19 @@ impl Spec {
             Some(Mismatch::Workload)
         } else if !self.commands.is_empty() && !self.runs_listed(subject) {
             Some(Mismatch::Command)
+        } else if let Some(wanted) = self.behaviour
+            && !wanted.holds_for(self.assessed(subject).as_ref())
+        {
+            Some(Mismatch::Behaviour(wanted))
         } else {
             None
         }
+    }
+
+    /// What the interaction is for the workload, where this policy decides what is enough.
+    fn assessed(&self, subject: &Subject<'_>) -> Option<Decision> {
+        let behaviour = subject.behaviour?;
+        Some(behaviour.decide(&self.thresholds()))
     }
 
     /// Whether the command is one of `commands`. Only exec has one that is known: a debug container may start whatever
@@ -325,6 +361,8 @@ impl Spec {
                 enforcement: self.enforcement.unwrap_or(usual.enforcement),
             },
             record_command: self.record_command,
+            learn: self.learns(),
+            behaviour: self.asked_of_behaviour(),
         }
     }
 

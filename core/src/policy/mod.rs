@@ -15,6 +15,7 @@ mod pod_choice;
 mod selector;
 mod spec;
 
+pub use conditions::BehaviourCondition;
 pub use evaluate::{
     Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
 };

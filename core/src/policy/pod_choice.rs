@@ -70,7 +70,7 @@ impl Policies {
 impl Spec {
     /// Whether everyone who may edit pods decides whether it applies to them.
     pub fn depends_on_the_pod(&self) -> bool {
-        self.pod_selector.is_some() || !self.workloads.is_empty()
+        self.pod_selector.is_some() || !self.workloads.is_empty() || self.behaviour.is_some()
     }
 
     /// Whether it would apply if the pod had the right labels and the right controller.
@@ -78,6 +78,8 @@ impl Spec {
         let of_any_pod = Self {
             pod_selector: None,
             workloads: Vec::new(),
+            // A pod of another workload has another profile, or none.
+            behaviour: None,
             ..self.clone()
         };
         of_any_pod.mismatch(subject).is_none()

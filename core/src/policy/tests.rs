@@ -1,5 +1,6 @@
 //! The tables that say what policies mean.
 
+mod behaviour;
 mod conditions;
 mod pod_choice;
 mod properties;
@@ -80,6 +81,7 @@ impl Case {
             argv: &self.argv,
             stdin: self.stdin,
             tty: self.tty,
+            behaviour: None,
         }
     }
 }

@@ -46,6 +46,7 @@ fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Re
             enforcement: Enforcement::Enforce,
         },
         policy: None,
+        irregular: None,
     }
 }
 

@@ -24,7 +24,7 @@ const ROUND: (Duration, Duration) = (Duration::from_secs(180), Duration::from_se
 const SPARE: Duration = Duration::from_secs(30);
 /// How long the API server may take to begin a watch, and from one object of a list to the next.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How many objects are listed by one call, where the API server does not stream lists.
+/// How many objects are listed by one call, where the API server does not stream lists and nobody says it.
 const PAGE: u32 = 500;
 
 /// The longest first pause, and the longest of all. Each is cut by chance to as little as half.
@@ -204,7 +204,8 @@ where
                 Err(error) => return Err(Error::InitialListFailed(error)),
             }
         }
-        let mut which = self.which.clone().limit(PAGE);
+        let mut which = self.which.clone();
+        which.limit.get_or_insert(PAGE);
         let mut objects = VecDeque::new();
         loop {
             let listed = api::call(self.api.list(&which)).await;

@@ -8,7 +8,7 @@ use curfew_behaviour::workloads;
 use curfew_core::{
     Kind,
     behaviour::{
-        Criterion, Features, IndexBuilder, Learned, Learner, MAX_ALLOWED, MAX_LEARNED,
+        Criterion, Features, IndexBuilder, Learned, Learner, MAX_ALLOWED, MAX_LEARNED, MAX_VALUES,
         ProfileIndex, ProfileSpec, ProfileStatus, Retention, SeenInteraction, Thresholds, decide,
     },
 };
@@ -101,13 +101,18 @@ fn main() -> anyhow::Result<()> {
             ));
         });
     }
-    let names = |field: usize| (0..64).map(|at| format!("nobody-{field}-{at}")).collect();
+    let names = |field: usize| {
+        (0..MAX_VALUES / MAX_ALLOWED)
+            .map(|at| format!("nobody-{field}-{at}"))
+            .collect()
+    };
     let criteria = (0..MAX_ALLOWED).map(|field| Criterion {
         programs: names(field),
         ..Criterion::default()
     });
     let written = ProfileSpec {
         allowed: criteria.collect(),
+        ..ProfileSpec::default()
     };
     let written = ProfileIndex::new(&written, &full, Timestamp::MIN, RandomState::new());
     let script = (0..16)

@@ -139,6 +139,7 @@ pub(crate) fn notices(
                 enforcement: curfew_core::Enforcement::Enforce,
             },
             policy: None,
+            irregular: None,
         },
     };
     pods.iter().map(notice).collect()

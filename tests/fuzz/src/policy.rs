@@ -75,6 +75,7 @@ pub fn policy(bytes: &[u8]) {
             argv: &asked.argv,
             stdin: asked.stdin,
             tty: false,
+            behaviour: None,
         };
         judged(&policies, &subject);
     }

@@ -130,6 +130,7 @@ fn recorded(
         argv,
         stdin,
         tty,
+        behaviour: None,
     };
     let defaults = DefaultTerms {
         ttl: Duration::from_secs(600),
@@ -172,6 +173,7 @@ fn recorded(
                 },
                 terms: admitted.terms,
                 policy: None,
+                irregular: None,
             },
             sent: None,
         };

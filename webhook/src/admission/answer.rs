@@ -22,14 +22,15 @@ pub(super) fn recorded(
     }))
 }
 
-/// A policy forbids the interaction.
-pub(super) fn forbidden(pod: &str, kind: Kind, policy: &str) -> Answer {
+/// A policy forbids the interaction, which is irregular for these reasons.
+pub(super) fn forbidden(pod: &str, kind: Kind, policy: &str, irregular: Option<&str>) -> Answer {
+    let irregular = irregular.map_or_else(String::new, |why| format!(" It is irregular: {why}."));
     Answer::Deny {
         code: 403,
         reason: "Forbidden",
         message: format!(
-            "InteractionPolicy {policy} forbids this interaction ({kind}) with pod {pod}. Nothing was done. \
-             `kubectl describe interactionpolicy {policy}` shows to which users and pods it applies."
+            "InteractionPolicy {policy} forbids this interaction ({kind}) with pod {pod}.{irregular} Nothing was \
+             done. `kubectl describe interactionpolicy {policy}` shows to which users and pods it applies."
         ),
     }
 }

@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     args::Unrecorded,
+    behaviour::{self, Behaviour, Compared},
     metrics::{Metrics, Outcome, RecordedIn},
     placement::PodReadError,
     policy::{AdmissionDecision, Knowledge, Rules},
@@ -58,6 +59,8 @@ pub struct Admission {
     pub recorder: Recorder,
     /// What follows from an interaction.
     pub rules: Rules,
+    /// What is usual.
+    pub behaviour: Behaviour,
     /// What becomes of one that could be recorded nowhere.
     pub unrecorded: Unrecorded,
     /// How long reading a pod may take.
@@ -162,20 +165,41 @@ impl Admission {
             stdin: found.stdin,
             tty: found.tty,
         };
-        let ruling = self.rules.decide(attempt, &found.pod);
-        let (policy, terms, record_command) = match ruling {
+        let compared = match self.rules.concern_behaviour() {
+            true => self
+                .behaviour
+                .compare(&found.pod, attempt, &found.commands, now),
+            false => None,
+        };
+        let assessment = compared.as_ref().and_then(Compared::assessment);
+        let ruling = self.rules.decide(attempt, &found.pod, assessment);
+        let (AdmissionDecision::Admit { behaviour, .. }
+        | AdmissionDecision::Deny { behaviour, .. }) = ruling;
+        let decision = self.behaviour.decide(compared.as_ref(), behaviour);
+        let irregular = behaviour::irregular(decision.as_ref());
+        audit.irregular.clone_from(&irregular);
+        let tell = |learn| {
+            if let Some(compared) = compared {
+                self.behaviour
+                    .tell(compared, decision.as_ref(), behaviour, learn, uid);
+            }
+        };
+        let (policy, terms, record_command, learn) = match ruling {
             AdmissionDecision::Admit {
                 policy,
                 terms,
                 record_command,
+                learn,
+                ..
             } => {
                 audit.policy.clone_from(&policy);
                 audit.terms = serde_json::to_string(&terms).ok();
-                (policy, terms, record_command)
+                (policy, terms, record_command, learn)
             }
             AdmissionDecision::Deny {
                 policy,
                 record_command,
+                ..
             } => {
                 for (container, argv) in &found.commands {
                     tracing::info!(
@@ -190,9 +214,11 @@ impl Admission {
                         command = told(&record_command.of(argv)),
                         spo_request = found.spo_request,
                         policy,
+                        irregular,
                     );
                 }
-                let answer = answer::forbidden(&named, kind, &policy);
+                tell(false);
+                let answer = answer::forbidden(&named, kind, &policy, irregular.as_deref());
                 audit.terms = Some(r#"{"action":"Deny"}"#.to_owned());
                 audit.policy = Some(policy);
                 return (Outcome::Forbidden, answer);
@@ -214,6 +240,7 @@ impl Admission {
             terms,
             policy.as_deref(),
             record_command,
+            irregular.as_deref(),
         );
         let node = found.pod.node().map(str::to_owned);
         let ending = found.pod.ending();
@@ -222,6 +249,7 @@ impl Admission {
                 if let Some(exemption) = terms.exemption {
                     self.metrics.exempted(exemption);
                 }
+                tell(learn);
                 for known in &known {
                     tracing::info!(
                         event = "interaction",
@@ -235,6 +263,7 @@ impl Admission {
                         recorded = outcome.recorded_in.as_ref(),
                         without_agent = outcome.without_agent,
                         policy,
+                        irregular,
                         exemption = terms.exemption.map(Exemption::as_str),
                         spo_request = found.spo_request,
                         dry_run = outcome.dry_run,
@@ -278,6 +307,7 @@ fn known(
     terms: Terms,
     policy: Option<&str>,
     record_command: RecordCommand,
+    irregular: Option<&str>,
 ) -> Vec<RecordedInteraction> {
     commands
         .iter()
@@ -297,6 +327,7 @@ fn known(
             },
             terms,
             policy: policy.map(Into::into),
+            irregular: irregular.map(Into::into),
         })
         .collect()
 }

@@ -46,6 +46,19 @@ pub enum Guarded {
     Invalid,
 }
 
+/// What became of a profile that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
+pub enum ProfileWrite {
+    /// It has what was seen.
+    Written,
+    /// There was nothing to write.
+    Unchanged,
+    /// It failed, and is tried again.
+    Failed,
+}
+
 /// Where an interaction was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, IntoStaticStr, VariantNames)]
 #[cfg_attr(test, derive(strum::EnumIter))]

@@ -36,6 +36,7 @@ fn the_number_of_series_is_bounded() {
         agents: 5000,
         unreachable: 4000,
         policies: None,
+        profiles: &ProfileCounts::default(),
     };
     let before = series(&metrics.gather(state));
     assert!(before < MOST, "{before} series");

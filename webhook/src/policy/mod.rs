@@ -19,7 +19,8 @@ use std::{sync::Arc, time::Duration};
 
 use curfew_core::{
     Terms,
-    policy::{PolicyDecision, RecordCommand},
+    behaviour::{Assessment, Thresholds},
+    policy::{PolicyDecision, RecordCommand, Subject},
     terms::DefaultTerms,
 };
 use curfew_crd::{Attempt, Stored};
@@ -81,6 +82,10 @@ pub enum AdmissionDecision {
         terms: Terms,
         /// How much of the command is kept.
         record_command: RecordCommand,
+        /// Whether it is learned, unless it is irregular.
+        learn: bool,
+        /// What is enough to tell usual from irregular; none where the policy looks at neither.
+        behaviour: Option<Thresholds>,
     },
     /// It is refused.
     Deny {
@@ -88,6 +93,8 @@ pub enum AdmissionDecision {
         policy: String,
         /// How much of the command may be told.
         record_command: RecordCommand,
+        /// What is enough to tell usual from irregular; none where the policy looks at neither.
+        behaviour: Option<Thresholds>,
     },
 }
 
@@ -158,24 +165,42 @@ impl Rules {
             == Some(curfew_core::namespaces::EXEMPT)
     }
 
-    /// What follows from this attempt on this pod.
-    pub fn decide(&self, attempt: Attempt<'_>, pod: &Pod) -> AdmissionDecision {
+    /// Whether a policy looks at behaviour, or has it learned.
+    pub fn concern_behaviour(&self) -> bool {
+        let known = self.policies();
+        known.is_some_and(|known| known.policies.concern_behaviour())
+    }
+
+    /// What follows from this attempt on this pod, which compares so with the profile of its workload.
+    pub fn decide(
+        &self,
+        attempt: Attempt<'_>,
+        pod: &Pod,
+        assessment: Option<&Assessment>,
+    ) -> AdmissionDecision {
         let known = self.policies().unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
-        let subject = attempt.with(&pod.metadata, pod.spec.priority, &namespace_labels);
+        let subject = Subject {
+            behaviour: assessment,
+            ..attempt.with(&pod.metadata, pod.spec.priority, &namespace_labels)
+        };
         match known.policies.decide(&subject, self.defaults) {
             PolicyDecision::Admit(admitted) => AdmissionDecision::Admit {
                 policy: admitted.policy.map(str::to_owned),
                 terms: admitted.terms,
                 record_command: admitted.record_command,
+                learn: admitted.learn,
+                behaviour: admitted.behaviour,
             },
             PolicyDecision::Deny {
                 policy,
                 record_command,
+                behaviour,
             } => AdmissionDecision::Deny {
                 policy: policy.to_owned(),
                 record_command,
+                behaviour,
             },
         }
     }

@@ -267,6 +267,7 @@ mod tests {
                 enforcement: Enforcement::Enforce,
             },
             policy: None,
+            irregular: None,
         }
     }
 

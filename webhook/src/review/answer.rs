@@ -44,6 +44,9 @@ pub struct AuditAnnotations {
     /// What follows, as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terms: Option<String>,
+    /// Why it is irregular for the workload; none where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub irregular: Option<String>,
     /// When the pod will be evicted, or would be if the terms are a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eviction_time: Option<String>,

@@ -1,6 +1,7 @@
 //! The admission of interactions and evictions through the router, with an agent and an API server that
 //! follow a script. No cluster, and no socket but the agent's.
 
+mod behaviour;
 mod evictions;
 mod forged;
 mod log;

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     admission::{Admission, Removal},
     args::{Budgets, Unrecorded},
+    behaviour::{self, BehaviourUpdater},
     eviction_guard::EvictionGuard,
     identity::{Identity, paths::Paths, secret::Authorities},
     metrics::Metrics,
@@ -123,6 +124,7 @@ pub(crate) struct Script {
     notices: Notices,
     api: ApiServer,
     updater: RulesUpdater,
+    pub(crate) behaviour: BehaviourUpdater,
     told: Paths,
     gate: Gate,
     _identities: watch::Sender<Option<Identity>>,
@@ -175,6 +177,7 @@ impl Script {
             // Without their updater the rules need not be waited for: they know nothing, and never will.
             Reads::Nothing => updater = policy::rules(defaults, &metrics.watches).1,
         }
+        let (behaviour, behaviour_updater) = behaviour::behaviour(&metrics);
         let gate = server::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let guard = Arc::new(EvictionGuard {
@@ -187,6 +190,7 @@ impl Script {
             client,
             namespace: "curfew".to_owned(),
             rules,
+            behaviour,
             unrecorded: Unrecorded::Deny,
             removal: Removal::default(),
             pod_timeout: budgets.pod,
@@ -200,6 +204,7 @@ impl Script {
             notices,
             api,
             updater,
+            behaviour: behaviour_updater,
             told,
             gate,
             _identities: keep,

@@ -94,6 +94,7 @@ fn criteria_that_make_no_sense_are_refused() {
     assert!(serde_json::from_str::<Criterion>(r#"{"program":["a"]}"#).is_err());
     let spec = ProfileSpec {
         allowed: vec![Criterion::default()],
+        ..ProfileSpec::default()
     };
     assert_eq!(
         spec.check().unwrap_err().to_string(),
@@ -101,8 +102,24 @@ fn criteria_that_make_no_sense_are_refused() {
     );
     let spec = ProfileSpec {
         allowed: vec![Criterion::default(); 65],
+        ..ProfileSpec::default()
     };
     assert_eq!(spec.check(), Err(InvalidProfile::TooMany(65)));
+    let names = |count: usize| (0..count).map(|at| format!("program-{at}")).collect();
+    let with = |count| Criterion {
+        programs: names(count),
+        ..Criterion::default()
+    };
+    let most = ProfileSpec {
+        allowed: vec![with(64); 4],
+        ..ProfileSpec::default()
+    };
+    assert_eq!(most.check(), Ok(()));
+    let more = ProfileSpec {
+        allowed: [most.allowed, vec![with(1)]].concat(),
+        ..ProfileSpec::default()
+    };
+    assert_eq!(more.check(), Err(InvalidProfile::Values(257)));
 }
 
 #[test]
@@ -120,10 +137,10 @@ fn a_condition_on_programs_holds_for_each_of_them() {
 #[test]
 fn a_profile_reads_as_it_was_written() {
     let mut status = learned(&history());
-    status.distrusted = Some(Period {
+    status.distrusted = vec![Period {
         from: begin(),
         until: begin(),
-    });
+    }];
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(
         serde_json::from_str::<ProfileStatus>(&text).unwrap(),

@@ -295,3 +295,84 @@ fn what_is_said_of_the_last_irregular_interaction_is_bounded() {
     assert!(last.user.len() <= 512 && last.reason.len() <= 1024 && last.time == begin());
     assert_eq!((status.irregular, status.samples), (2, 0));
 }
+
+#[test]
+fn a_report_says_since_when_it_holds() {
+    let at = |second| begin() + SignedDuration::from_secs(second);
+    let mut status = learned(&history());
+    let enough = Thresholds::default();
+    status.report(None, None, 1, &enough, at(0));
+    assert_eq!(status.stage, Stage::Learning);
+    status.report(None, None, 1, &enough, at(0) + hours(24 * 14));
+    assert_eq!(status.stage, Stage::Normal);
+    status.report(Some(Stage::Vulnerable), None, 2, &enough, at(2));
+    let accepted = status.accepted().unwrap();
+    assert_eq!(status.stage, Stage::Vulnerable);
+    assert_eq!(
+        (
+            accepted.observed_generation,
+            accepted.last_transition_time.clone()
+        ),
+        (2, at(0).to_string())
+    );
+    status.report(None, Some("spec: no"), 3, &enough, at(3));
+    let accepted = status.accepted().unwrap();
+    assert_eq!(
+        [
+            &accepted.status,
+            &accepted.message,
+            &accepted.last_transition_time
+        ],
+        ["False", "spec: no", &at(3).to_string()]
+    );
+}
+
+#[test]
+fn a_misused_pod_makes_a_young_profile_begin_anew() {
+    let mut status = learned(&history());
+    let mut learner = Learner::new("a");
+    let period = Period {
+        from: begin() - hours(1),
+        until: begin() + hours(24 * 10),
+    };
+    learner.gathered().distrust(period);
+    write(&mut learner, &mut status, false);
+    // With the samples alone, everything would be irregular from now on.
+    assert_eq!((status.samples, status.people, status.since), (0, 0, None));
+    assert!(status.learned.is_empty());
+    let stage = |at| status.derived_stage(None, &Thresholds::default(), at);
+    assert_eq!(stage(period.until), Stage::Misused);
+    assert_eq!(stage(period.until + MISUSED), Stage::Learning);
+}
+
+#[test]
+fn two_misused_pods_do_not_take_back_what_was_learned_between_them() {
+    let mut status = ProfileStatus::default();
+    let mut learner = Learner::new("a");
+    for hour in [0, 100, 200, 300] {
+        let case = Case {
+            time: begin() + hours(hour),
+            ..case(
+                "alice",
+                ["ls", "nc x", "cat x", "curl x"][hour as usize / 100],
+            )
+        };
+        learner.gathered().learn(&case.features(), case.time);
+    }
+    for hour in [100, 300] {
+        let at = begin() + hours(hour);
+        learner.gathered().distrust(Period {
+            from: at - hours(1),
+            until: at + hours(1),
+        });
+    }
+    write(&mut learner, &mut status, false);
+    let programs: Vec<_> = status
+        .learned
+        .iter()
+        .filter(|learned| learned.criterion.arguments.is_empty())
+        .flat_map(|learned| learned.criterion.programs.clone())
+        .collect();
+    assert_eq!(programs, ["cat", "ls"]);
+    assert_eq!(status.samples, 4);
+}

@@ -50,6 +50,7 @@ pub(crate) fn marked(name: &str, kind: Kind, exemption: Option<Exemption>) -> Ob
         },
         terms,
         policy: None,
+        irregular: None,
     };
     let id = PodId {
         namespace: "shop".into(),

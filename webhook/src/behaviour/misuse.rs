@@ -1,0 +1,86 @@
+//! Pods that were found misused: what was learned while they were is not trusted.
+//!
+//! Somebody asked for the eviction of the pod at once (`kubectl pi evict`), which stands on the pod. Owns the memory of
+//! which pods that was seen of.
+
+use std::collections::HashSet;
+
+use curfew_core::{PodId, behaviour::Period, metadata};
+use futures::{Stream, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::watcher};
+use tokio::sync::mpsc;
+
+use curfew_runtime::watch::Watch;
+
+use super::{ProfileKey, learning::Seen, profiles::Profiles};
+
+/// Tells of them. Ends only with the watch.
+pub(super) async fn run(
+    watch: Watch,
+    client: Client,
+    profiles: &Profiles,
+    seen: &mpsc::Sender<Seen>,
+) {
+    let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
+    let touched =
+        ListParams::default().labels(&format!("{}={}", metadata::LABEL, metadata::INTERACTED));
+    follow(watch.events(all, touched), profiles, seen).await;
+}
+
+pub(super) async fn follow(
+    events: impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Pod>>>>,
+    profiles: &Profiles,
+    seen: &mpsc::Sender<Seen>,
+) {
+    let mut events = std::pin::pin!(events);
+    let mut told: HashSet<String> = HashSet::new();
+    loop {
+        match events.try_next().await {
+            Ok(Some(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod))) => {
+                let uid = pod.uid().unwrap_or_default();
+                if !told.contains(&uid)
+                    && let Some((key, period)) = misused(&pod, Timestamp::now())
+                {
+                    // A replica that has just started finds what another has told of.
+                    let known = profiles.get(&key);
+                    let is_known = known.is_some_and(|known| {
+                        let mut known = known.distrusted.iter();
+                        known.any(|known| known.contains(period.from))
+                    });
+                    if is_known || seen.try_send(Seen::Misused { key, period }).is_ok() {
+                        told.insert(uid);
+                    }
+                }
+            }
+            Ok(Some(watcher::Event::Delete(pod))) => {
+                told.remove(&pod.uid().unwrap_or_default());
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            // The watch tries again, and logs it.
+            Err(_) => {}
+        }
+    }
+}
+
+/// The workload of a pod that was found misused, and since when nothing is trusted that was done with it: since its
+/// first interaction that is known.
+fn misused(pod: &PartialObjectMeta<Pod>, now: Timestamp) -> Option<(ProfileKey, Period)> {
+    let annotations = pod.annotations();
+    annotations.get(metadata::EVICT_NOW)?;
+    let key = ProfileKey {
+        namespace: pod.namespace()?,
+        name: curfew_crd::workload(&pod.metadata)?.object_name(),
+    };
+    let id = PodId {
+        namespace: key.namespace.clone(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+    };
+    let marks = metadata::read(&id, annotations).unwrap_or_default();
+    let times = marks.known.iter().map(|known| known.interaction.time);
+    let from = times.min().unwrap_or(now);
+    Some((key, Period { from, until: now }))
+}
