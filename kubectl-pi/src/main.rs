@@ -13,7 +13,9 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Verb},
-    verbs::{complete, describe, evict, explain, extend, get, hold, node, report, version},
+    verbs::{
+        complete, describe, evict, explain, extend, get, hold, node, profile, report, version,
+    },
 };
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ async fn dispatch(Cli { target, verb }: Cli) -> anyhow::Result<ExitCode> {
         Verb::Describe(args) => describe::run(&target, args).await,
         Verb::Node(args) => node::run(&target, args).await,
         Verb::Explain(args) => explain::run(&target, args).await,
+        Verb::Profile(args) => profile::run(&target, args).await,
         Verb::Report(args) => report::run(&target, args).await,
         Verb::Extend(args) => extend::run(&target, args).await,
         Verb::Hold(args) => hold::hold(&target, args).await,

@@ -2,6 +2,7 @@
 //!
 //! It owns no state. What the verbs do is left to [`crate::verbs`].
 
+pub(crate) mod profile;
 pub(crate) mod words;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
@@ -69,6 +70,8 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Show who touched what how often, what went or would have gone, and suggest a policy
     Report(Report),
+    /// Show what is usual for workloads, as it was learned, and allow or forget it
+    Profile(profile::Profile),
     /// Extend the time to live of pods
     Extend(Extend),
     /// Keep pods beyond their deadline, until they are released or the longest hold ends
@@ -428,6 +431,9 @@ mod tests {
             "kubectl-pi version --client",
             "kubectl-pi report -A --by workload --since=168h -o yaml",
             "kubectl-pi report -l app=web --suggest",
+            "kubectl-pi profile list -A",
+            "kubectl-pi profile explain deploy/web --by bob --group dev -it -- sh -c ls",
+            "kubectl-pi profile adopt deployment.web --by-at-least 2 --dry-run",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -482,6 +488,8 @@ mod tests {
             "kubectl-pi report --suggest -o json",
             "kubectl-pi report --since 1w",
             "kubectl-pi explain",
+            "kubectl-pi profile",
+            "kubectl-pi profile adopt deployment.web --by-at-least 9",
             "kubectl-pi explain web-1 web-2",
             "kubectl-pi explain web-1 --kind proxy",
         ] {

@@ -10,6 +10,7 @@ pub(crate) mod connection;
 pub(crate) mod detach;
 pub(crate) mod find;
 pub(crate) mod placed;
+pub(crate) mod profile;
 pub(crate) mod shortened;
 pub(crate) mod target;
 pub(crate) mod tunnel;

@@ -14,6 +14,7 @@ use std::{
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueHint, value_parser};
 use curfew_core::{duration::relative, metadata};
+use curfew_crd::InteractionProfile;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, Node, Pod},
@@ -158,11 +159,14 @@ impl<'a> Line<'a> {
         let words = before.into_iter().chain([probe.into()]);
         let matches = untyped(cli.clone()).try_get_matches_from(words);
         let matches = matches.unwrap_or_default();
-        let (verb, of_verb) = match matches.subcommand() {
-            Some((verb, of_verb)) => (cli.find_subcommand(verb), of_verb),
-            None => (None, &matches),
-        };
-        let command = verb.unwrap_or(cli);
+        let (mut command, mut of_verb) = (cli, &matches);
+        // A verb may have verbs of its own.
+        while let Some((verb, of)) = of_verb.subcommand()
+            && let Some(found) = command.find_subcommand(verb)
+        {
+            (command, of_verb) = (found, of);
+        }
+        let verb = (!std::ptr::eq(command, cli)).then_some(command);
         let values = |arg: &Arg| {
             let raw = of_verb.try_get_raw(arg.get_id().as_str());
             let words = raw.ok().flatten().into_iter().flatten();
@@ -188,7 +192,7 @@ impl<'a> Line<'a> {
             Some(arg) if !arg.is_positional() => self.values(arg).await,
             _ if last.starts_with('-') => self.flags(),
             Some(arg) => self.names(arg).await.unwrap_or_default(),
-            None if self.verb.is_none() => self.verbs(),
+            None if self.command.has_subcommands() => self.verbs(),
             None => Vec::new(),
         }
     }
@@ -260,6 +264,7 @@ impl<'a> Line<'a> {
             ("pods", Some(verb)) => self.pods(verb).await,
             // What is asked about has not happened: all pods are meant.
             ("pod", _) => names(Api::<Pod>::namespaced, &self.target).await,
+            ("profile", _) => names(Api::<InteractionProfile>::namespaced, &self.target).await,
             ("node", _) => names(|client, _| Api::<Node>::all(client), &self.target).await,
             _ => Ok(Vec::new()),
         }
@@ -342,6 +347,18 @@ mod tests {
             ("ex", &["explain", "extend"][..], Directive::NoFiles),
             ("explain --kind att", &["attach"], Directive::NoFiles),
             ("explain web-1 ", &[], Directive::NoFiles),
+            ("prof", &["profile"], Directive::NoFiles),
+            ("profile ad", &["adopt"], Directive::NoFiles),
+            (
+                "profile adopt --seen",
+                &["--seen-at-least"],
+                Directive::NoFiles,
+            ),
+            (
+                "profile explain --kind att",
+                &["attach"],
+                Directive::NoFiles,
+            ),
             ("-n shop hol", &["hold"], Directive::NoFiles),
             ("extend --dur", &["--duration"], Directive::NoFiles),
             ("get --all-", &["--all-namespaces"], Directive::NoFiles),

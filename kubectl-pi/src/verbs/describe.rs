@@ -1,7 +1,7 @@
 //! `kubectl pi describe`: all that can be known of a pod, for people.
 
 use curfew_core::{
-    Interaction, Record,
+    Record, RecordedInteraction,
     budget::{NeverRoom, Numbers},
     duration::{self, relative},
     metadata,
@@ -181,19 +181,20 @@ fn interactions(page: &mut Page, record: &Record, now: Timestamp) {
     let (Some(decisive), Some(last)) = (record.decisive(), record.last()) else {
         return;
     };
-    let (decisive, last) = (&decisive.interaction, &last.interaction);
     let title = match record.deadline() {
         Some(_) => "Deadline Set By",
         None => "First",
     };
     page.line(title, &told(decisive, now));
-    if last.time != decisive.time || last.kind != decisive.kind || last.user != decisive.user {
+    let [first, latest] = [decisive, last].map(|known| &known.interaction);
+    if latest.time != first.time || latest.kind != first.kind || latest.user != first.user {
         page.line("Last", &told(last, now));
     }
 }
 
 /// `alice (User), exec into main, 2026-03-01T12:00:00Z (3s ago): sh -c id`
-fn told(did: &Interaction, now: Timestamp) -> String {
+fn told(known: &RecordedInteraction, now: Timestamp) -> String {
+    let did = &known.interaction;
     let mut text = format!("{} ({}), {}", did.user, did.actor(), did.kind);
     if let Some(container) = &did.container {
         text += &format!(" into {container}");
@@ -201,6 +202,9 @@ fn told(did: &Interaction, now: Timestamp) -> String {
     text += &format!(", {} ({})", did.time, relative(did.time, now));
     if !did.command.is_empty() {
         text += &format!(": {}", did.command);
+    }
+    if let Some(why) = &known.irregular {
+        text += &format!(" (irregular: {why})");
     }
     text
 }
@@ -323,8 +327,16 @@ mod tests {
         let record = row::record(&marked("web-1", Kind::Exec, None)).unwrap();
         let now = at("2026-03-01T12:00:03Z");
         assert_eq!(
-            told(&record.last().unwrap().interaction, now),
+            told(record.last().unwrap(), now),
             "alice (User), exec into main, 2026-03-01T12:00:00Z (3s ago): sh"
+        );
+        let irregular = curfew_core::RecordedInteraction {
+            irregular: Some("alice was never seen in deployment web".into()),
+            ..record.last().unwrap().clone()
+        };
+        assert!(
+            told(&irregular, now)
+                .ends_with(": sh (irregular: alice was never seen in deployment web)")
         );
     }
 

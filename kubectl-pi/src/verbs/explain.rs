@@ -3,6 +3,8 @@
 //! It judges as the webhook does, by the same code, over what the API server tells the user. The
 //! webhook's flags it cannot know, and says so where they hold.
 
+mod behaviour;
+
 use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
@@ -25,6 +27,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
+use self::behaviour::Behaviour;
 use crate::{
     cli::{Explain, Target},
     cluster::{
@@ -65,7 +68,10 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
     );
     let (user, pod) = (user?, pod?);
     let space = space.map_err(|error| namespace_unread(error, &user.name, namespace))?;
+    let now = Timestamp::now();
+    let behaviour = behaviour::compare(client, &pod, &user, &args, now).await;
     let question = Question {
+        behaviour: &behaviour,
         pod: &pod,
         namespace_labels: space.labels(),
         user: &user,
@@ -80,7 +86,7 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
         access::allowed(client, args.asks_for(&pod))
     );
     let book = Book::read(policies.map_err(|error| policies_unread(error, &user.name))?);
-    output::print(&question.answer(&book, allowed, Timestamp::now()))?;
+    output::print(&question.answer(&book, allowed, now))?;
     Ok(true)
 }
 
@@ -200,6 +206,7 @@ impl Book {
 
 /// What is asked, and about what.
 struct Question<'a> {
+    behaviour: &'a Behaviour,
     pod: &'a Pod,
     namespace_labels: &'a BTreeMap<String, String>,
     user: &'a User,
@@ -218,7 +225,10 @@ impl<'a> Question<'a> {
             tty: self.args.tty,
         };
         let priority = self.pod.spec.as_ref().and_then(|spec| spec.priority);
-        attempt.with(&self.pod.metadata, priority, self.namespace_labels)
+        Subject {
+            behaviour: self.behaviour.as_ref().ok(),
+            ..attempt.with(&self.pod.metadata, priority, self.namespace_labels)
+        }
     }
 
     /// Who, how, and with what.
@@ -278,7 +288,14 @@ impl<'a> Question<'a> {
                 &policy.name
             }),
         );
-        self.outcome(&mut page, decision, policy.map(|policy| &policy.spec));
+        let spec = policy.map(|policy| &policy.spec);
+        page.line("Behaviour", &behaviour::told(self.behaviour, spec));
+        page.maybe(
+            "Learned",
+            spec.filter(|spec| spec.learns())
+                .map(|_| "yes, unless it is irregular"),
+        );
+        self.outcome(&mut page, decision, spec);
         for warning in by_the_pod(&book.policies.pod_choice(&subject), policy) {
             page.line("But", &warning);
         }

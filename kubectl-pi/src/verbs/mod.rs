@@ -14,6 +14,7 @@ pub(crate) mod extend;
 pub(crate) mod get;
 pub(crate) mod hold;
 pub(crate) mod node;
+pub(crate) mod profile;
 pub(crate) mod report;
 pub(crate) mod version;
 pub(crate) mod watch;

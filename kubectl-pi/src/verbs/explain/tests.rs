@@ -44,6 +44,7 @@ fn answer_about(pod: Value, policies: Vec<Stored>, words: &[&str]) -> String {
         groups: vec!["dev".to_owned()],
     };
     let question = Question {
+        behaviour: &Err("not known: nobody asked".to_owned()),
         pod: &pod,
         namespace_labels: &BTreeMap::from([("environment".to_owned(), "staging".to_owned())]),
         user: &user,
@@ -313,6 +314,7 @@ fn what_leaves_no_trace_is_said() {
     let labels = BTreeMap::new();
     let args = asked(&["--kind=debug"]);
     let question = Question {
+        behaviour: &Err("not known: nobody asked".to_owned()),
         pod: &pod,
         namespace_labels: &labels,
         user: &user,
