@@ -34,6 +34,8 @@ enum Deed {
     Restart,
     /// Someone writes a policy.
     Policy,
+    /// Someone execs where a policy says that it is learned.
+    Learn,
     /// The CA is replaced, and certificates are renewed.
     Authority,
     /// The secret path of the webhook is replaced.
@@ -50,6 +52,7 @@ enum Deed {
 fn deed(account: &str, (_, resource, verb): &Right) -> Option<Deed> {
     Some(match (resource.as_str(), verb.as_str()) {
         ("pods", "patch") if account == tokens::WEBHOOK => Deed::AgentAway,
+        ("pods", "list" | "watch") if account == tokens::WEBHOOK => Deed::Reinstall,
         ("pods" | "pods/eviction", _) | ("events", "create") => Deed::Evict,
         ("events", "patch") | ("poddisruptionbudgets", _) => Deed::Block,
         ("secrets", "update") => Deed::Path,
@@ -57,6 +60,8 @@ fn deed(account: &str, (_, resource, verb): &Right) -> Option<Deed> {
         ("interactionpolicies/status", _) => Deed::Policy,
         ("validatingwebhookconfigurations" | "secrets" | "configmaps" | "namespaces", _)
         | ("endpointslices" | "interactionpolicies", _) => Deed::Reinstall,
+        ("interactionprofiles", "list" | "watch") => Deed::Reinstall,
+        ("interactionprofiles" | "interactionprofiles/status", _) => Deed::Learn,
         (
             "certificatesigningrequests"
             | "certificatesigningrequests/approval"
@@ -93,6 +98,27 @@ impl Deed {
                     .feed(&["apply", "-f", "-"], &policy.to_string())
                     .await?;
                 made.success().map(drop)
+            }
+            Deed::Learn => {
+                let agents = Agents::connect(cluster).await?;
+                let policy = json!({
+                    "apiVersion": "curfew.dev/v1alpha1",
+                    "kind": "InteractionPolicy",
+                    "metadata": {"name": namespace.name, "ownerReferences": [namespace.as_owner().await?]},
+                    "spec": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+                        "ttl": "1h", "learn": true},
+                });
+                let kubectl = cluster.kubectl();
+                let made = kubectl
+                    .feed(&["apply", "-f", "-"], &policy.to_string())
+                    .await?;
+                made.success()?;
+                let pods = namespace
+                    .run_deployment(&Workload::new("learned").on(NODES[0]), 1)
+                    .await?;
+                life::touch(namespace, &agents, &pods[0], &["true"])
+                    .await
+                    .map(drop)
             }
             Deed::Authority => {
                 let course = Course {

@@ -51,6 +51,7 @@ const APPLIED: &[&[&str]] = &[
         "clusterrole/curfew-hold",
         "clusterrole/curfew-evict",
         "clusterrole/curfew-view",
+        "clusterrole/curfew-profiles",
     ],
     &[
         "serviceaccount/curfew-agent",
@@ -64,7 +65,10 @@ const APPLIED: &[&[&str]] = &[
         "poddisruptionbudget/curfew-webhook",
         "resourcequota/curfew-critical-pods",
     ],
-    &["customresourcedefinition/interactionpolicies.curfew.dev"],
+    &[
+        "customresourcedefinition/interactionpolicies.curfew.dev",
+        "customresourcedefinition/interactionprofiles.curfew.dev",
+    ],
 ];
 const ITSELF: Duration = Duration::from_secs(60);
 
