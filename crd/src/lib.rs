@@ -177,7 +177,8 @@ fn readable(mut definition: CustomResourceDefinition) -> CustomResourceDefinitio
     definition
 }
 
-/// Joins the lines of descriptions, which are broken where the source code's lines end.
+/// Joins the lines of descriptions, which are broken where the source code's lines end, and names formats as Kubernetes
+/// does.
 fn unfold(
     schema: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps,
 ) {
@@ -186,6 +187,13 @@ fn unfold(
     };
     if let Some(description) = &mut schema.description {
         *description = description.replace('\n', " ");
+    }
+    // Kubernetes knows no unsigned formats, and warns whoever applies them. What is too large for the others is far
+    // from what is possible.
+    if let Some(format) = &mut schema.format
+        && format.starts_with("uint")
+    {
+        *format = "int64".to_owned();
     }
     for property in schema
         .properties
