@@ -335,7 +335,7 @@ proptest! {
         words in prop::collection::vec("\\PC{0,80}|[a-z/|;&$()<>'\" -]{0,300}", 0..12),
         groups in prop::collection::vec("\\PC{0,300}", 0..50),
         container in prop::option::of("\\PC{0,300}"),
-        kind in prop::sample::select(&Kind::ALL[..]),
+        kind in prop::sample::select(Kind::ALL),
         rate in any::<u32>(),
     ) {
         let container = container.as_deref();
