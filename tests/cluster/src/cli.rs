@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    go_tools,
+    layout::Checkout,
     packages, preflight, progress,
     state::{Lock, State},
     status, teardown, tools, up,
@@ -53,7 +55,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Status => status::show(),
         Command::Tools => {
             packages::ensure_browser()?;
-            tools::ensure()
+            tools::ensure()?;
+            go_tools::ensure(&Checkout::find()?).map(drop)
         }
     }
 }

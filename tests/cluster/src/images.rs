@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    kube_binary, layout,
+    go_module, layout,
     layout::{Checkout, NODES, Node},
     packages, progress, run, rust_binaries, state,
 };
@@ -63,7 +63,7 @@ impl Recipe<'_> {
                 fs::read(input).with_context(|| format!("{} cannot be read", input.display()))?,
             );
         }
-        let key = kube_binary::key(contents.iter().map(Vec::as_slice));
+        let key = go_module::key(contents.iter().map(Vec::as_slice));
         let dir = layout::cache_dir()?.join("images");
         let archive = dir.join(format!("{}-{key}.tar", self.short_name()));
         let image = Image {

@@ -23,6 +23,8 @@ pub mod cli;
 pub mod cluster;
 pub mod control_plane;
 pub mod deploy;
+pub mod go_module;
+pub mod go_tools;
 pub mod images;
 pub mod kube_binary;
 pub mod layout;
