@@ -6,6 +6,7 @@ use curfew_chart::{
     objects::{self, Objects},
     render::Renderer,
 };
+use curfew_cluster::run;
 use serde_json::{Value, json};
 
 const WEBHOOK: &str = "Deployment curfew/curfew-webhook";
@@ -265,6 +266,27 @@ fn policies_are_installed_when_their_kind_is_known() {
     let unknown = with(&renderer, &values, &[]);
     assert_eq!(unknown.len() + examples.len(), known.len());
     assert!(!examples.is_empty());
+}
+
+#[test]
+fn the_notes_say_what_is_left_to_do() {
+    let renderer = Renderer::new().unwrap();
+    let notes = |values: &str| {
+        let mut helm = renderer.program("helm");
+        helm.args(["install", "curfew", "--dry-run=client", "--set", values])
+            .arg(renderer.chart());
+        let said = run::output(&mut helm).unwrap();
+        said.split_once("NOTES:").unwrap().1.to_owned()
+    };
+    let (left_out, no_eviction) = ("WARNING: The values contain policies", "Nothing is evicted");
+    let plain = notes("legacy=auto");
+    assert!(
+        plain.contains(no_eviction) && !plain.contains(left_out),
+        "{plain}"
+    );
+    let policies = notes("policies.a.ttl=1h,defaults.enforcement=Enforce,defaults.ttl=1h");
+    assert!(policies.contains(left_out), "{policies}");
+    assert!(policies.contains("evicted 1h later"), "{policies}");
 }
 
 /// What is misspelt must not be ignored.

@@ -1,5 +1,4 @@
-// Programs that tests run on the manifests and the chart. Helm uses the libraries of the Kubernetes in ../kube, so that
-// both are compiled once.
+// Programs that tests run on the manifests and the chart. Helm has the Kubernetes libraries of the version in ../kube.
 module curfew.dev/tests/cluster/go-tools
 
 go 1.26.0
