@@ -120,7 +120,8 @@ async fn apply(cluster: &TestCluster, overlay: PathBuf) -> Result<()> {
     .await
 }
 
-async fn registered(cluster: &TestCluster, webhook: &str, wanted: bool) -> Result<()> {
+/// Waits until a webhook is registered, or is not.
+pub async fn registered(cluster: &TestCluster, webhook: &str, wanted: bool) -> Result<()> {
     let what = format!("{webhook} is registered: {wanted}");
     eventually(PATIENCE, &what, async || {
         let is = webhooks(cluster).await?.iter().any(|name| name == webhook);

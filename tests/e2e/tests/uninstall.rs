@@ -1,40 +1,25 @@
 //! Removing and installing Curfew never stands in anybody's way. It needs the cluster for itself, and so is a binary
 //! of its own.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Namespace, Workload, figures,
+    Agents, NODES, Namespace, Workload, execs, figures,
     installation::{self, INTERACTION},
     life, marks,
     namespace::uid,
     within_namespace,
 };
 
-/// As long as one pod is used: far shorter than its time to live.
-const TURN: Duration = Duration::from_secs(8);
-const PODS: usize = 24;
+/// Longer than it takes.
+const LONGEST: Duration = Duration::from_secs(192);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removal_and_installation_block_nobody() {
     within_namespace("install", async |namespace| {
-        let pods: Vec<_> = (0..PODS)
-            .map(|at| Workload::new(&format!("pod-{at}")).on(NODES[at % 2]))
-            .collect();
-        namespace.run_pods(&pods).await?;
-        let over = AtomicBool::new(false);
-        let (changed, execs) = tokio::join!(
-            async {
-                let changed = remove_and_install(namespace).await;
-                over.store(true, Ordering::Relaxed);
-                changed
-            },
-            keep_executing(namespace, &over),
-        );
+        let pods = execs::populate(namespace, LONGEST).await?;
+        let (changed, execs) = execs::during(namespace, pods, remove_and_install(namespace)).await;
         // Whatever happens to the rest: the cluster is left with Curfew on it.
         if changed.is_err() {
             installation::install(&namespace.cluster).await?;
@@ -45,28 +30,6 @@ async fn removal_and_installation_block_nobody() {
         figures::report(&namespace.cluster, "install", &shown)
     })
     .await;
-}
-
-/// Reaches into pods without a pause; each that fails ends the test.
-async fn keep_executing(namespace: &Namespace, over: &AtomicBool) -> Result<usize> {
-    let began = Instant::now();
-    let mut count = 0;
-    while !over.load(Ordering::Relaxed) {
-        let turn = began.elapsed().as_secs() / TURN.as_secs();
-        ensure!(
-            (turn as usize) < PODS,
-            "it takes longer than there are pods for"
-        );
-        let pod = format!("pod-{turn}");
-        let said = namespace.kubectl.run(&["exec", &pod, "--", "true"]).await?;
-        ensure!(
-            said.code == Some(0),
-            "after {count} execs, {:?} in: {said:?}",
-            began.elapsed()
-        );
-        count += 1;
-    }
-    Ok(count)
 }
 
 async fn remove_and_install(namespace: &Namespace) -> Result<()> {
