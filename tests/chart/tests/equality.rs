@@ -20,7 +20,7 @@ const KEPT: [&str; 3] = [
 
 /// The objects of the chart, without what only Helm reads.
 fn helm(renderer: &Renderer, arguments: &[&str]) -> (Objects, Vec<String>) {
-    let mut objects = renderer.helm(arguments).unwrap();
+    let mut objects = renderer.helm(arguments).expect("it renders");
     let kept = objects::take_kept(&mut objects);
     (objects, kept)
 }

@@ -72,9 +72,12 @@ fn kubeconform_finds_no_fault() {
 
 /// Its summary.
 fn conform(renderer: &Renderer, schemas: &Path, objects: &Objects) -> Value {
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let file = tempfile::Builder::new()
+        .suffix(".yaml")
+        .tempfile()
+        .expect("a file");
     let documents: Vec<_> = objects.values().map(Value::to_string).collect();
-    fs::write(file.path(), documents.join("\n---\n")).unwrap();
+    fs::write(file.path(), documents.join("\n---\n")).expect("it can be written");
     let mut kubeconform = renderer.program("kubeconform");
     kubeconform
         .args(["-strict", "-summary", "-output=json", "-skip", FOREIGN])
@@ -83,8 +86,8 @@ fn conform(renderer: &Renderer, schemas: &Path, objects: &Objects) -> Value {
             &format!("{}/{TEMPLATE}", schemas.display()),
         ])
         .arg(file.path());
-    let output = kubeconform.output().unwrap();
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = kubeconform.output().expect("it starts");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("a summary");
     let mut summary = said["summary"].clone();
     summary["resources"] = said["resources"].clone();
     summary

@@ -14,14 +14,14 @@ const AGENT: &str = "DaemonSet curfew/curfew-agent";
 
 /// Renders the chart with values, written as YAML.
 fn with(renderer: &Renderer, values: &str, arguments: &[&str]) -> Objects {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), values).unwrap();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), values).expect("it can be written");
     let file = format!("--values={}", file.path().display());
     let arguments: Vec<_> = [file.as_str()]
         .into_iter()
         .chain(arguments.iter().copied())
         .collect();
-    renderer.helm(&arguments).unwrap()
+    renderer.helm(&arguments).expect("it renders")
 }
 
 fn pod<'a>(objects: &'a Objects, workload: &str) -> &'a Value {
@@ -333,7 +333,7 @@ fn every_value_of_the_schema_is_shown() {
 
 fn shown(path: &str, schema: &Value, root: &Value, values: &Value, checked: &mut BTreeSet<String>) {
     let reference = schema["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
-    let schema = reference.map_or(schema, |to| root.pointer(to).unwrap());
+    let schema = reference.map_or(schema, |to| root.pointer(to).expect("a definition"));
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}/{name}");
         if path == "/global" {
