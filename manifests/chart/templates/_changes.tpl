@@ -3,8 +3,8 @@ Changes an object of the manifests to what the values say. Takes root and object
 */}}
 {{- define "curfew.change" -}}
 {{- $name := printf "%s/%s" .object.kind .object.metadata.name -}}
-{{- if eq $name "CustomResourceDefinition/interactionpolicies.curfew.dev" -}}
-  {{- /* Deleting it would delete all policies. */ -}}
+{{- if eq .object.kind "CustomResourceDefinition" -}}
+  {{- /* Deleting it would delete all objects of its kind. */ -}}
   {{- include "curfew.keep" .object -}}
 {{- else if eq .object.kind "PriorityClass" -}}
   {{- /* Without the class that they name, pods cannot be created. */ -}}
