@@ -10,9 +10,10 @@ use serde_json::Value;
 const ENFORCE: &str = "--set=defaults.enforcement=Enforce";
 
 /// What Helm leaves alone when the release is removed, with the reason.
-const KEPT: [&str; 3] = [
-    // Deleting it would delete all policies.
+const KEPT: [&str; 4] = [
+    // Deleting them would delete all objects of their kinds.
     "CustomResourceDefinition /interactionpolicies.curfew.dev",
+    "CustomResourceDefinition /interactionprofiles.curfew.dev",
     // They serve until the namespace is deleted, so that no exec is denied meanwhile.
     "Deployment curfew/curfew-webhook",
     "Service curfew/curfew-webhook",

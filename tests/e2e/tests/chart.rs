@@ -21,7 +21,11 @@ const LONGEST: Duration = Duration::from_secs(320);
 /// How soon after `helm install` an exec has to be recorded.
 const FIRST: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(120);
-const CRD: &str = "customresourcedefinition.apiextensions.k8s.io/interactionpolicies.curfew.dev";
+/// What stays, because deleting it would delete all objects of its kind.
+const CRDS: [&str; 2] = [
+    "customresourcedefinition.apiextensions.k8s.io/interactionpolicies.curfew.dev",
+    "customresourcedefinition.apiextensions.k8s.io/interactionprofiles.curfew.dev",
+];
 const OURS: &str = "--selector=app.kubernetes.io/name=curfew";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +98,7 @@ async fn live_a_whole_life(namespace: &Namespace, helm: &Helm) -> Result<Duratio
     .await?;
     ensure!(helm.releases().await?.trim().is_empty());
     let left = left(cluster).await?;
-    ensure!(left == [CRD], "left behind: {left:?}");
+    ensure!(left == CRDS, "left behind: {left:?}");
     Ok(first)
 }
 
@@ -159,8 +163,8 @@ async fn put_back(cluster: &TestCluster, helm: &Helm) -> Result<()> {
         Ok((!installation::is_installed(cluster).await?).then_some(()))
     })
     .await?;
-    // It says that it is Helm's.
-    let args = ["delete", CRD, "--ignore-not-found"];
+    // They say that they are Helm's.
+    let args = ["delete", CRDS[0], CRDS[1], "--ignore-not-found"];
     cluster.kubectl().ok(&args).await?;
     installation::install(cluster).await
 }
