@@ -202,7 +202,7 @@ impl Criterion {
     }
 }
 
-/// In a line, as in `programs cat, ls; arguments path`.
+/// In a line, as in `arguments path; programs cat, ls`.
 impl fmt::Display for Criterion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Written as they are in the object, whose names people know.

@@ -160,6 +160,7 @@ Actor:              User
 Workload:           ReplicaSet
 Interaction:        exec, with standard input and a terminal: sh -c 'id -u'
 Policy:             staging
+Behaviour:          not known: nobody asked
 Outcome:            Evict: the pod is evicted when its time to live ends
 Time To Live:       4h0m0s
 Longest Extension:  8h0m0s
@@ -175,8 +176,8 @@ Policies:
   mended        7          staging has the higher priority 100 (generation 2 is in force; \
 generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
 `namespaceSelector`, `podSelector`, `users`, `groups`, `actors`, `interactions`, `interactive`, `workloads`, \
-`commands`, `ttl`, `maxExtension`, `maxHold`, `action`, `enforcement`, `harmlessCommands`, `unmanagedPods`, \
-`completingPods`, `protect`, `recordCommand`)
+`commands`, `behaviour`, `minimumDays`, `minimumSamples`, `learn`, `ttl`, `maxExtension`, `maxHold`, `action`, \
+`enforcement`, `harmlessCommands`, `unmanagedPods`, `completingPods`, `protect`, `recordCommand`)
   everybody     5          staging has the higher priority 100
   broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
 write it as 90s, 30m or 1h30m

@@ -160,7 +160,7 @@ mod tests {
             [
                 "users carol",
                 "users alice",
-                "users alice; programs p000, p001; arguments flag"
+                "arguments flag; programs p000, p001; users alice"
             ]
         );
     }
