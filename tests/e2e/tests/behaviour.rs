@@ -225,8 +225,8 @@ async fn a_workload_goes_through_its_four_stages() {
         for (at, pod) in pods.iter().cycle().take(SAMPLES).enumerate() {
             let (user, command) = match at % 3 {
                 0 => (ALICE, &["ls", "/"][..]),
-                1 => (BOB, &["cat", "/etc/hostname"]),
-                _ => (ALICE, &["cat", "/etc/hosts"]),
+                1 => (BOB, &["cat", "/etc/hostname"][..]),
+                _ => (ALICE, &["cat", "/etc/hosts"][..]),
             };
             allowed(namespace, user, pod, command).await?;
         }
