@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use curfew_e2e::{
-    NODES, Namespace, Workload, eventually,
+    NODES, Namespace, Workload, eventually, figures,
     kubectl::Said,
     marks::noted,
     namespace::uid,
@@ -363,9 +363,10 @@ async fn a_workload_goes_through_its_four_stages() {
             let stays = left.iter().any(|left| left.uid() == pod.uid());
             ensure!(stays, "{} went, too", pod.name_any());
         }
-        println!(
+        let shown = format!(
             "evicted after {took:?}; {answered} requests of the client were answered, none failed"
         );
+        figures::report(&namespace.cluster, "behaviour", &shown)?;
 
         // What was irregular stands in the profile, and was not learned.
         let found = eventually(WRITTEN, "irregular interactions are counted", async || {
