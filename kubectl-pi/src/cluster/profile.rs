@@ -65,8 +65,8 @@ pub(crate) async fn find(
         Ok(profile) => Ok(Some(profile)),
         Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(None),
         Err(kube::Error::Api(status)) if status.code == FORBIDDEN => bail!(
-            "you may not get interactionprofiles.curfew.dev in namespace {namespace}: the ClusterRole curfew-view, or \
-             view, which contains it, allows it"
+            "you may not get interactionprofiles.curfew.dev in namespace {namespace}: the ClusterRole \
+             curfew-profiles-view, or view, which contains it, allows it"
         ),
         Err(error) => Err(error).context("the profile cannot be read"),
     }

@@ -52,6 +52,7 @@ const APPLIED: &[&[&str]] = &[
         "clusterrole/curfew-evict",
         "clusterrole/curfew-view",
         "clusterrole/curfew-profiles",
+        "clusterrole/curfew-profiles-view",
     ],
     &[
         "serviceaccount/curfew-agent",
