@@ -4,15 +4,12 @@
 use std::{hash::RandomState, hint::black_box, time::Instant};
 
 use anyhow::Context;
-use curfew_behaviour::workloads;
-use curfew_core::{
-    Kind,
-    behaviour::{
-        Criterion, Features, IndexBuilder, Learned, Learner, MAX_ALLOWED, MAX_LEARNED, MAX_VALUES,
-        ProfileIndex, ProfileSpec, ProfileStatus, Retention, SeenInteraction, Thresholds, decide,
-    },
+use curfew_behaviour::{at, features, full_profile, workloads};
+use curfew_core::behaviour::{
+    Criterion, IndexBuilder, Learner, MAX_ALLOWED, MAX_VALUES, ProfileIndex, ProfileSpec,
+    Retention, Thresholds, decide,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// How many profiles are held at the same time.
 const PROFILES: usize = 500;
@@ -20,7 +17,7 @@ const PROFILES: usize = 500;
 const ROUNDS: usize = 2_000;
 
 fn main() -> anyhow::Result<()> {
-    let full = full()?;
+    let full = full_profile()?;
     let text = serde_json::to_string(&full)?;
     println!(
         "a profile of {} criteria: {} KiB of JSON",
@@ -155,65 +152,6 @@ fn main() -> anyhow::Result<()> {
         sizes.collect::<Vec<_>>().join(", ")
     );
     Ok(())
-}
-
-fn at(hours: i64) -> Timestamp {
-    let begin = Timestamp::from_second(1_767_571_200).unwrap_or(Timestamp::UNIX_EPOCH);
-    begin
-        .checked_add(SignedDuration::from_hours(hours))
-        .unwrap_or(begin)
-}
-
-fn features(user: &str, argv: &[String], time: Timestamp) -> Features {
-    Features::of(&SeenInteraction {
-        user,
-        groups: &[
-            "sre".to_owned(),
-            "oncall".to_owned(),
-            "system:authenticated".to_owned(),
-        ],
-        kind: Kind::Exec,
-        container: Some("app"),
-        argv,
-        tty: true,
-        stdin: true,
-        time,
-        rate: 1,
-    })
-}
-
-/// A profile that has learned as much as it can.
-fn full() -> anyhow::Result<ProfileStatus> {
-    let mut learner = Learner::new("one");
-    let arguments = ["-l", "/app/x", "7", "word", "https://x/y", "a b"];
-    for at_program in 0..2_000_u16 {
-        let mut argv = vec![format!("program-{at_program}")];
-        argv.extend(
-            arguments
-                .iter()
-                .take(usize::from(at_program) % 7)
-                .map(|argument| (*argument).to_owned()),
-        );
-        let time = at(i64::from(at_program) % 1_000);
-        learner.gathered().learn(
-            &features(&format!("user-{}", at_program % 50), &argv, time),
-            time,
-        );
-    }
-    let mut status = ProfileStatus::default();
-    let delta = learner.next_delta().context("nothing was learned")?;
-    status.merge(delta, &Retention::default(), at(1_000));
-    anyhow::ensure!(
-        status.learned.len() == MAX_LEARNED,
-        "only {}",
-        status.learned.len()
-    );
-    let is_usual = |learned: &Learned| learned.criterion.programs == ["program-3"];
-    anyhow::ensure!(
-        status.learned.iter().any(is_usual),
-        "the usual one was dropped"
-    );
-    Ok(status)
 }
 
 /// The median and the slowest of a hundred.

@@ -10,10 +10,12 @@
 //!
 //! `set/README.md` says where the cases come from.
 
+mod full;
 mod history;
 mod measure;
 mod set;
 
+pub use full::{at, features, full_profile};
 pub use history::{history, learn};
 pub use measure::{Figures, Outcome, judge, section, table};
 pub use set::{Case, Habit, Label, Part, Workload, read, workloads};

@@ -14,6 +14,7 @@ mod instant;
 mod node;
 mod plugin;
 mod policies;
+mod profiles;
 mod recording;
 mod report;
 mod restart;

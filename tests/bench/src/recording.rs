@@ -12,26 +12,31 @@ use anyhow::{Context, Result, ensure};
 use axum::http::Request;
 use curfew_core::duration;
 use curfew_e2e::{
-    NODES, Namespace, TestCluster, Workload,
+    Namespace, TestCluster, Workload,
     agents::{sample, total},
     disrupt, eventually,
     figures::Distribution,
     knock::knock,
 };
 use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Namespace as Object,
+    admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::StatefulSet,
+    core::v1::Namespace as Object,
 };
-use kube::Api;
+use kube::{Api, api::PostParams};
+use serde_json::json;
 use tokio::{task::JoinSet, time::sleep_until};
 
 use crate::{
     instant::{self, Instant},
-    policies,
+    policies, profiles,
     report::{Report, ms, signed_ms},
     say,
     tidy::{remove, tidily, unique},
 };
 
+/// The StatefulSet of the pods.
+const WORKLOAD: &str = "pod";
+const WEBHOOK_KIB: u64 = 24 * 1024;
 const MEDIAN: f64 = 0.008;
 const P99: f64 = 0.040;
 /// The name by which the API server measures Curfew.
@@ -60,6 +65,9 @@ pub(crate) struct Settings {
     /// How many policies are in the cluster: none applies, and each takes all of its conditions to find that out
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     policies: u16,
+    /// How many profiles of 5,000 learned criteria are in the cluster, while a policy asks what is usual
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
+    profiles: u16,
 }
 
 /// The two that are compared.
@@ -102,13 +110,17 @@ async fn compare(
     let label = ["label", "namespace", &exempt.name, "curfew.dev/exempt=true"];
     exempt.kubectl.ok(&label).await?;
     say("starting pods, and giving them time to live");
-    let pods: Vec<_> = (0..settings.pods as usize)
-        .map(|at| Workload::new(&format!("pod-{at}")).on(NODES[at % NODES.len()]))
-        .collect();
-    curfewed.run_pods(&pods).await?;
-    exempt.run_pods(&pods).await?;
+    for namespace in [curfewed, exempt] {
+        start(namespace, settings.pods).await?;
+    }
     disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
     policies::make(curfewed, settings.policies).await?;
+    profiles::make(
+        curfewed,
+        &format!("statefulset.{WORKLOAD}"),
+        settings.profiles,
+    )
+    .await?;
     let at_once = Instant::start().await?;
     at_once
         .register(cluster, &exempt.name, &exempt.name)
@@ -144,7 +156,30 @@ async fn compare(
     );
     let mut report = report(&recorded, &admitted, &before, &after)?;
     report.figure("policies", settings.policies);
+    report.figure("profiles", settings.profiles);
+    let (anonymous, peak) = profiles::memory(curfewed).await?;
+    let figure = format!("{anonymous} KiB, at most {peak} KiB resident");
+    report.target(
+        "anonymous memory of a webhook",
+        figure,
+        "at most 24 MiB",
+        anonymous <= WEBHOOK_KIB,
+    );
     Ok(report)
+}
+
+/// Starts pods whose names are `pod-0` and so on, of one workload.
+async fn start(namespace: &Namespace, pods: u32) -> Result<()> {
+    let more = json!({
+        "replicas": pods, "serviceName": WORKLOAD, "podManagementPolicy": "Parallel",
+        "selector": {"matchLabels": {"app": WORKLOAD}},
+    });
+    let object: StatefulSet = Workload::new(WORKLOAD).spread().controlled_by(more)?;
+    let sets: Api<StatefulSet> = Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
+    sets.create(&PostParams::default(), &object).await?;
+    let ready = namespace.ready_of(WORKLOAD, pods as usize).await?;
+    ensure!(ready.len() == pods as usize, "not all pods run");
+    Ok(())
 }
 
 fn report(

@@ -1,0 +1,72 @@
+//! Many profiles that have learned as much as they can, one of them of the workload that is asked about.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use curfew_behaviour::full_profile;
+use curfew_crd::InteractionProfile;
+use curfew_e2e::{
+    Namespace, agents::total, disrupt, eventually, footprint::Process, policies::Policies,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+/// How many requests are open at a time. Each has almost a megabyte.
+const AT_ONCE: usize = 2;
+/// How long it takes until each replica knows them.
+const KNOWN: Duration = Duration::from_secs(120);
+const COUNT: &str = "curfew_webhook_profiles";
+
+/// Makes so many profiles, the first with the name `first`, and a policy that asks what is usual. Waits until both
+/// replicas of the webhook know them. They go with the namespace.
+pub(crate) async fn make(namespace: &Namespace, first: &str, count: u16) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let client = namespace.cluster.client.clone();
+    let all: Api<InteractionProfile> = Api::namespaced(client, &namespace.name);
+    let status = json!({"status": full_profile()?});
+    stream::iter(0..count)
+        .map(async |at| {
+            let name = match at {
+                0 => first.to_owned(),
+                _ => format!("deployment.other-{at}"),
+            };
+            let profile = InteractionProfile::new(&name, Default::default());
+            all.create(&PostParams::default(), &profile).await?;
+            let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
+            let patched = all.patch_status(&name, &params, &patch).await;
+            patched.map(drop).context("a profile is refused")
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    let asks = json!({"behaviour": "Irregular", "minimumDays": 0, "learn": true, "ttl": "1h"});
+    let policies = Policies::new(namespace).await?;
+    policies.hold(&[("usual", asks)]).await?;
+    eventually(KNOWN, "both replicas know the profiles", async || {
+        for pod in namespace.cluster.pods_of("webhook").await? {
+            let known = total(&disrupt::metrics(&pod).await?, COUNT);
+            ensure!(known >= f64::from(count), "one knows {known}");
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// The anonymous and the most resident memory of the replica that has the most, in KiB.
+pub(crate) async fn memory(namespace: &Namespace) -> Result<(u64, u64)> {
+    let mut most = (0, 0);
+    for pod in namespace.cluster.pods_of("webhook").await? {
+        let name = pod.metadata.name.unwrap_or_default();
+        let pid = disrupt::process_of("webhook", &name).context("no process of the webhook")?;
+        let process = Process::with_id(pid.try_into()?);
+        most.0 = process.anonymous_kib()?.max(most.0);
+        most.1 = process.peak_kib()?.max(most.1);
+    }
+    Ok(most)
+}
