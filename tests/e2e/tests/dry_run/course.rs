@@ -99,10 +99,10 @@ pub(crate) async fn happened(
     Ok(courses)
 }
 
-/// Whether a budget has no room although all of its pods run.
+/// Whether a budget never has room: it needs all of its pods. One that has just allowed an eviction has none for a moment.
 async fn is_full(namespace: &Namespace, budget: &str) -> Result<bool> {
     let status = status(namespace, budget).await?;
-    Ok(status.disruptions_allowed == 0 && status.current_healthy == status.expected_pods)
+    Ok(status.desired_healthy >= status.expected_pods)
 }
 
 /// The budget that an Event about the pod names, whose note begins like this.
