@@ -35,7 +35,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 
 /// Those that are caused, fire, and are resolved as their runbooks say.
-const RESOLVED: [&str; 19] = [
+const RESOLVED: [&str; 20] = [
     "CurfewAgentDown",
     "CurfewAgentUnreachable",
     "CurfewAgentWatchBroken",
@@ -49,6 +49,7 @@ const RESOLVED: [&str; 19] = [
     "CurfewNodeWithoutAgent",
     "CurfewPodsNotMarked",
     "CurfewPolicyRejected",
+    "CurfewProfileUnfit",
     "CurfewSeveralDisruptionBudgets",
     "CurfewStoreClosed",
     "CurfewWebhookDown",
@@ -59,7 +60,7 @@ const RESOLVED: [&str; 19] = [
 /// Those that fire, and that nothing resolves but time: even shortened too much of it.
 const FIRED: [&str; 2] = ["CurfewExtensionsAtMaximum", "CurfewStoreRebuilt"];
 /// Those that only `promtool test rules` makes fire, and why.
-const UNIT_TESTED: [(&str, &str); 6] = [
+const UNIT_TESTED: [(&str, &str); 7] = [
     (
         "CurfewCAExpiring",
         "no CA can be had that ends so soon: the webhook exchanges it in time",
@@ -67,6 +68,10 @@ const UNIT_TESTED: [(&str, &str); 6] = [
     (
         "CurfewClockSkew",
         "the nodes of the test cluster have the clock of one machine",
+    ),
+    (
+        "CurfewIrregularInteractions",
+        "the test `behaviour` makes such interactions, before Prometheus looks",
     ),
     (
         "CurfewPodTerminatingLong",

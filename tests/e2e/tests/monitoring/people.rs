@@ -17,6 +17,8 @@ const GROUP: &str = "stays";
 /// More than are thought many, within five seconds.
 const MANY: usize = 200;
 const CLIENTS: usize = 16;
+/// The profile of a workload that need not exist.
+const UNFIT: &str = "deployment.unfit";
 /// The pod that the agent may not mark, and how often it is touched.
 const UNMARKED: &str = "unmarked";
 const TOUCHES: usize = 4;
@@ -70,7 +72,7 @@ pub(crate) async fn work(scene: &Scene<'_>) -> Result<()> {
     scene.resolves("CurfewManyInteractions").await
 }
 
-/// A policy that the API server takes and that nobody can follow.
+/// A policy and a profile that the API server takes and that nobody can follow.
 pub(crate) async fn cannot_write_policies(
     scene: &Scene<'_>,
     policies: &Policies<'_>,
@@ -80,9 +82,23 @@ pub(crate) async fn cannot_write_policies(
         .apply("unfit", spec)
         .await
         .context("it is refused")?;
+    let profile = json!({
+        "apiVersion": "curfew.dev/v1alpha1",
+        "kind": "InteractionProfile",
+        "metadata": {"name": UNFIT},
+        "spec": {"allowed": [{}]},
+    });
+    let kubectl = &scene.namespace.kubectl;
+    kubectl
+        .feed(&["apply", "-f", "-"], &profile.to_string())
+        .await?
+        .success()?;
     scene.fires("CurfewPolicyRejected").await?;
+    scene.fires("CurfewProfileUnfit").await?;
     policies.delete("unfit").await?;
-    scene.resolves("CurfewPolicyRejected").await
+    kubectl.ok(&["delete", "iprof", UNFIT]).await?;
+    scene.resolves("CurfewPolicyRejected").await?;
+    scene.resolves("CurfewProfileUnfit").await
 }
 
 /// A pod whose metadata the agent may not write. A policy of the API server holds after a while, and each touch
