@@ -14,7 +14,7 @@ use serde_json::json;
 const NOT_RUN: [&str; 2] = ["kubectl describe", "kubectl apply -k"];
 
 /// What would disturb the tests beside this one. The API server is asked whether it would do it.
-const ONLY_ASKED: [&str; 7] = [
+const ONLY_ASKED: [&str; 8] = [
     "kubectl -n curfew delete pod ",
     "kubectl -n curfew set env ",
     "kubectl -n curfew annotate ",
@@ -22,6 +22,7 @@ const ONLY_ASKED: [&str; 7] = [
     "kubectl -n curfew scale ",
     "kubectl delete validatingwebhookconfiguration ",
     "kubectl -n NAMESPACE delete pod ",
+    "kubectl pi hold POD -n NAMESPACE --reason=TEXT --detach",
 ];
 
 /// Those that cannot be asked so: they are done to a Deployment of this test.
@@ -34,6 +35,9 @@ const RESTART_HERE: &str = "kubectl -n NAMESPACE rollout restart deployment/othe
 /// The nodes have another image, and what it leaves behind goes with the namespace.
 const DEBUG: &str = "kubectl debug node/NODE -it --image=busybox ";
 const DEBUG_HERE: &str = "kubectl -n NAMESPACE debug node/NODE -it --image=localhost/busybox:e2e ";
+
+/// The profile of the Deployment that the commands are about.
+const PROFILE: &str = "deployment.web";
 
 /// The names to put in, the longer ones first.
 type Names = Vec<(&'static str, String)>;
@@ -68,6 +72,17 @@ async fn names(namespace: &Namespace, policy: String) -> Result<Names> {
     let pod = pods[0].name_any();
     namespace.kubectl.ok(&["exec", &pod, "--", "id"]).await?;
     let node = node_of(&pods[0]).context("the pod is on no node")?;
+    let profile = json!({
+        "apiVersion": "curfew.dev/v1alpha1",
+        "kind": "InteractionProfile",
+        "metadata": {"name": PROFILE},
+        "spec": {},
+    });
+    namespace
+        .kubectl
+        .feed(&["create", "-f", "-"], &profile.to_string())
+        .await?
+        .success()?;
     let kubectl = namespace.cluster.kubectl();
     let requests = kubectl
         .ok(&[
@@ -96,6 +111,7 @@ async fn names(namespace: &Namespace, policy: String) -> Result<Names> {
         ("WEBHOOK-POD", part("webhook").await?),
         ("NAMESPACE", namespace.name.clone()),
         ("BUDGET", "web".to_owned()),
+        ("PROFILE", PROFILE.to_owned()),
         ("NODE", node.to_owned()),
         ("POD", pod),
         ("TEXT", "test".to_owned()),
