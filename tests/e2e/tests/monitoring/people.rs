@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use curfew_e2e::{NODES, Workload, agents::ACCOUNT, knock::knock, policies::Policies};
+use curfew_core::metadata;
+use curfew_e2e::{NODES, Workload, agents::ACCOUNT, eventually, knock::knock, policies::Policies};
 use futures::{StreamExt, TryStreamExt, stream};
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::Scene;
@@ -14,6 +16,8 @@ pub(crate) const STAYING: [&str; 5] = ["stays-0", "stays-1", "stays-2", "stays-3
 /// Of those the webhook may not change this one.
 pub(crate) const LOCKED: &str = "locked";
 const GROUP: &str = "stays";
+/// How soon an interaction is on the pod.
+const MARKED: Duration = Duration::from_secs(10);
 /// More than are thought many, within five seconds.
 const MANY: usize = 200;
 const CLIENTS: usize = 16;
@@ -45,6 +49,14 @@ pub(crate) async fn work(scene: &Scene<'_>) -> Result<()> {
     kubectl.ok(&["exec", STAYING[0], "--", "date"]).await?;
     for pod in STAYING {
         knock(&scene.cluster.client, &scene.namespace.name, pod, "first").await?;
+    }
+    for pod in STAYING {
+        eventually(MARKED, "its timer is on the pod", async || {
+            let pod = scene.namespace.pods().get(pod).await?;
+            let timed = pod.annotations().contains_key(metadata::EVICTION_TIME);
+            Ok(timed.then_some(()))
+        })
+        .await?;
     }
     // Once by less than there may be, and then each by all of it.
     kubectl
