@@ -14,6 +14,7 @@ use futures::FutureExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace as Object, Pod, ServiceAccount},
+    discovery::v1::{Endpoint, EndpointSlice},
 };
 use kube::{
     Api, ResourceExt,
@@ -124,6 +125,17 @@ impl Namespace {
     /// Its pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.cluster.client.clone(), &self.name)
+    }
+
+    /// The endpoints of a Service, ready or not.
+    pub async fn endpoints(&self, service: &str) -> Result<Vec<Endpoint>> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.cluster.client.clone(), &self.name);
+        let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let slices = slices.list(&of).await?.items;
+        Ok(slices
+            .into_iter()
+            .flat_map(|slice| slice.endpoints)
+            .collect())
     }
 
     /// Watches its pods from now on.

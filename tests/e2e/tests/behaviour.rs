@@ -19,8 +19,8 @@ use curfew_e2e::{
     workload::{CONTAINER, IMAGE},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -142,13 +142,12 @@ struct Caller {
 impl Caller {
     fn start(namespace: &Namespace) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let slices: Api<EndpointSlice> =
-            Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
+        let namespace = namespace.clone();
         let (until, count) = (stop.clone(), answered.clone());
         let task = tokio::spawn(async move {
             let mut failed = Vec::new();
             while !until.load(Ordering::Acquire) {
-                for address in ready(&slices).await.unwrap_or_default() {
+                for address in ready(&namespace).await.unwrap_or_default() {
                     match call(&address).await {
                         Ok(()) => _ = count.fetch_add(1, Ordering::AcqRel),
                         Err(error) => {
@@ -182,10 +181,8 @@ impl Caller {
 }
 
 /// The addresses of the endpoints that are ready.
-async fn ready(slices: &Api<EndpointSlice>) -> Result<Vec<String>> {
-    let of = ListParams::default().labels("kubernetes.io/service-name=web");
-    let slices = slices.list(&of).await?;
-    let endpoints = slices.items.into_iter().flat_map(|slice| slice.endpoints);
+async fn ready(namespace: &Namespace) -> Result<Vec<String>> {
+    let endpoints = namespace.endpoints("web").await?.into_iter();
     let ready = endpoints.filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
         conditions.and_then(|conditions| conditions.ready) == Some(true)

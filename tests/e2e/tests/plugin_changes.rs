@@ -11,8 +11,7 @@ use curfew_e2e::{
     table, within_namespace,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::ResourceExt;
 
 const NODE: &str = NODES[0];
 const PROMPT: Duration = Duration::from_secs(5);
@@ -268,12 +267,8 @@ async fn a_detached_pod_is_replaced_and_serves_no_longer() {
         kubectl
             .ok(&["create", "service", "clusterip", "web", "--tcp=80:80"])
             .await?;
-        let slices: Api<EndpointSlice> =
-            Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
-        let of = ListParams::default().labels("kubernetes.io/service-name=web");
         let serving = async || {
-            let slices = slices.list(&of).await?.items;
-            let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
+            let endpoints = namespace.endpoints("web").await?.into_iter();
             let pods = endpoints.filter_map(|endpoint| endpoint.target_ref?.uid);
             anyhow::Ok(pods.collect::<Vec<_>>())
         };

@@ -15,10 +15,9 @@ use curfew_e2e::{
     table, within_namespace,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    ResourceExt,
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -127,12 +126,8 @@ async fn a_detached_pod_of_three_leaves_its_service_and_goes_at_once() {
         kubectl
             .ok(&["create", "service", "clusterip", "web", "--tcp=80:80"])
             .await?;
-        let slices: Api<EndpointSlice> =
-            Api::namespaced(namespace.cluster.client.clone(), &namespace.name);
-        let of = ListParams::default().labels("kubernetes.io/service-name=web");
         let serving = async || {
-            let slices = slices.list(&of).await?.items;
-            let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
+            let endpoints = namespace.endpoints("web").await?.into_iter();
             let ready = endpoints.filter(|endpoint| {
                 let conditions = endpoint.conditions.as_ref();
                 conditions.and_then(|conditions| conditions.ready) != Some(false)
