@@ -24,28 +24,29 @@ pub async fn budget(namespace: &Namespace, name: &str, more: Value) -> Result<()
     if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
         spec.extend(more.clone());
     }
-    let object: PodDisruptionBudget =
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?;
-    budgets(namespace)
-        .create(&PostParams::default(), &object)
-        .await?;
-    numbers(namespace, name, 2, None).await
+    create(namespace, name, &spec, 2, None).await
 }
 
 /// Makes a budget over all pods of a workload, of which `least` have to run, and waits until its controller has
 /// counted them.
 pub async fn budget_of(namespace: &Namespace, app: &str, pods: i32, least: i32) -> Result<()> {
-    let object: PodDisruptionBudget = serde_json::from_value(json!({
-        "metadata": {"name": app},
-        "spec": {"minAvailable": least, "selector": {"matchLabels": {"app": app}}},
-    }))?;
+    let spec = json!({"minAvailable": least, "selector": {"matchLabels": {"app": app}}});
+    create(namespace, app, &spec, pods, Some(pods - least)).await
+}
+
+/// Makes a budget, and waits until its controller has found so many pods, of which so many may go.
+async fn create(
+    namespace: &Namespace,
+    name: &str,
+    spec: &Value,
+    pods: i32,
+    allowed: Option<i32>,
+) -> Result<()> {
+    let object: PodDisruptionBudget =
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?;
     budgets(namespace)
         .create(&PostParams::default(), &object)
         .await?;
-    numbers(namespace, app, pods, Some(pods - least)).await
-}
-
-async fn numbers(namespace: &Namespace, name: &str, pods: i32, allowed: Option<i32>) -> Result<()> {
     let what = format!("the budget {name} has its numbers");
     eventually(SEEN, &what, async || {
         let status = budgets(namespace).get(name).await?.status;
