@@ -9,6 +9,8 @@ use curfew_e2e::{
 use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudgetStatus};
 use kube::ResourceExt;
 
+use crate::pods::WORKLOADS;
+
 /// How soon after the last of several interactions the API server's answer about each pod is known.
 const ANSWERED: Duration = Duration::from_secs(60);
 /// How long the evictions of one namespace may take. Those of a workload with a budget wait for each other.
@@ -46,23 +48,17 @@ pub(crate) async fn foretold(
     agents: &Agents,
     pods: &[Pod],
 ) -> Result<Courses> {
-    let mut courses = Courses::new();
-    for pod in pods {
-        let (name, uid) = (pod.name_any(), uid(pod)?);
-        let course = eventually(ANSWERED, &format!("{name} is foretold"), async || {
-            let record = record(agents, &uid).await?;
-            ensure!(!record.pending, "it is pending: {record:?}");
-            Ok(match record.state.as_str() {
-                "would-go" => Some(Course::Goes),
-                "recorded" => Some(Course::OnlyRecorded),
-                "blocked" => blocker(namespace, &uid, "").await?,
-                _ => None,
-            })
+    each(pods, ANSWERED, "is foretold", async |_, uid| {
+        let record = record(agents, uid).await?;
+        ensure!(!record.pending, "it is pending: {record:?}");
+        Ok(match record.state.as_str() {
+            "would-go" => Some(Course::Goes),
+            "recorded" => Some(Course::OnlyRecorded),
+            "blocked" => blocker(namespace, uid, "").await?,
+            _ => None,
         })
-        .await?;
-        courses.insert(name, course);
-    }
-    Ok(courses)
+    })
+    .await
 }
 
 /// Waits until the enforced run has come to something for each pod.
@@ -71,38 +67,53 @@ pub(crate) async fn happened(
     agents: &Agents,
     pods: &[Pod],
 ) -> Result<Courses> {
+    each(pods, DONE, "has come to something", async |name, uid| {
+        let found = namespace.pods().get_opt(name).await?;
+        let stays = found.is_some_and(|found| {
+            found.uid().as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()
+        });
+        if !stays {
+            let told = marks::events(namespace, uid, EVICTED).await?;
+            return Ok((!told.is_empty()).then_some(Course::Goes));
+        }
+        if record(agents, uid).await?.state == "recorded" {
+            return Ok(Some(Course::OnlyRecorded));
+        }
+        let blocked = blocker(namespace, uid, "cannot be evicted yet").await?;
+        // A budget that waits for a pod to take another one's place has room again.
+        match &blocked {
+            Some(Course::BlockedBy(budget)) if !is_full(namespace, budget).await? => Ok(None),
+            _ => Ok(blocked),
+        }
+    })
+    .await
+}
+
+/// Waits for each pod in turn until its course is known, by its name and its UID.
+async fn each(
+    pods: &[Pod],
+    within: Duration,
+    what: &str,
+    mut course: impl AsyncFnMut(&str, &str) -> Result<Option<Course>>,
+) -> Result<Courses> {
     let mut courses = Courses::new();
     for pod in pods {
         let (name, uid) = (pod.name_any(), uid(pod)?);
-        let course = eventually(DONE, &format!("something happens to {name}"), async || {
-            let found = namespace.pods().get_opt(&name).await?;
-            let stays = found.is_some_and(|found| {
-                found.uid().as_deref() == Some(&uid) && found.metadata.deletion_timestamp.is_none()
-            });
-            if !stays {
-                let told = marks::events(namespace, &uid, EVICTED).await?;
-                return Ok((!told.is_empty()).then_some(Course::Goes));
-            }
-            if record(agents, &uid).await?.state == "recorded" {
-                return Ok(Some(Course::OnlyRecorded));
-            }
-            let blocked = blocker(namespace, &uid, "cannot be evicted yet").await?;
-            // A budget that waits for a pod to take another one's place has room again.
-            match &blocked {
-                Some(Course::BlockedBy(budget)) if !is_full(namespace, budget).await? => Ok(None),
-                _ => Ok(blocked),
-            }
-        })
-        .await?;
+        let awaited = format!("{name} {what}");
+        let course = eventually(within, &awaited, async || course(&name, &uid).await).await?;
         courses.insert(name, course);
     }
     Ok(courses)
 }
 
-/// Whether a budget never has room: it needs all of its pods. One that has just allowed an eviction has none for a moment.
+/// Whether a budget never has room: it needs all pods that its workload is to have. How many there are at the moment
+/// says nothing, because one that was evicted is not counted until another takes its place.
 async fn is_full(namespace: &Namespace, budget: &str) -> Result<bool> {
-    let status = status(namespace, budget).await?;
-    Ok(status.desired_healthy >= status.expected_pods)
+    let workload = format!("deployment/{budget}");
+    let found = WORKLOADS.iter().find(|(name, _)| *name == workload);
+    let (_, pods) = found.with_context(|| format!("there is no {workload}"))?;
+    let needed = status(namespace, budget).await?.desired_healthy;
+    Ok(usize::try_from(needed)? >= *pods)
 }
 
 /// The budget that an Event about the pod names, whose note begins like this.
