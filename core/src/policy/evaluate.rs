@@ -6,6 +6,7 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt};
 use super::{
     conditions::BehaviourCondition,
     pattern,
+    prefilter::Prefilter,
     spec::{CompletingPods, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods},
 };
 use crate::{
@@ -26,7 +27,12 @@ pub struct Policy {
 
 /// All policies, in the order in which they are asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policies(Vec<Policy>);
+pub struct Policies {
+    all: Vec<Policy>,
+    /// One for each of them.
+    prefilters: Vec<Prefilter>,
+    concern_behaviour: bool,
+}
 
 /// Everything that a policy can ask of an interaction.
 #[derive(Debug, Clone, Copy)]
@@ -195,45 +201,52 @@ impl fmt::Display for Mismatch {
 
 impl FromIterator<Policy> for Policies {
     fn from_iter<I: IntoIterator<Item = Policy>>(policies: I) -> Self {
-        let mut policies: Vec<_> = policies.into_iter().collect();
-        policies.sort_by(|a, b| {
+        let mut all: Vec<_> = policies.into_iter().collect();
+        all.sort_by(|a, b| {
             let rank = |policy: &Policy| Reverse(policy.spec.priority);
             rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name))
         });
-        Self(policies)
+        let specs = || all.iter().map(|policy| &policy.spec);
+        Self {
+            prefilters: specs().map(Prefilter::of_policy).collect(),
+            concern_behaviour: specs().any(|spec| spec.asked_of_behaviour().is_some()),
+            all,
+        }
     }
 }
 
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// All of them, in the order in which they are asked.
     pub fn iter(&self) -> impl Iterator<Item = &Policy> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Whether one of them looks at behaviour, or has it learned.
     pub fn concern_behaviour(&self) -> bool {
-        self.0
-            .iter()
-            .any(|policy| policy.spec.asked_of_behaviour().is_some())
+        self.concern_behaviour
     }
 
     /// What follows from this interaction. Where no policy applies, or the one that does leaves
     /// something out, `defaults` hold.
     pub fn decide(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> PolicyDecision<'_> {
-        let applies = self
-            .0
+        let asked = Prefilter::of_subject(subject);
+        let mut may_apply = self
+            .prefilters
             .iter()
-            .find(|policy| policy.spec.mismatch(subject).is_none());
+            .zip(&self.all)
+            .filter(|(prefilter, _)| prefilter.may_apply(&asked))
+            .map(|(_, policy)| policy);
+        let applies = may_apply.find(|policy| policy.spec.mismatch(subject).is_none());
         match applies {
             Some(policy) if policy.spec.action == Some(PolicyAction::Deny) => {
                 PolicyDecision::Deny {
@@ -254,7 +267,7 @@ impl Policies {
     /// are asked.
     pub fn explain(&self, subject: &Subject<'_>) -> Vec<Considered<'_>> {
         let mut winner: Option<&Policy> = None;
-        let considered = self.0.iter().map(|policy| {
+        let considered = self.all.iter().map(|policy| {
             let matched = match (policy.spec.mismatch(subject), winner) {
                 (Some(mismatch), _) => PolicyMatch::Mismatch(mismatch),
                 (None, Some(by)) if by.spec.priority == policy.spec.priority => {

@@ -12,6 +12,7 @@ mod conditions;
 mod evaluate;
 mod pattern;
 mod pod_choice;
+mod prefilter;
 mod selector;
 mod spec;
 

@@ -24,7 +24,7 @@ const DEFAULTS: DefaultTerms = DefaultTerms {
 };
 
 /// An interaction, to be changed by each test.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Case {
     namespace: String,
     namespace_labels: BTreeMap<String, String>,

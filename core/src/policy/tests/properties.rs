@@ -6,6 +6,22 @@ use super::*;
 use crate::actor::Actor;
 
 prop_compose! {
+    fn a_case()(
+        namespace in prop::sample::select(vec!["shop", "bank", "docks"]),
+        named in any::<bool>(),
+        user in prop::sample::select(vec!["alice", "bob", "system:serviceaccount:ci:runner", "system:node:node-1"]),
+        kind in prop::sample::select(Kind::ALL),
+        argv in prop::sample::select(vec![vec![], words("ls"), words("ls /tmp"), words("rm -r /"), words("date")]),
+        stdin in any::<bool>(),
+        tty in any::<bool>(),
+    ) -> Case {
+        let given = [("env", "dev"), ("kubernetes.io/metadata.name", namespace)];
+        let namespace_labels = labels(&given[..if named { 2 } else { 0 }]);
+        Case { namespace: namespace.into(), namespace_labels, user: user.into(), kind, argv, stdin, tty, ..Case::default() }
+    }
+}
+
+prop_compose! {
     fn a_policy()(
         name in "[a-e]{1,2}",
         priority in 0..4,
@@ -16,11 +32,26 @@ prop_compose! {
         workloads in prop::collection::vec("Deployment|Job", 0..2),
         commands in prop::collection::vec(prop::sample::select(vec![words("ls *"), words("ls ..."), words("rm ...")]), 0..2),
         interactions in prop::collection::vec(prop::sample::select(Kind::ALL), 0..3),
+        namespace_selector in prop::sample::select(vec![
+            None,
+            Some(json!({})),
+            Some(json!({"matchLabels": {"kubernetes.io/metadata.name": "shop"}})),
+            Some(json!({"matchLabels": {"kubernetes.io/metadata.name": "bank"}})),
+            Some(json!({"matchLabels": {"env": "dev"}})),
+            Some(json!({"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["bank", "shop"]},
+            ]})),
+            Some(json!({"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["bank"]},
+            ]})),
+        ]),
         deny in any::<bool>(),
     ) -> Policy {
+        let namespace_selector = namespace_selector.map(|selector| serde_json::from_value(selector).unwrap());
         let action = deny.then_some(PolicyAction::Deny);
         Policy { name, spec: Spec {
-            priority, users, groups, actors, interactions, interactive, workloads, commands, action, ..Spec::default()
+            priority, namespace_selector, users, groups, actors, interactions, interactive, workloads, commands, action,
+            ..Spec::default()
         } }
     }
 }
@@ -39,9 +70,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_explained_is_what_is_done(some in prop::collection::btree_map("[a-h]", a_policy(), 0..6)) {
+    fn what_is_explained_is_what_is_done(some in prop::collection::btree_map("[a-h]", a_policy(), 0..6), case in a_case()) {
         let policies: Policies = some.into_iter().map(|(name, policy)| Policy { name, ..policy }).collect();
-        let case = Case::default();
         let subject = case.subject();
         let told = policies.explain(&subject);
         prop_assert_eq!(told.len(), policies.len());
