@@ -8,7 +8,7 @@ use curfew_e2e::{Namespace, eventually};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub(crate) async fn make(namespace: &Namespace, count: u16) -> Result<()> {
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    let of = ListParams::default().labels(&format!("{LABEL}={}", namespace.name));
+    let of = of(namespace);
     eventually(IN_FORCE, "the policies are in force", async || {
         let found = all.list(&of).await?.items;
         let accepted = found.iter().filter(|policy| {
@@ -61,4 +61,19 @@ pub(crate) async fn make(namespace: &Namespace, count: u16) -> Result<()> {
         Ok((accepted.count() == usize::from(count)).then_some(()))
     })
     .await
+}
+
+/// Removes them, and waits until they are gone.
+pub(crate) async fn remove(namespace: &Namespace) -> Result<()> {
+    let all: Api<InteractionPolicy> = Api::all(namespace.cluster.client.clone());
+    let of = of(namespace);
+    all.delete_collection(&DeleteParams::default(), &of).await?;
+    eventually(IN_FORCE, "the policies are gone", async || {
+        Ok(all.list(&of).await?.items.is_empty().then_some(()))
+    })
+    .await
+}
+
+fn of(namespace: &Namespace) -> ListParams {
+    ListParams::default().labels(&format!("{LABEL}={}", namespace.name))
 }

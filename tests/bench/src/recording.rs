@@ -34,8 +34,12 @@ use crate::{
     tidy::{remove, tidily, unique},
 };
 
+/// What policies and profiles that do not concern an interaction may add to the median of its admission.
+const POLICIES: f64 = 0.0005;
+const PROFILES: f64 = 0.001;
 /// The StatefulSet of the pods.
 const WORKLOAD: &str = "pod";
+const WORKLOAD_PROFILE: &str = "statefulset.pod";
 const WEBHOOK_KIB: u64 = 24 * 1024;
 const MEDIAN: f64 = 0.008;
 const P99: f64 = 0.040;
@@ -62,12 +66,32 @@ pub(crate) struct Settings {
     /// How many pods take turns, in each of the two namespaces
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
-    /// How many policies are in the cluster: none applies, and each takes all of its conditions to find that out
+    /// Measure also with so many policies of all kinds of conditions, of which none applies
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     policies: u16,
-    /// How many profiles of 5,000 learned criteria are in the cluster, while a policy asks what is usual
+    /// Measure also with so many profiles of 5,000 learned criteria, while a policy asks what is usual
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     profiles: u16,
+    /// How often to measure with policies and profiles; before and after each time, it is measured without them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+}
+
+impl Settings {
+    fn crowded(&self) -> bool {
+        self.policies > 0 || self.profiles > 0
+    }
+
+    /// How often policies and profiles are made.
+    fn turns(&self) -> u8 {
+        if self.crowded() { self.rounds } else { 0 }
+    }
+
+    /// How much more the median may be with the policies and profiles, in seconds.
+    fn allowed(&self) -> f64 {
+        let of = |count, seconds| if count > 0 { seconds } else { 0.0 };
+        of(self.policies, POLICIES) + of(self.profiles, PROFILES)
+    }
 }
 
 /// The two that are compared.
@@ -114,13 +138,6 @@ async fn compare(
         start(namespace, settings.pods).await?;
     }
     disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
-    policies::make(curfewed, settings.policies).await?;
-    profiles::make(
-        curfewed,
-        &format!("statefulset.{WORKLOAD}"),
-        settings.profiles,
-    )
-    .await?;
     let at_once = Instant::start().await?;
     at_once
         .register(cluster, &exempt.name, &exempt.name)
@@ -135,13 +152,86 @@ async fn compare(
     )
     .await?;
 
-    let before = Counts::read(cluster, &at_once).await?;
+    let measured = async || measured(cluster, settings, curfewed, exempt, &at_once).await;
+    let mut alone = measured().await?;
+    let mut crowded = Measured::default();
+    let mut memory = profiles::memory(curfewed).await?;
+    // In turns, because what the machine does besides changes while it is measured.
+    for _ in 0..settings.turns() {
+        say("making policies and profiles");
+        policies::make(curfewed, settings.policies).await?;
+        profiles::make(curfewed, WORKLOAD_PROFILE, settings.profiles).await?;
+        crowded.extend(measured().await?);
+        memory = memory.max(profiles::memory(curfewed).await?);
+        say("removing them");
+        policies::remove(curfewed).await?;
+        profiles::remove(curfewed, settings.profiles).await?;
+        alone.extend(measured().await?);
+    }
+
+    let mut report = report(&alone)?;
+    if settings.crowded() {
+        crowd(&mut report, settings, &alone, &crowded)?;
+    }
+    let (anonymous, peak) = memory;
+    let figure = format!("{anonymous} KiB, at most {peak} KiB resident");
+    report.target(
+        "anonymous memory of a webhook",
+        figure,
+        "at most 24 MiB",
+        anonymous <= WEBHOOK_KIB,
+    );
+    Ok(report)
+}
+
+/// What was measured in one period or several.
+#[derive(Debug, Default)]
+struct Measured {
+    recorded: Vec<Duration>,
+    at_once: Vec<Duration>,
+    /// What the API server has waited for the two webhooks.
+    curfew: Spent,
+    other: Spent,
+}
+
+impl Measured {
+    fn extend(&mut self, more: Self) {
+        self.recorded.extend(more.recorded);
+        self.at_once.extend(more.at_once);
+        self.curfew = self.curfew.and(more.curfew);
+        self.other = self.other.and(more.other);
+    }
+
+    fn distributions(&self) -> Result<[Distribution; 2]> {
+        let of = |durations: &Vec<Duration>| Distribution::of(durations.clone());
+        let both = of(&self.recorded).zip(of(&self.at_once));
+        let (recorded, at_once) = both.context("nothing was measured")?;
+        Ok([recorded, at_once])
+    }
+
+    /// How much more the recorded ones took at this percentile, in seconds.
+    fn more(&self, percent: usize) -> Result<f64> {
+        let [recorded, at_once] = self.distributions()?;
+        let seconds = |of: &Distribution| of.percentile(percent).as_secs_f64();
+        Ok(seconds(&recorded) - seconds(&at_once))
+    }
+}
+
+/// Measures for as long as the settings say.
+async fn measured(
+    cluster: &TestCluster,
+    settings: &Settings,
+    curfewed: &Namespace,
+    exempt: &Namespace,
+    at_once: &Instant,
+) -> Result<Measured> {
+    let before = Counts::read(cluster, at_once).await?;
     say(&format!(
         "for {} s, {} execs a second to each of two webhooks",
         settings.seconds, settings.rate
     ));
-    let [recorded, admitted] = measure(cluster, settings, curfewed, exempt).await?;
-    let after = Counts::read(cluster, &at_once).await?;
+    let mut measured = measure(cluster, settings, curfewed, exempt).await?;
+    let after = Counts::read(cluster, at_once).await?;
     // That all of them were recorded, and none of the others, is what makes the figures mean anything.
     let sent = sent(settings);
     let seen = (
@@ -154,18 +244,9 @@ async fn compare(
         seen.0,
         seen.1
     );
-    let mut report = report(&recorded, &admitted, &before, &after)?;
-    report.figure("policies", settings.policies);
-    report.figure("profiles", settings.profiles);
-    let (anonymous, peak) = profiles::memory(curfewed).await?;
-    let figure = format!("{anonymous} KiB, at most {peak} KiB resident");
-    report.target(
-        "anonymous memory of a webhook",
-        figure,
-        "at most 24 MiB",
-        anonymous <= WEBHOOK_KIB,
-    );
-    Ok(report)
+    measured.curfew = after.curfew.since(before.curfew);
+    measured.other = after.other.since(before.other);
+    Ok(measured)
 }
 
 /// Starts pods whose names are `pod-0` and so on, of one workload.
@@ -181,17 +262,13 @@ async fn start(namespace: &Namespace, pods: u32) -> Result<()> {
     Ok(())
 }
 
-fn report(
-    recorded: &Distribution,
-    at_once: &Distribution,
-    before: &Counts,
-    after: &Counts,
-) -> Result<Report> {
+fn report(measured: &Measured) -> Result<Report> {
     let mut report = Report::default();
+    let [recorded, at_once] = measured.distributions()?;
     report.figure("execs to each webhook", recorded.count());
     for percent in [50, 90, 99, 100] {
-        let [with, without] = [recorded, at_once].map(|of| of.percentile(percent));
-        let more = with.as_secs_f64() - without.as_secs_f64();
+        let [with, without] = [&recorded, &at_once].map(|of| of.percentile(percent));
+        let more = measured.more(percent)?;
         let name = match percent {
             100 => "max".to_owned(),
             _ => format!("p{percent}"),
@@ -208,11 +285,41 @@ fn report(
             _ => report.figure(&name, figure),
         }
     }
-    let mean = |of: fn(&Counts) -> Spent| of(after).mean_since(of(before));
-    let (curfew, other) = (mean(|counts| counts.curfew)?, mean(|counts| counts.other)?);
+    let (curfew, other) = (measured.curfew.mean()?, measured.other.mean()?);
     let figure = format!("{}, at once {}", signed_ms(curfew), signed_ms(other));
     report.figure("the API server's mean of the webhook", figure);
     Ok(report)
+}
+
+/// Compares what was measured with policies and profiles with what was measured without them.
+fn crowd(
+    report: &mut Report,
+    settings: &Settings,
+    alone: &Measured,
+    crowded: &Measured,
+) -> Result<()> {
+    let (policies, profiles) = (settings.policies, settings.profiles);
+    let of = format!("with {policies} policies and {profiles} profiles");
+    report.figure(&format!("execs {of}"), crowded.recorded.len());
+    let [with, without] = [crowded.more(50)?, alone.more(50)?];
+    let allowed = settings.allowed();
+    let figure = format!(
+        "{} more than at once, without them {}",
+        signed_ms(with),
+        signed_ms(without)
+    );
+    let target = format!("at most {} more", signed_ms(allowed));
+    report.target(
+        &format!("p50 {of}"),
+        figure,
+        target,
+        with - without <= allowed,
+    );
+    let means = [crowded, alone].map(|of| of.curfew.mean());
+    let [with, without] = means;
+    let figure = format!("{}, without them {}", signed_ms(with?), signed_ms(without?));
+    report.figure(&format!("the API server's mean {of}"), figure);
+    Ok(())
 }
 
 /// How many execs go to each of the two.
@@ -226,7 +333,7 @@ async fn measure(
     settings: &Settings,
     curfewed: &Namespace,
     exempt: &Namespace,
-) -> Result<[Distribution; 2]> {
+) -> Result<Measured> {
     let slot = Duration::from_secs(1) / settings.rate;
     let start = Clock::now();
     let mut asked = JoinSet::new();
@@ -248,17 +355,15 @@ async fn measure(
             });
         }
     }
-    let (mut recorded, mut at_once) = (Vec::new(), Vec::new());
+    let mut measured = Measured::default();
     while let Some(answered) = asked.join_next().await {
         match answered?? {
             (_, false, _) => {}
-            (Side::Curfew, true, took) => recorded.push(took),
-            (Side::AtOnce, true, took) => at_once.push(took),
+            (Side::Curfew, true, took) => measured.recorded.push(took),
+            (Side::AtOnce, true, took) => measured.at_once.push(took),
         }
     }
-    let both = Distribution::of(recorded).zip(Distribution::of(at_once));
-    let (recorded, at_once) = both.context("nothing was measured")?;
-    Ok([recorded, at_once])
+    Ok(measured)
 }
 
 /// When, within a slot of time, each of the two is asked.
@@ -270,7 +375,7 @@ fn moments(slot: Duration) -> [(Duration, Side); 2] {
 }
 
 /// How often the API server has asked a webhook, and for how long it has waited.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Spent {
     seconds: f64,
     requests: f64,
@@ -290,11 +395,24 @@ impl Spent {
         }
     }
 
+    fn since(self, before: Self) -> Self {
+        Self {
+            seconds: self.seconds - before.seconds,
+            requests: self.requests - before.requests,
+        }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self {
+            seconds: self.seconds + more.seconds,
+            requests: self.requests + more.requests,
+        }
+    }
+
     /// Seconds a request.
-    fn mean_since(self, before: Self) -> Result<f64> {
-        let requests = self.requests - before.requests;
-        ensure!(requests > 0.0, "the API server has measured nothing");
-        Ok((self.seconds - before.seconds) / requests)
+    fn mean(self) -> Result<f64> {
+        ensure!(self.requests > 0.0, "the API server has measured nothing");
+        Ok(self.seconds / self.requests)
     }
 }
 
@@ -353,7 +471,7 @@ mod tests {
         };
         let before = Spent::read(&metrics(1.0, 10), CURFEW);
         let after = Spent::read(&metrics(1.5, 60), CURFEW);
-        assert!((after.mean_since(before).unwrap() - 0.01).abs() < 1e-9);
-        assert!(after.mean_since(after).is_err());
+        assert!((after.since(before).mean().unwrap() - 0.01).abs() < 1e-9);
+        assert!(after.since(after).mean().is_err());
     }
 }
