@@ -141,7 +141,8 @@ pub async fn restore(version: &Version) -> Result<()> {
 }
 
 /// Replaces one version by the other under a stream of execs, and prints what was checked. Pods that were touched
-/// before are due after `life`, in whole seconds, which must be longer than the change takes.
+/// before are due after `life`, in whole seconds, which must be longer than the change takes. What `to` does not know of
+/// an interaction is `unknown`, and may be lost.
 ///
 /// # Errors
 /// When it cannot be carried out, or when a check fails.
@@ -150,6 +151,7 @@ pub async fn change(
     from: &Version,
     to: &Version,
     life: Duration,
+    unknown: &[String],
 ) -> Result<()> {
     let cluster = &namespace.cluster;
     let title = format!("From {} to {}", from.name, to.name);
@@ -195,7 +197,7 @@ pub async fn change(
     );
     checks.note(
         "labels and annotations",
-        survivors.marks_unchanged(namespace).await,
+        survivors.marks_unchanged(namespace, unknown).await,
     );
     checks.note(
         "schedule of the agents",
@@ -203,7 +205,7 @@ pub async fn change(
     );
     checks.note(
         "stores of the agents",
-        survivors.records_unchanged(namespace).await,
+        survivors.records_unchanged(namespace, unknown).await,
     );
     checks.note(
         "recorded only on the pod",

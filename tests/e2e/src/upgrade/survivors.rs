@@ -13,7 +13,7 @@ use curfew_core::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{AWAY, evicted::DuePod, readiness::Readiness, stream};
 use crate::{
@@ -159,11 +159,21 @@ impl Survivors {
         ))
     }
 
-    /// That the pods carry what they carried.
+    /// That the pods carry what they carried, but for what the version does not know that writes it again.
     ///
     /// # Errors
     /// Shows the first difference.
-    pub async fn marks_unchanged(&self, namespace: &Namespace) -> Result<String> {
+    pub async fn marks_unchanged(
+        &self,
+        namespace: &Namespace,
+        unknown: &[String],
+    ) -> Result<String> {
+        let known = |value: &String| {
+            without(
+                unknown,
+                serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into()),
+            )
+        };
         let mut count = 0;
         for kept in &self.kept {
             let pod = namespace.pods().get(kept.name).await;
@@ -172,7 +182,7 @@ impl Survivors {
                 let found = found.get(key);
                 let name = kept.name;
                 ensure!(
-                    found == Some(value),
+                    found.map(known) == Some(known(value)),
                     "{name}: {key} is {found:?} and was {value:?}"
                 );
             }
@@ -205,11 +215,20 @@ impl Survivors {
         ))
     }
 
-    /// That the agents' stores have the interactions, extensions and holds that they had.
+    /// That the agents' stores have the interactions, extensions and holds that they had, but for what the version
+    /// does not know that writes them again.
     ///
     /// # Errors
     /// Shows the first difference.
-    pub async fn records_unchanged(&self, namespace: &Namespace) -> Result<String> {
+    pub async fn records_unchanged(
+        &self,
+        namespace: &Namespace,
+        unknown: &[String],
+    ) -> Result<String> {
+        let distinct = |record: &Record| -> Result<Vec<Value>> {
+            let all = record.distinct().map(serde_json::to_value);
+            all.map(|known| Ok(without(unknown, known?))).collect()
+        };
         let stored = holdings::all(&namespace.cluster).await?;
         let mut count = 0;
         for kept in &self.kept {
@@ -219,7 +238,7 @@ impl Survivors {
             let after = stored.iter().find(|record| record.pod.uid == kept.uid);
             let after = after.with_context(|| format!("no store has {}", kept.name))?;
             let same = after.pod == before.pod
-                && after.distinct().eq(before.distinct())
+                && distinct(after)? == distinct(before)?
                 && after.interactions() == before.interactions()
                 && (&after.extension, &after.hold) == (&before.extension, &before.hold)
                 && after.deadline() == before.deadline()
@@ -330,6 +349,14 @@ impl Survivors {
 /// In whole seconds.
 fn half(life: Duration) -> Duration {
     Duration::from_secs(life.as_secs() / 2)
+}
+
+/// An object without these fields.
+fn without(unknown: &[String], mut value: Value) -> Value {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|field, _| !unknown.contains(field));
+    }
+    value
 }
 
 async fn apply_policies(namespace: &Namespace, life: Duration) -> Result<()> {

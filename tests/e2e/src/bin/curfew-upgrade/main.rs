@@ -23,6 +23,9 @@ struct Args {
     /// Go back to the older version, too
     #[arg(long, env = "CURFEW_UPGRADE_BACK")]
     back: bool,
+    /// Fields of an interaction that the older version does not know, and that are lost when going back to it: policy
+    #[arg(long, env = "CURFEW_UPGRADE_UNKNOWN", value_delimiter = ',')]
+    unknown: Vec<String>,
     /// How long pods live that were touched before the change: longer than the change takes
     #[arg(long, env = "CURFEW_UPGRADE_LIFE", default_value = "5m", value_parser = duration::parse)]
     life: Duration,
@@ -41,18 +44,25 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<()> {
     let versions = upgrade::prepare(&args.from).await?;
-    change("upgrade", &versions.old, &versions.new, args.life).await;
+    change("upgrade", &versions.old, &versions.new, args.life, &[]).await;
     if args.back {
-        change("downgrade", &versions.new, &versions.old, args.life).await;
+        change(
+            "downgrade",
+            &versions.new,
+            &versions.old,
+            args.life,
+            &args.unknown,
+        )
+        .await;
         upgrade::restore(&versions.new).await?;
     }
     Ok(())
 }
 
 /// Panics when a check fails, which makes the exit status.
-async fn change(name: &str, from: &Version, to: &Version, life: Duration) {
+async fn change(name: &str, from: &Version, to: &Version, life: Duration, unknown: &[String]) {
     within_namespace(name, async |namespace| {
-        upgrade::change(namespace, from, to, life).await
+        upgrade::change(namespace, from, to, life, unknown).await
     })
     .await;
 }
