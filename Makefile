@@ -1,6 +1,8 @@
 # The commands for developers. They install or build everything except cargo, go, make and a C compiler.
 
 CLUSTER := cargo run --package curfew-cluster --
+# KUBERNETES=1.33 chooses the minor of the cluster; without it, it is the default.
+UP = $(CLUSTER) up $(if $(KUBERNETES),--kubernetes=$(KUBERNETES))
 # An end-to-end test mostly waits for a deadline, so more tests run at the same time than there are processors.
 # The tests themselves use no more slots than this (tests/e2e/src/namespace.rs).
 SLOTS := 6
@@ -9,16 +11,16 @@ RULE := manifests/components/monitoring/rules.yaml
 # Properties use the same cases in every run, unless the environment sets another seed (.cargo/config.toml).
 SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
 
-.PHONY: help cluster bare demo test flaky torture disasters upgrade bench fuzz status down crd metrics rules cargo
+.PHONY: help cluster bare demo test compat flaky torture disasters upgrade bench fuzz status down crd metrics rules cargo
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-cluster: cargo ## Start a real two-node Kubernetes with Curfew deployed; does nothing if it is up to date
-	$(CLUSTER) up
+cluster: cargo ## Start a real two-node Kubernetes with Curfew deployed; does nothing if it is up to date; KUBERNETES=1.33 chooses the version
+	$(UP)
 
 bare: cargo ## Start the cluster without Curfew
-	$(CLUSTER) up --bare
+	$(UP) --bare
 
 demo: cluster ## Show Curfew at work, from an exec to the eviction
 	cargo run --quiet --package curfew-e2e --bin curfew-demo

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,8 +23,6 @@ import (
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
-
-	"context"
 )
 
 // components maps a name to what runs it; each returns the exit status.
@@ -35,8 +34,20 @@ var components = map[string]func() int{
 	"kube-apiserver":          run(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": run(controllermanager.NewControllerManagerCommand),
 	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
-	"kubelet":                 run(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
+	"kubelet":                 run(newKubeletCommand),
 	"kubectl":                 run(kubectl.NewDefaultKubectlCommand),
+}
+
+// newKubeletCommand knows the function of each minor that this is built from:
+// it takes a context since Kubernetes 1.34.
+func newKubeletCommand() *cobra.Command {
+	switch newCommand := any(kubelet.NewKubeletCommand).(type) {
+	case func(context.Context) *cobra.Command:
+		return newCommand(context.Background())
+	case func() *cobra.Command:
+		return newCommand()
+	}
+	panic("kubelet.NewKubeletCommand has changed")
 }
 
 func run(command func() *cobra.Command) func() int {

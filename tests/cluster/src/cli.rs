@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     go_tools,
+    kubernetes::Minor,
     layout::Checkout,
     packages, preflight, progress,
     state::{Lock, State},
@@ -28,6 +29,9 @@ enum Command {
         /// Leave Curfew out
         #[arg(long)]
         bare: bool,
+        /// The minor of Kubernetes, such as 1.33; the newest that is tested everywhere, if it is not given
+        #[arg(long, env = "CURFEW_KUBERNETES")]
+        kubernetes: Option<Minor>,
     },
     /// Take the cluster away and leave the machine as it was, whichever checkout it is of
     Down,
@@ -50,7 +54,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Up { bare } => up::run(*bare),
+        Command::Up { bare, kubernetes } => up::run(*bare, *kubernetes),
         Command::Down => down(),
         Command::Status => status::show(),
         Command::Tools => {

@@ -5,14 +5,16 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     control_plane,
+    kubernetes::Minor,
     layout::{self, Checkout, NODES},
     node, pki,
     process::{self, Fate, Process},
     release::Release,
+    run,
     state::{Lock, State},
 };
 
@@ -21,6 +23,14 @@ pub fn kubectl() -> Command {
     let mut kubectl = Command::new(layout::machine("bin/kubectl"));
     kubectl.arg("--kubeconfig").arg(pki::kubeconfig("admin"));
     kubectl
+}
+
+/// The minor of the API server that runs.
+pub fn minor() -> Result<Minor> {
+    let said = run::output(kubectl().args(["get", "--raw=/version"]))?;
+    let version: serde_json::Value = serde_json::from_str(&said)?;
+    let minor = version["minor"].as_str();
+    Minor::of_server(minor.context("the API server tells no version")?)
 }
 
 /// The names of all processes of a complete cluster.

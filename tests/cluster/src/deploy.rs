@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    cluster::kubectl,
+    cluster::{self, kubectl},
     images::Image,
     layout::{self, Checkout},
-    process, progress, run, state,
+    manifests, process, progress, run, state,
 };
 
 const NAMESPACE: &str = "curfew";
@@ -29,10 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Applies the manifests and waits until Curfew guards the cluster.
 pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
     progress::step("Deploying Curfew");
-    let overlay = checkout.root().join("manifests/overlays/test-cluster");
-    if !overlay.is_dir() {
-        bail!("{} does not exist", overlay.display());
-    }
+    let overlay = manifests::overlay(checkout, "test-cluster", cluster::minor()?)?;
     let existing: Vec<_> = WORKLOADS
         .iter()
         .map(|(workload, _)| exists(workload))

@@ -21,8 +21,8 @@ use crate::{
 
 /// How often the clock moves.
 const TICK: Duration = Duration::from_millis(500);
-/// How many builds of other versions stay in the cache beside the newest.
-const KEPT: usize = 2;
+/// How many other builds stay in the cache beside the newest: as many as there are minors of Kubernetes.
+const KEPT: usize = 6;
 
 /// Names a build by everything that goes into it.
 pub fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -44,7 +44,7 @@ pub fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 pub struct Source {
     /// Its directory, from the root of the checkout.
     pub directory: &'static str,
-    /// The files that decide what it builds, go.mod first.
+    /// The files that decide what it builds, beside go.mod and go.sum.
     pub files: &'static [&'static str],
     /// What `go build` builds.
     pub packages: &'static str,
@@ -61,6 +61,7 @@ pub struct Source {
 pub struct GoModule {
     source: Source,
     directory: PathBuf,
+    mod_file: String,
     ldflags: String,
     /// What they were, or will be, built from.
     pub key: String,
@@ -68,16 +69,20 @@ pub struct GoModule {
 }
 
 impl GoModule {
-    /// Looks for them. The flags of the linker may depend on go.mod.
+    /// Looks for them. Of the module there may be several variants, each with a go.mod of its own: `mod_file`, whose
+    /// checksums are in the file of the same name with the extension `sum`. The flags of the linker may depend on it.
     pub fn find(
         root: &Path,
         source: Source,
+        mod_file: &str,
         ldflags: impl FnOnce(&str) -> Result<String>,
     ) -> Result<Self> {
         let directory = root.join(source.directory);
+        let mod_path = directory.join(mod_file);
+        let sums = mod_path.with_extension("sum");
+        let others = source.files.iter().map(|name| directory.join(name));
         let mut files = Vec::new();
-        for name in source.files {
-            let path = directory.join(name);
+        for path in [mod_path, sums].into_iter().chain(others) {
             files.push(
                 fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?,
             );
@@ -91,6 +96,7 @@ impl GoModule {
         Ok(Self {
             source,
             directory,
+            mod_file: mod_file.to_owned(),
             ldflags,
             key,
             place,
@@ -135,7 +141,9 @@ impl GoModule {
     fn build(&self, new: &Path) -> Result<()> {
         let mut progress = Long::new(&format!("Building {}", self.source.name));
         let mut go = Command::new("go");
-        go.args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+        go.args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags])
+            .arg(format!("-modfile={}", self.mod_file))
+            .arg("-o")
             // It is a directory: each program gets the name of its package.
             .arg(new.join(""))
             .arg(self.source.packages);
@@ -223,6 +231,7 @@ mod tests {
                 name: "",
             },
             directory: PathBuf::new(),
+            mod_file: String::new(),
             ldflags: String::new(),
             key: String::new(),
             place: place.path().to_owned(),

@@ -10,7 +10,7 @@ use crate::{
 
 const SOURCE: Source = Source {
     directory: "tests/cluster/go-tools",
-    files: &["go.mod", "go.sum"],
+    files: &[],
     packages: "tool",
     programs: &["helm", "kubeconform", "kustomize"],
     cache: "go-tools",
@@ -22,7 +22,12 @@ const SOURCE: Source = Source {
 /// # Errors
 /// When they cannot be built.
 pub fn ensure(checkout: &Checkout) -> Result<GoModule> {
-    let module = GoModule::find(checkout.root(), SOURCE, |_| Ok("-s -w".to_owned()))?;
+    let module = GoModule::find(
+        checkout.root(),
+        SOURCE,
+        "go.mod",
+        |_| Ok("-s -w".to_owned()),
+    )?;
     module.ensure()?;
     Ok(module)
 }

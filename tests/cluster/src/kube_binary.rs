@@ -9,12 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     go_module::{GoModule, Source},
+    kubernetes::{self, Minor},
     layout::{self, Checkout},
 };
 
 const SOURCE: Source = Source {
-    directory: "tests/cluster/kube",
-    files: &["go.mod", "go.sum", "main.go"],
+    directory: kubernetes::DIRECTORY,
+    files: &["main.go"],
     packages: ".",
     programs: &["kube"],
     cache: "kube",
@@ -26,15 +27,7 @@ const VERSION_PACKAGES: [&str; 2] = [
     "k8s.io/client-go/pkg/version",
 ];
 
-/// Which Kubernetes go.mod pins. The binary has to be told: without it kubectl cannot parse its own version.
-fn version(go_mod: &str) -> Result<&str> {
-    let line = go_mod
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
-    line.map(str::trim)
-        .context("tests/cluster/kube/go.mod does not pin k8s.io/kubernetes")
-}
-
+/// The binary has to be told its version: without it kubectl cannot parse its own.
 fn ldflags(version: &str) -> Result<String> {
     let mut numbers = version.trim_start_matches('v').split('.');
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
@@ -55,6 +48,8 @@ fn ldflags(version: &str) -> Result<String> {
 #[derive(Debug)]
 pub struct KubeBinary {
     module: GoModule,
+    /// Its minor.
+    pub minor: Minor,
     /// What it was, or will be, built from.
     pub key: String,
     /// Where it is, or will be.
@@ -62,10 +57,14 @@ pub struct KubeBinary {
 }
 
 impl KubeBinary {
-    /// Looks for it.
-    pub fn find(checkout: &Checkout) -> Result<Self> {
-        let module = GoModule::find(checkout.root(), SOURCE, |go_mod| ldflags(version(go_mod)?))?;
+    /// Looks for the one of this minor, or else of the default.
+    pub fn find(checkout: &Checkout, minor: Option<Minor>) -> Result<Self> {
+        let pinned = kubernetes::pinned(checkout, minor)?;
+        let module = GoModule::find(checkout.root(), SOURCE, &pinned.mod_file, |_| {
+            ldflags(&pinned.version)
+        })?;
         Ok(Self {
+            minor: pinned.minor,
             key: module.key.clone(),
             path: module.program("kube"),
             module,
@@ -116,8 +115,7 @@ mod tests {
 
     #[test]
     fn the_version_is_stamped() -> Result<()> {
-        let go_mod = "require (\n\tk8s.io/kubectl v0.0.0\n\tk8s.io/kubernetes v1.36.3\n)\n";
-        let flags = ldflags(version(go_mod)?)?;
+        let flags = ldflags("v1.36.3")?;
         assert!(
             flags.starts_with("-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X "),
             "{flags}"

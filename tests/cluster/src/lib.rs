@@ -27,7 +27,9 @@ pub mod go_module;
 pub mod go_tools;
 pub mod images;
 pub mod kube_binary;
+pub mod kubernetes;
 pub mod layout;
+pub mod manifests;
 pub mod network;
 pub mod node;
 pub mod packages;
@@ -45,4 +47,5 @@ pub mod tools;
 pub mod up;
 
 pub use cluster::Cluster;
+pub use kubernetes::Minor;
 pub use release::Release;

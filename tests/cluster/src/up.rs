@@ -9,6 +9,7 @@ use crate::{
     cluster::components,
     control_plane, images,
     kube_binary::{self, KubeBinary},
+    kubernetes::{self, Minor},
     layout::{self, Checkout, NODES},
     network, node, packages, pki, preflight,
     process::{self, Fate, Process},
@@ -19,8 +20,8 @@ use crate::{
     teardown,
 };
 
-/// Brings up the cluster of this checkout, with Curfew or `bare`.
-pub fn run(bare: bool) -> Result<()> {
+/// Brings up the cluster of this checkout, with Curfew or `bare`, on this minor of Kubernetes or the default.
+pub fn run(bare: bool, minor: Option<Minor>) -> Result<()> {
     let began = Instant::now();
     preflight::check_privileges()?;
     let checkout = Checkout::find()?;
@@ -29,10 +30,12 @@ pub fn run(bare: bool) -> Result<()> {
     let mut state = take_over(&checkout)?;
     packages::ensure()?;
 
-    let kube = KubeBinary::find(&checkout)?;
+    let kube = KubeBinary::find(&checkout, minor)?;
     if !state.kubernetes.is_empty() && state.kubernetes != kube.key {
         bail!(
-            "the running cluster is made of another Kubernetes than this checkout's: run `make down` first"
+            "the running cluster is made of another Kubernetes than this checkout's {}: run `make down` first{}",
+            kube.minor,
+            running_minor(&checkout, &state)
         );
     }
     preflight::check_disk(kube.is_missing())?;
@@ -77,6 +80,18 @@ pub fn run(bare: bool) -> Result<()> {
     }
     greet(&checkout, began);
     Ok(())
+}
+
+/// What to do instead, if the cluster is of a minor that this checkout knows.
+fn running_minor(checkout: &Checkout, state: &State) -> String {
+    let minors = kubernetes::minors(checkout).unwrap_or_default();
+    let is_it = |minor: &Minor| {
+        KubeBinary::find(checkout, Some(*minor)).is_ok_and(|kube| kube.key == state.kubernetes)
+    };
+    match minors.into_iter().find(is_it) {
+        Some(minor) => format!(", or go on with KUBERNETES={minor}"),
+        None => String::new(),
+    }
 }
 
 /// The record to go on with: the one of an interrupted run of ours, or a new one when there is none or nothing of it
