@@ -48,6 +48,11 @@ pub struct Args {
     /// Kubernetes 1.36
     #[arg(long, env = "CURFEW_EVICTION_GUARD")]
     pub eviction_guard: bool,
+    /// Have the API server ask the webhook about connections of clients that may only `get` pods/exec, pods/attach or
+    /// pods/portforward. API servers before Kubernetes 1.35 let them connect, and always ask. Newer ones do so only
+    /// if their feature gate AuthorizePodWebsocketUpgradeCreatePermission is off: set this flag then
+    #[arg(long, env = "CURFEW_CONNECT_BY_GET")]
+    pub connect_by_get: bool,
     /// The timeout for reading the pod from the API server
     #[arg(long, env = "CURFEW_POD_TIMEOUT", default_value = "1500ms", value_parser = duration::parse)]
     pub pod_timeout: Duration,

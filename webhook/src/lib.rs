@@ -187,6 +187,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 namespace,
                 identities,
                 eviction_guard: args.eviction_guard,
+                connect_by_get: args.connect_by_get,
                 metrics,
             };
             registration.run(stop).await

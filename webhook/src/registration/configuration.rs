@@ -13,6 +13,7 @@ use crate::{
         EVICTION, EVICTION_PATH, INTERACTION, INTERACTION_PATH, NAME, PROBE, PROBE_PATH, TIMEOUT,
         labels,
     },
+    registration::api_server::ConnectVerbs,
 };
 use curfew_core::{identity::AGENT_ACCOUNT, namespaces};
 use k8s_openapi::{
@@ -48,6 +49,8 @@ pub struct Installation {
     pub paths: Paths,
     /// Whether it guards the agents' evictions.
     pub eviction_guard: bool,
+    /// Who may connect to a pod.
+    pub connect_verbs: ConnectVerbs,
 }
 
 impl Installation {
@@ -125,15 +128,7 @@ impl Installation {
                         self.namespace
                     ),
                 ),
-                // Admission comes before the API server's own check that a connection may be made:
-                // what it is about to refuse must mark no pod. An update was checked before.
-                condition(
-                    "is-allowed",
-                    "request.operation != 'CONNECT' || authorizer.group('').resource('pods')\
-                     .subresource(request.subResource).namespace(request.namespace)\
-                     .name(request.name).check('create').allowed()"
-                        .to_owned(),
-                ),
+                is_allowed(self.connect_verbs),
             ]),
             ..self.webhook(INTERACTION_PATH)
         }
@@ -234,6 +229,26 @@ fn condition(name: &str, expression: String) -> MatchCondition {
     }
 }
 
+/// Since Kubernetes 1.35, admission comes before the API server's own check that a connection may be made: what it is
+/// about to refuse must mark no pod. An update was checked before. Older API servers have checked `get`, which is the
+/// verb of a WebSocket, and check nothing after admission.
+fn is_allowed(verbs: ConnectVerbs) -> MatchCondition {
+    let check = |verb: &str| {
+        format!(
+            "authorizer.group('').resource('pods').subresource(request.subResource)\
+             .namespace(request.namespace).name(request.name).check('{verb}').allowed()"
+        )
+    };
+    let checks = match verbs {
+        ConnectVerbs::Create => check("create"),
+        ConnectVerbs::GetOrCreate => format!("{} || {}", check("get"), check("create")),
+    };
+    condition(
+        "is-allowed",
+        format!("request.operation != 'CONNECT' || {checks}"),
+    )
+}
+
 fn webhook<'a>(
     configuration: &'a ValidatingWebhookConfiguration,
     name: &str,
@@ -273,6 +288,21 @@ mod tests {
             ca: "PEM".into(),
             paths: Paths::new(std::time::SystemTime::now()).unwrap(),
             eviction_guard: true,
+            connect_verbs: ConnectVerbs::Create,
+        }
+    }
+
+    #[test]
+    fn who_connects_with_either_verb_is_seen_where_either_suffices() {
+        let expression = |verbs| is_allowed(verbs).expression;
+        let (one, both) = (
+            expression(ConnectVerbs::Create),
+            expression(ConnectVerbs::GetOrCreate),
+        );
+        assert!(one.contains("check('create')") && !one.contains("check('get')"));
+        assert!(both.contains("check('create')") && both.contains("check('get')"));
+        for expression in [one, both] {
+            assert!(expression.starts_with("request.operation != 'CONNECT' || "));
         }
     }
 

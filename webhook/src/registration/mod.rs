@@ -3,8 +3,10 @@
 //! Owns the ValidatingWebhookConfiguration on the API server. The webhook writes it only after a replica has
 //! answered a request of the API server, repairs it when someone changes or deletes it, and deletes it when Curfew's
 //! namespace is being deleted. So neither the installation nor the removal of Curfew blocks anyone's exec.
-//! [`crate::registration::configuration`] defines its content.
+//! [`crate::registration::configuration`] defines its content, and [`crate::registration::api_server`] what in it depends on
+//! the version of the API server.
 
+pub mod api_server;
 pub mod configuration;
 
 use std::time::{Duration, SystemTime};
@@ -30,7 +32,10 @@ use crate::{
     identity::{Identities, bundle, paths},
     metrics::Metrics,
     names::{MANAGER, NAME},
-    registration::configuration::{Fit, Installation, PROBE_LABEL},
+    registration::{
+        api_server::ConnectVerbs,
+        configuration::{Fit, Installation, PROBE_LABEL},
+    },
     review::answer,
     watching::watched,
 };
@@ -54,8 +59,16 @@ pub(crate) struct Registration {
     pub(crate) identities: Identities,
     /// Whether the API server asks about the agents' evictions.
     pub(crate) eviction_guard: bool,
+    /// Whether `get` suffices for a connection whatever the version of the API server is.
+    pub(crate) connect_by_get: bool,
     /// To count.
     pub(crate) metrics: Metrics,
+}
+
+/// What was written, and for which API server.
+struct Registered {
+    configuration: ValidatingWebhookConfiguration,
+    connect_verbs: ConnectVerbs,
 }
 
 /// Why the configuration is not written.
@@ -110,10 +123,11 @@ impl Registration {
                 }
                 Some(actual) = configurations.next() => {
                     let Some(wanted) = &wanted else { continue };
+                    let outdated = self.is_outdated(wanted).await;
                     let fit = match &actual {
                         Some(actual) if configuration::is_of_another_release(actual) => Fit::Same,
-                        Some(actual) => configuration::fit(wanted, actual),
-                        None => Fit::Other,
+                        Some(actual) if !outdated => configuration::fit(&wanted.configuration, actual),
+                        _ => Fit::Other,
                     };
                     self.metrics.registered(fit == Fit::Same);
                     // What comes first may be older than what this replica has just written: it is
@@ -135,7 +149,7 @@ impl Registration {
                 }
                 Ok(()) = identities.changed() => {
                     // Most changes are of certificates alone.
-                    if wanted.as_ref().is_some_and(|wanted| !self.is_told(wanted)) {
+                    if wanted.as_ref().is_some_and(|wanted| !self.is_told(&wanted.configuration)) {
                         repair_due = Some(Instant::now());
                     }
                 }
@@ -150,7 +164,7 @@ impl Registration {
     }
 
     /// Writes the configuration as soon as that stops nobody.
-    async fn register(&self) -> Result<ValidatingWebhookConfiguration, Obstacle> {
+    async fn register(&self) -> Result<Registered, Obstacle> {
         let mut pause = PAUSE.0;
         let mut told = String::new();
         loop {
@@ -173,7 +187,7 @@ impl Registration {
         }
     }
 
-    async fn attempt(&self) -> Result<ValidatingWebhookConfiguration, Obstacle> {
+    async fn attempt(&self) -> Result<Registered, Obstacle> {
         let namespace = call(self.namespaces().get_opt(&self.namespace)).await?;
         let namespace = namespace
             .filter(|namespace| !is_going(namespace))
@@ -188,26 +202,49 @@ impl Registration {
             ca,
             paths,
             eviction_guard: self.eviction_guard,
+            connect_verbs: self.connect_verbs().await?,
         };
-        let full = installation.full();
+        let registered = Registered {
+            configuration: installation.full(),
+            connect_verbs: installation.connect_verbs,
+        };
+        let full = &registered.configuration;
         let before = call(self.configurations().get_opt(NAME)).await?;
         if before
             .as_ref()
-            .is_some_and(|before| configuration::fit(&full, before) == Fit::Same)
+            .is_some_and(|before| configuration::fit(full, before) == Fit::Same)
         {
-            return Ok(full);
+            return Ok(registered);
         }
         self.apply(&installation.probing(before.as_ref())).await?;
         self.probe().await?;
-        self.apply(&full).await?;
+        self.apply(full).await?;
         self.metrics.written(before.is_some());
         tracing::info!(
             event = "registered",
             configuration = NAME,
             stood_before = before.is_some(),
+            connect_verbs = ?registered.connect_verbs,
             "the API server now calls the webhook for every interaction"
         );
-        Ok(full)
+        Ok(registered)
+    }
+
+    async fn connect_verbs(&self) -> Result<ConnectVerbs, Obstacle> {
+        if self.connect_by_get {
+            return Ok(ConnectVerbs::GetOrCreate);
+        }
+        let verbs = ConnectVerbs::of(&self.client).await;
+        verbs.map_err(|error| {
+            Obstacle::Passing(format!("the API server does not tell its version: {error}"))
+        })
+    }
+
+    /// Whether the API server has been replaced by an older one, whose connections the configuration would leave out.
+    /// It is asked when the watch lists anew, as after it has lost its connection to the one before.
+    async fn is_outdated(&self, registered: &Registered) -> bool {
+        registered.connect_verbs == ConnectVerbs::Create
+            && matches!(self.connect_verbs().await, Ok(ConnectVerbs::GetOrCreate))
     }
 
     /// Whether a configuration tells the CA and the paths of the moment.
@@ -321,7 +358,64 @@ async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Obsta
 
 #[cfg(test)]
 mod tests {
+    use curfew_api_server::{Answer, ApiServer};
+    use serde_json::json;
+
     use super::*;
+
+    fn registration(server: &ApiServer, connect_by_get: bool) -> Registration {
+        Registration {
+            client: server.client(),
+            namespace: "curfew".to_owned(),
+            identities: tokio::sync::watch::channel(None).1,
+            eviction_guard: false,
+            connect_by_get,
+            metrics: Metrics::new().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_api_server_makes_a_configuration_outdated() {
+        let server = ApiServer::new();
+        let of_version = |minor: &str| {
+            let version = json!({"major": "1", "minor": minor});
+            server.script(move |_| Answer::json(200, &version));
+        };
+        let registration = registration(&server, false);
+        let registered = |connect_verbs| Registered {
+            configuration: ValidatingWebhookConfiguration::default(),
+            connect_verbs,
+        };
+        let (newer, older) = (
+            registered(ConnectVerbs::Create),
+            registered(ConnectVerbs::GetOrCreate),
+        );
+        of_version("34");
+        assert!(registration.is_outdated(&newer).await);
+        assert!(!registration.is_outdated(&older).await);
+        of_version("35");
+        assert!(!registration.is_outdated(&newer).await);
+        // What excludes nothing may stay for a while.
+        assert!(!registration.is_outdated(&older).await);
+        server.script(|_| Answer::status(503, "scripted"));
+        assert!(!registration.is_outdated(&newer).await);
+    }
+
+    #[tokio::test]
+    async fn the_version_matters_only_without_the_flag() {
+        let server = ApiServer::new();
+        server.script(|_| Answer::status(503, "scripted"));
+        let verbs = registration(&server, true).connect_verbs().await;
+        assert!(matches!(verbs, Ok(ConnectVerbs::GetOrCreate)));
+        let error = registration(&server, false)
+            .connect_verbs()
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("does not tell its version"),
+            "{error}"
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_insists_is_fought_ever_more_slowly() {

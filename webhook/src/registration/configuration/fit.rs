@@ -5,13 +5,15 @@
 //! change.
 
 use k8s_openapi::{
-    api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration},
+    api::admissionregistration::v1::{
+        MatchCondition, ValidatingWebhook, ValidatingWebhookConfiguration,
+    },
     apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement,
 };
 use serde_json::Value;
 
-use super::webhook;
-use crate::names::EVICTION;
+use super::{is_allowed, webhook};
+use crate::{names::EVICTION, registration::api_server::ConnectVerbs};
 
 /// How a configuration is, compared with the one that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,7 @@ fn take_additions_off(
         }
     }
     if let Some(actual) = &mut webhook.match_conditions {
+        take_for_wanted(actual, wanted);
         actual.retain(|condition| {
             let is_wanted = wanted
                 .match_conditions
@@ -108,6 +111,25 @@ fn take_additions_off(
             }
             is_wanted
         });
+    }
+}
+
+/// While API servers are upgraded, replicas of the webhook may see servers of both kinds. The condition of older ones
+/// excludes nothing that the other one lets through, so it stands until the configuration is written for another reason.
+fn take_for_wanted(actual: &mut [MatchCondition], wanted: &ValidatingWebhook) {
+    let (older, newer) = (
+        is_allowed(ConnectVerbs::GetOrCreate),
+        is_allowed(ConnectVerbs::Create),
+    );
+    let wants_newer = wanted
+        .match_conditions
+        .iter()
+        .flatten()
+        .any(|one| *one == newer);
+    for condition in actual.iter_mut().filter(|_| wants_newer) {
+        if *condition == older {
+            condition.clone_from(&newer);
+        }
     }
 }
 
@@ -285,5 +307,16 @@ mod tests {
         assert_eq!(other, Fit::Other);
         let other = changed(&|webhook| webhook.failure_policy = Some("Ignore".into()));
         assert_eq!(other, Fit::Other);
+    }
+
+    #[test]
+    fn the_condition_of_older_servers_may_stay_and_the_other_may_not() {
+        let newer = installation();
+        let mut older = newer.clone();
+        older.connect_verbs = ConnectVerbs::GetOrCreate;
+        let (newer, older) = (newer.full(), older.full());
+        assert_eq!(fit(&newer, &older), Fit::Same);
+        assert_eq!(fit(&older, &newer), Fit::Other);
+        assert_eq!(fit(&older, &older), Fit::Same);
     }
 }
