@@ -44,6 +44,11 @@ impl Minor {
         self != Self(33)
     }
 
+    /// Whether pods have the subresource `resize` (InPlacePodVerticalScaling, beta in 1.33).
+    pub fn resizes_pods(self) -> bool {
+        self >= Self(33)
+    }
+
     /// Whether there are MutatingAdmissionPolicies of the version v1.
     pub fn has_mutating_policies(self) -> bool {
         self >= Self(36)

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use curfew_cluster::Cluster;
+use curfew_cluster::{Cluster, Minor, manifests};
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -100,12 +100,14 @@ impl TestCluster {
         self.machine.checkout().join("target/e2e")
     }
 
-    /// One of the overlays for this cluster.
-    pub fn overlay(&self, name: &str) -> PathBuf {
-        self.machine
-            .checkout()
-            .join("manifests/overlays")
-            .join(name)
+    /// The minor of Kubernetes that runs.
+    pub async fn kubernetes(&self) -> Result<Minor> {
+        Minor::of_server(&self.client.apiserver_version().await?.minor)
+    }
+
+    /// One of the overlays for this cluster, as it is applied to its Kubernetes.
+    pub async fn overlay(&self, name: &str) -> Result<PathBuf> {
+        manifests::overlay(self.machine.source(), name, self.kubernetes().await?)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use curfew_cluster::Minor;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
 };
@@ -19,7 +20,7 @@ const ASKED_FOR_BESIDE: [(&str, &str, &str); 4] = [
     ),
     (
         "nodes",
-        "impersonate:associated-node",
+        AS_NODE,
         "a request that an account makes as its node",
     ),
     ("signers", "approve", "an approval of a request"),
@@ -29,6 +30,9 @@ const ASKED_FOR_BESIDE: [(&str, &str, &str); 4] = [
 /// What is only used where the API server does not stream lists, as 1.33 by default: a watch begins with a list
 /// that is streamed, or else with this.
 const WITHOUT_STREAMED_LISTS: &str = "list";
+
+/// The verb that lets an account act as its node.
+const AS_NODE: &str = "impersonate:associated-node";
 
 /// What the verb begins with of a request that an account makes as its node.
 const ON_NODE: &str = "impersonate-on:associated-node:";
@@ -73,11 +77,17 @@ pub async fn of_role(cluster: &TestCluster, name: &str) -> Result<BTreeSet<Right
     rights_of(roles.get(name).await?.rules)
 }
 
-/// Those that were not used since then.
-pub fn unused(rights: &BTreeSet<Right>, since: &Mark, account: &str) -> Result<Vec<Right>> {
+/// Those that were not used since then, of those that the Kubernetes that runs has a use for.
+pub fn unused(
+    rights: &BTreeSet<Right>,
+    since: &Mark,
+    account: &str,
+    kubernetes: Minor,
+) -> Result<Vec<Right>> {
     let used = used(since, account)?;
     let beside = |right: &Right| {
-        right.2 == WITHOUT_STREAMED_LISTS
+        (right.2 == WITHOUT_STREAMED_LISTS && kubernetes.streams_lists())
+            || (right.2.starts_with(ON_NODE) && !kubernetes.agents_act_as_nodes())
             || ASKED_FOR_BESIDE
                 .iter()
                 .any(|(resource, verb, _)| right.1 == *resource && right.2 == *verb)

@@ -1,6 +1,6 @@
 //! Curfew is removed, installed, and installed as on API servers where agents cannot act as their nodes.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Pod};
@@ -27,13 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Installs Curfew, or what is missing of it.
 pub async fn install(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay(OVERLAY)).await?;
+    apply(cluster, OVERLAY).await?;
     registered(cluster, INTERACTION, true).await
 }
 
 /// Installs it so that it evicts nothing unless a policy says so.
 pub async fn install_with_a_dry_run(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay("test-cluster-dry-run")).await?;
+    apply(cluster, "test-cluster-dry-run").await?;
     registered(cluster, INTERACTION, true).await
 }
 
@@ -55,7 +55,7 @@ pub async fn is_installed(cluster: &TestCluster) -> Result<bool> {
 /// # Errors
 /// When something of it is left.
 pub async fn remove(cluster: &TestCluster) -> Result<()> {
-    let (kubectl, overlay) = (cluster.kubectl(), cluster.overlay(OVERLAY));
+    let (kubectl, overlay) = (cluster.kubectl(), cluster.overlay(OVERLAY).await?);
     let overlay = overlay.to_string_lossy();
     kubectl
         .ok(&["delete", "-k", &overlay, "--wait=false"])
@@ -76,16 +76,23 @@ pub async fn remove(cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// Installs the legacy component, and takes from the agents the right to act as their nodes.
+/// Installs the legacy component, and takes from the agents the right to act as their nodes. Where they cannot do
+/// that, Curfew is installed like this already.
 pub async fn go_back_to_legacy(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay("test-cluster-legacy")).await?;
+    if !cluster.kubernetes().await?.agents_act_as_nodes() {
+        return restart_agents(cluster, false).await;
+    }
+    apply(cluster, "test-cluster-legacy").await?;
     registered(cluster, GUARD, true).await?;
     restart_agents(cluster, false).await
 }
 
 /// Undoes that.
 pub async fn leave_legacy(cluster: &TestCluster) -> Result<()> {
-    apply(cluster, cluster.overlay(OVERLAY)).await?;
+    if !cluster.kubernetes().await?.agents_act_as_nodes() {
+        return Ok(());
+    }
+    apply(cluster, OVERLAY).await?;
     for kind in ["clusterrolebinding", "clusterrole"] {
         let args = ["delete", kind, LEGACY_ROLE, "--ignore-not-found"];
         cluster.kubectl().ok(&args).await?;
@@ -104,7 +111,8 @@ pub async fn webhooks(cluster: &TestCluster) -> Result<Vec<String>> {
     Ok(webhooks.map(|webhook| webhook.name).collect())
 }
 
-async fn apply(cluster: &TestCluster, overlay: PathBuf) -> Result<()> {
+async fn apply(cluster: &TestCluster, overlay: &str) -> Result<()> {
+    let overlay = cluster.overlay(overlay).await?;
     let overlay = overlay.to_string_lossy();
     cluster.kubectl().ok(&["apply", "-k", &overlay]).await?;
     for workload in [DAEMONSET, DEPLOYMENT] {

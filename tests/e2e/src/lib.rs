@@ -34,6 +34,7 @@ pub mod proxies;
 pub mod rights;
 pub mod rotation;
 pub mod shell;
+pub mod skip;
 pub mod table;
 pub mod tokens;
 pub mod torture;

@@ -80,7 +80,8 @@ async fn agents_use_every_right_of_the_component(mark: &audit::Mark) {
         life::forgotten(&agents, &leaves).await?;
 
         let rights = granted::of_role(cluster, LEGACY_ROLE).await?;
-        let unused = granted::unused(&rights, mark, tokens::AGENT)?;
+        let kubernetes = cluster.kubernetes().await?;
+        let unused = granted::unused(&rights, mark, tokens::AGENT, kubernetes)?;
         ensure!(
             unused.is_empty(),
             "rights that no agent has used: {unused:#?}"

@@ -27,7 +27,7 @@ pub enum ConnectVerbs {
 struct Version {
     major: String,
     minor: String,
-    /// Since Kubernetes 1.34: which version's features it has. It is an older one for a while after an upgrade, if
+    /// Since Kubernetes 1.33: which version's features it has. It is an older one for a while after an upgrade, if
     /// administrators want to be able to go back.
     emulation_major: Option<String>,
     emulation_minor: Option<String>,

@@ -94,6 +94,7 @@ async fn remove(cluster: &TestCluster) -> Result<()> {
         say("==> Removing the installed version");
         let overlay = cluster
             .overlay("test-cluster")
+            .await?
             .to_string_lossy()
             .into_owned();
         let delete = [

@@ -1,8 +1,9 @@
 //! What only Curfew writes.
 
 use anyhow::{Result, ensure};
+use curfew_cluster::Minor;
 use curfew_core::metadata::{EXTENSION, LABEL, PREFIX, TTL};
-use curfew_e2e::{Namespace, Workload, eventually, within_namespace, workload::IMAGE};
+use curfew_e2e::{Namespace, Workload, eventually, skip, within_namespace, workload::IMAGE};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicy, apps::v1::Deployment,
 };
@@ -105,7 +106,12 @@ async fn other_paths(namespace: &Namespace) -> Result<()> {
     }
     passed(&set(admin, Way::Status, "pod", &json!({"example.com/mine": "1"})).await?)?;
     let forged = json!({"metadata": {"annotations": {TTL: "99h"}, "labels": {LABEL: null}}});
-    for subresource in ["resize", "ephemeralcontainers"] {
+    let mut others = vec!["ephemeralcontainers"];
+    let why = "pods/resize is on by default since 1.33";
+    if !skip::part_unless(&namespace.cluster, Minor::resizes_pods, why).await? {
+        others.push("resize");
+    }
+    for subresource in others {
         let params = PatchParams::default();
         namespace
             .pods()

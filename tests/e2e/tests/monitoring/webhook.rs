@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use curfew_cluster::Minor;
 use curfew_e2e::{
     NODES, TestCluster, Workload,
     disrupt::{self, DEPLOYMENT},
     eventually,
     knock::knock,
+    skip,
 };
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::{
@@ -27,11 +29,14 @@ pub(crate) async fn goes_and_comes_back(scene: &Scene<'_>) -> Result<()> {
     knock(&scene.cluster.client, &namespace.name, DUE, "true").await?;
     scale(scene.cluster, 0).await?;
     scene.fires("CurfewWebhookDown").await?;
-    let what = "the pod is evicted without the webhook";
-    eventually(Duration::from_secs(60), what, async || {
-        Ok(namespace.pods().get_opt(DUE).await?.is_none().then_some(()))
-    })
-    .await?;
+    let guarded = "before 1.36 the webhook checks the agents' evictions, so they wait for it";
+    if !skip::part_unless(scene.cluster, Minor::agents_act_as_nodes, guarded).await? {
+        let what = "the pod is evicted without the webhook";
+        eventually(Duration::from_secs(60), what, async || {
+            Ok(namespace.pods().get_opt(DUE).await?.is_none().then_some(()))
+        })
+        .await?;
+    }
     scale(scene.cluster, 1).await?;
     scene.resolves("CurfewWebhookDown").await?;
     scene.fires("CurfewWebhookNotRedundant").await?;

@@ -140,7 +140,7 @@ async fn own(scene: &Scene) -> Result<()> {
 async fn applied(scene: &Scene) -> Result<()> {
     let cluster = &scene.namespace.cluster;
     scene.touch().await?;
-    let overlay = cluster.overlay("test-cluster");
+    let overlay = cluster.overlay("test-cluster").await?;
     let overlay = overlay.to_str().context("a path that is no text")?;
     scene.removal();
     for objects in APPLIED {
