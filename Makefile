@@ -32,6 +32,9 @@ test: cargo ## Run the unit tests, then the end-to-end tests on the cluster
 	$(MAKE) cluster
 	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)
 
+compat: cargo ## Run the end-to-end tests on each supported version of Kubernetes, and write docs/install.md; takes hours; ARGS="--only 1.33"
+	cargo run --quiet --package curfew-compat -- $(ARGS)
+
 flaky: cargo ## Run the unit tests many times on a busy machine, and name those that fail by chance; ARGS="--rounds 50 curfew-agent"
 	cargo run --quiet --package curfew-flaky -- $(ARGS)
 

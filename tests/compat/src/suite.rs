@@ -1,0 +1,112 @@
+//! The programs of the end-to-end tests, and how one is run.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use curfew_cluster::run;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::outcome::Outcome;
+
+/// As many as in `make test`.
+const THREADS: &str = "--test-threads=6";
+/// A program that runs for longer hangs, and is ended.
+const LIMIT: Duration = Duration::from_secs(1800);
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The names of all programs, in the order of `cargo test`.
+pub(crate) fn programs(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("tests/e2e/tests");
+    let entries = fs::read_dir(&folder).context("there are no end-to-end tests")?;
+    let mut programs = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let is_program = path.extension().is_some_and(|extension| extension == "rs");
+        if let Some(stem) = path.file_stem().filter(|_| is_program) {
+            programs.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    programs.sort();
+    ensure!(!programs.is_empty(), "there are no end-to-end tests");
+    Ok(programs)
+}
+
+/// Builds all programs.
+pub(crate) fn build(root: &Path) -> Result<()> {
+    let mut cargo = cargo(root);
+    let status = cargo
+        .args(["--no-run", "--tests"])
+        .status()
+        .map_err(|error| run::not_started("cargo", &error))?;
+    ensure!(status.success(), "the end-to-end tests cannot be built");
+    Ok(())
+}
+
+/// Runs one program to its end, and keeps all that it says.
+pub(crate) fn run(root: &Path, program: &str, logs: &Path) -> Result<Outcome> {
+    let mut cargo = cargo(root);
+    cargo
+        .args(["--test", program, "--", THREADS])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // It is ended with all that it has started.
+        .process_group(0);
+    let mut child = cargo
+        .spawn()
+        .map_err(|error| run::not_started("cargo", &error))?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let stderr = child.stderr.take().context("cargo has no output")?;
+    let (stdout, stderr) = (read(stdout), read(stderr));
+    let begun = Instant::now();
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > LIMIT {
+            killpg(Pid::from_raw(child.id().try_into()?), Signal::SIGKILL)?;
+        }
+        thread::sleep(POLL);
+    }
+    let (stdout, stderr) = (
+        stdout.join().unwrap_or_default(),
+        stderr.join().unwrap_or_default(),
+    );
+    let path = logs.join(format!("{program}.log"));
+    let written = File::create(&path).and_then(|mut log| write!(log, "{stdout}\n{stderr}"));
+    written.with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(Outcome::read(program, &stdout, &stderr))
+}
+
+fn read(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read until a failure is more than nothing.
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["test", "--package", "curfew-e2e"])
+        .current_dir(root);
+    // `cargo run` tells this program of its own package.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}

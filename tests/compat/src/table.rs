@@ -1,0 +1,129 @@
+//! The table in the documentation, of which one row at a time is replaced.
+
+use anyhow::{Context, Result};
+use curfew_cluster::Minor;
+use jiff::Timestamp;
+
+use crate::outcome::Outcome;
+
+const BEGIN: &str = "<!-- make compat writes this table -->\n";
+const END: &str = "<!-- end of the table -->\n";
+const HEAD: &str =
+    "| Kubernetes | tested on | passed | failed | skipped |\n|---|---|---|---|---|\n";
+
+/// A row: a minor, and its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    minor: Minor,
+    line: String,
+}
+
+impl Row {
+    pub(crate) fn new(minor: Minor, version: &str, outcome: &Outcome) -> Self {
+        let day = Timestamp::now().strftime("%F").to_string();
+        Self::of_day(minor, version, outcome, &day)
+    }
+
+    fn of_day(minor: Minor, version: &str, outcome: &Outcome, day: &str) -> Self {
+        let failed = match outcome.failed.len() {
+            0 => "0".to_owned(),
+            count => format!("{count}: {}", code(&outcome.failed)),
+        };
+        let mut skipped = vec![outcome.count_skipped().to_string()];
+        for (why, tests) in &outcome.skipped {
+            skipped.push(format!("{why} ({})", code(tests)));
+        }
+        for (why, tests) in &outcome.skipped_in_part {
+            skipped.push(format!("in part: {why} ({})", code(tests)));
+        }
+        let cells = [
+            version.trim_start_matches('v').to_owned(),
+            day.to_owned(),
+            outcome.passed.to_string(),
+            failed,
+            skipped.join("; "),
+        ];
+        let cells = cells.map(|cell| cell.replace('|', "\\|"));
+        Self {
+            minor,
+            line: format!("| {} |", cells.join(" | ")),
+        }
+    }
+
+    /// Reads a line of the table.
+    fn parse(line: &str) -> Option<Self> {
+        let version = line.strip_prefix("| ")?.split(' ').next()?;
+        let (minor, _) = version.rsplit_once('.')?;
+        Some(Self {
+            minor: minor.parse().ok()?,
+            line: line.to_owned(),
+        })
+    }
+}
+
+fn code(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// The page with this row in its table, in the place of the one of the same minor.
+pub(crate) fn with_row(page: &str, row: &Row) -> Result<String> {
+    let split = page.split_once(BEGIN);
+    let (before, rest) = split.with_context(|| format!("the page has no line {BEGIN:?}"))?;
+    let split = rest.split_once(END);
+    let (table, after) = split.with_context(|| format!("the page has no line {END:?}"))?;
+    let mut rows: Vec<_> = table.lines().filter_map(Row::parse).collect();
+    rows.retain(|other| other.minor != row.minor);
+    rows.push(row.clone());
+    rows.sort_by_key(|row| row.minor);
+    let lines: String = rows.into_iter().map(|row| row.line + "\n").collect();
+    // A table after a comment begins after an empty line.
+    Ok(format!("{before}{BEGIN}\n{HEAD}{lines}\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(minor: &str, patch: u8, outcome: &Outcome) -> Row {
+        let version = format!("v{minor}.{patch}");
+        Row::of_day(minor.parse().unwrap(), &version, outcome, "2026-11-27")
+    }
+
+    #[test]
+    fn a_row_takes_the_place_of_the_one_of_the_same_minor() {
+        let (page, mut outcome) = (format!("before\n{BEGIN}{END}after\n"), Outcome::default());
+        outcome.passed = 170;
+        let page = with_row(&page, &row("1.36", 3, &outcome)).unwrap();
+        let page = with_row(&page, &row("1.9", 0, &outcome)).unwrap();
+        outcome.passed = 171;
+        let page = with_row(&page, &row("1.36", 4, &outcome)).unwrap();
+        assert_eq!(
+            page,
+            format!(
+                "before\n{BEGIN}\n{HEAD}\
+                 | 1.9.0 | 2026-11-27 | 170 | 0 | 0 |\n\
+                 | 1.36.4 | 2026-11-27 | 171 | 0 | 0 |\n\n{END}after\n"
+            )
+        );
+        with_row("no table", &row("1.36", 3, &outcome)).unwrap_err();
+    }
+
+    #[test]
+    fn what_failed_and_why_something_was_skipped_stands_in_the_row() {
+        let mut outcome = Outcome {
+            passed: 1,
+            failed: vec!["exec::a".into()],
+            ..Outcome::default()
+        };
+        let tests = vec!["authority::b".into(), "authority::c".into()];
+        outcome.skipped.insert("since 1.36".into(), tests);
+        let part = vec!["monitoring::d".into()];
+        outcome.skipped_in_part.insert("a|b".into(), part);
+        assert_eq!(
+            row("1.33", 13, &outcome).line,
+            "| 1.33.13 | 2026-11-27 | 1 | 1: `exec::a` | 2; since 1.36 (`authority::b`, `authority::c`); \
+             in part: a\\|b (`monitoring::d`) |"
+        );
+    }
+}
