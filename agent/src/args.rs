@@ -38,11 +38,11 @@ pub struct Args {
     pub store: PathBuf,
 
     /// The address for notices of interactions (mutual TLS)
-    #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
+    #[arg(long, env = "CURFEW_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
 
     /// The address of /metrics, /healthz and /readyz
-    #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "[::]:9090")]
     pub metrics_listen: SocketAddr,
 
     /// The address of the debug page and its JSON; keep it on loopback

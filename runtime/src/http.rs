@@ -3,6 +3,8 @@
 //! Owns the limits of a request: its head, its body, its time, and how many are worked on at once. Who may be connected is
 //! in [`crate::connection_limit`], and whose certificate is good in [`crate::tls`]. The parts own their routes.
 
+mod listen;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
@@ -191,10 +193,11 @@ async fn serve_with(
     };
     let service = router.into_make_service();
     let cannot = || format!("cannot serve on {address}");
+    let listener = listen::listen(address).with_context(cannot)?;
     let serving = async {
         match tls {
             Some(tls) => {
-                let mut server = axum_server::bind_rustls(address, tls.config)
+                let mut server = axum_server::from_tcp_rustls(listener, tls.config)?
                     .map(|inner| {
                         let inner = inner.handshake_timeout(greeting).acceptor(connection_limit);
                         Acceptor::new(inner, tls.refusals)
@@ -206,7 +209,7 @@ async fn serve_with(
             }
             None => {
                 // One request at a time: a client that does not read answers holds up few of them.
-                let mut server = axum_server::bind(address)
+                let mut server = axum_server::from_tcp(listener)?
                     .acceptor(connection_limit)
                     .first_request_timeout(greeting)
                     .http1_only()

@@ -15,10 +15,10 @@ use crate::{identity::Lifetimes, names::TIMEOUT};
 #[command(name = "curfew-webhook", version)]
 pub struct Args {
     /// The address for the API server's admission requests (TLS)
-    #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8443")]
+    #[arg(long, env = "CURFEW_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
     /// The address of /metrics, /healthz and /readyz (plain HTTP)
-    #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "CURFEW_METRICS_LISTEN", default_value = "[::]:9090")]
     pub metrics_listen: SocketAddr,
     /// The namespace that Curfew runs in. No flag: the admission policies name the accounts in it.
     #[arg(skip = namespaces::OWN)]

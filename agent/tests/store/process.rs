@@ -72,7 +72,12 @@ impl Host {
         fs::write(&kubeconfig, text).unwrap();
         // Taken together, so that they differ; and not on the address that connections go out from, one of
         // which could have the port while the agent is dead.
-        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
+        // The webhook calls over IPv6, where the machine has it: from there nothing else goes out.
+        let listeners = ["[::1]:0", "127.0.0.2:0", "127.0.0.2:0"].map(|address| {
+            TcpListener::bind(address)
+                .or_else(|_| TcpListener::bind("127.0.0.2:0"))
+                .unwrap()
+        });
         Self {
             store: store.to_owned(),
             kubeconfig,

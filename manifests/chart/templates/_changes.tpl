@@ -53,7 +53,7 @@ The Deployment of the webhook.
   {{- $wanted := index $values.webhook.ports $port.name -}}
   {{- if ne (int $port.containerPort) (int $wanted) -}}
     {{- $_ := set $port "containerPort" $wanted -}}
-    {{- $_ := set $env (eq $port.name "admission" | ternary "CURFEW_LISTEN" "CURFEW_METRICS_LISTEN") (printf "0.0.0.0:%d" (int $wanted)) -}}
+    {{- $_ := set $env (eq $port.name "admission" | ternary "CURFEW_LISTEN" "CURFEW_METRICS_LISTEN") (printf "[::]:%d" (int $wanted)) -}}
   {{- end -}}
 {{- end -}}
 {{- if $values.webhook.hostNetwork -}}

@@ -71,10 +71,10 @@ fn flags_reach_the_pods() {
             ("CURFEW_DEFAULT_TTL", "20s"),
             ("CURFEW_DRAIN", "20s"),
             ("CURFEW_EVICTION_GUARD", "true"),
-            ("CURFEW_LISTEN", "0.0.0.0:10250"),
+            ("CURFEW_LISTEN", "[::]:10250"),
             ("CURFEW_LOG_FORMAT", "text"),
             ("CURFEW_LOG_LEVEL", "trace"),
-            ("CURFEW_METRICS_LISTEN", "0.0.0.0:9443"),
+            ("CURFEW_METRICS_LISTEN", "[::]:9443"),
             ("CURFEW_UNRECORDED", "admit"),
         ])
     );
