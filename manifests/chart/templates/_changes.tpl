@@ -20,6 +20,10 @@ Changes an object of the manifests to what the values say. Takes root and object
   {{- include "curfew.keep" .object -}}
   {{- include "curfew.webhook" . -}}
 {{- else if eq $name "DaemonSet/curfew-agent" -}}
+  {{- with .root.Values.agent.seLinuxType -}}
+    {{- $container := first $.object.spec.template.spec.containers -}}
+    {{- $_ := set $container.securityContext "seLinuxOptions" (dict "type" .) -}}
+  {{- end -}}
   {{- include "curfew.workload" (dict "root" .root "object" .object "values" .root.Values.agent "env" dict) -}}
 {{- else if eq .object.kind "NetworkPolicy" -}}
   {{- include "curfew.network" . -}}

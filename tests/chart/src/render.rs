@@ -15,13 +15,16 @@ use crate::objects::{self, Objects};
 pub const CHART: &str = "manifests/chart";
 
 /// The components, each with the argument for Helm that stands for it.
-pub const COMPONENTS: [(&str, &str); 6] = [
+pub const COMPONENTS: [(&str, &str); 9] = [
     ("dry-run", "--set=defaults.enforcement=DryRun"),
     ("host-network", "--set=webhook.hostNetwork=true"),
     ("legacy", "--set=legacy=true"),
     ("monitoring", "--set=monitoring.enabled=true"),
+    ("openshift", "--set=openshift.enabled=true"),
     ("policy-readers", "--set=policyReaders.enabled=true"),
+    ("port-10250", "--set=webhook.ports.admission=10250"),
     ("priorities", "--set=priorities.enabled=true"),
+    ("selinux", "--set=agent.seLinuxType=spc_t"),
 ];
 
 /// The source tree, and the programs.

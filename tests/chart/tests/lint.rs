@@ -10,8 +10,8 @@ use curfew_chart::{
 use curfew_cluster::run;
 use serde_json::{Value, json};
 
-/// The kinds of the Prometheus operator, whose schemas are not part of Kubernetes.
-const FOREIGN: &str = "PodMonitor,PrometheusRule,ServiceMonitor";
+/// The kinds of the Prometheus operator and of OpenShift, whose schemas are not part of Kubernetes.
+const FOREIGN: &str = "PodMonitor,PrometheusRule,SecurityContextConstraints,ServiceMonitor";
 /// What the values of components do not reach.
 const MORE: [&str; 3] = [
     "--set=networkPolicies.apiServer.sources={10.0.0.0/8}",
