@@ -176,6 +176,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             http::serve(listen, Some(tls), served, limits, refused, drained).await
         }
     });
+    let checks = registration::self_check::run(args.namespace.clone(), metrics.clone());
+    tasks.spawn_until(&stop, "self-check", async move {
+        checks.await;
+        Ok(())
+    });
     tasks.spawn("registration", {
         let (namespace, stop) = (args.namespace.clone(), stop.clone());
         async move {

@@ -27,7 +27,7 @@ use prometheus::{
 };
 use strum::VariantNames;
 
-pub use self::labels::{Guarded, Noticed, Outcome, ProfileWrite, RecordedIn};
+pub use self::labels::{Guarded, Noticed, Outcome, ProfileWrite, RecordedIn, SelfCheck};
 use crate::policy::PolicySet;
 
 /// The kind of a request that was not understood.
@@ -85,6 +85,7 @@ pub struct Metrics {
     evictions: IntCounterVec,
     registered: IntGauge,
     registrations: IntCounterVec,
+    self_checks: IntCounterVec,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
     certified: IntCounterVec,
@@ -212,6 +213,12 @@ impl Metrics {
                 "curfew_webhook_registered",
                 "Whether the webhook configuration is what this replica expects.",
             )?,
+            self_checks: all.counters(
+                "curfew_webhook_self_checks_total",
+                "How often this replica checked, by a dry run on a new connection, whether the API server asks the \
+                 webhook, by result.",
+                &[("result", SelfCheck::VARIANTS)],
+            )?,
             certificate_expiry: all.seconds(
                 "curfew_webhook_certificate_expiry_timestamp_seconds",
                 "When the serving certificate expires; it is renewed after two thirds of its lifetime.",
@@ -324,6 +331,16 @@ impl Metrics {
     /// Whether the configuration is as it should be.
     pub fn registered(&self, registered: bool) {
         self.registered.set(i64::from(registered));
+    }
+
+    /// Whether it was, the last time.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.get() == 1
+    }
+
+    /// A self-check ended so.
+    pub(crate) fn self_checked(&self, result: SelfCheck) {
+        self.self_checks.with_label_values(&[result.as_ref()]).inc();
     }
 
     /// The webhook configuration was written, in the place of another or of none.

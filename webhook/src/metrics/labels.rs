@@ -59,6 +59,19 @@ pub enum ProfileWrite {
     Failed,
 }
 
+/// What came of a self-check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, VariantNames)]
+#[cfg_attr(test, derive(strum::EnumIter))]
+#[strum(serialize_all = "snake_case")]
+pub enum SelfCheck {
+    /// A replica was asked.
+    Seen,
+    /// The API server asked nobody.
+    Unseen,
+    /// It refused the check for another reason.
+    Failed,
+}
+
 /// Where an interaction was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsRefStr, IntoStaticStr, VariantNames)]
 #[cfg_attr(test, derive(strum::EnumIter))]

@@ -4,24 +4,22 @@
 //! answered a request of the API server, repairs it when someone changes or deletes it, and deletes it when Curfew's
 //! namespace is being deleted. So neither the installation nor the removal of Curfew blocks anyone's exec.
 //! [`crate::registration::configuration`] defines its content, and [`crate::registration::api_server`] what in it depends on
-//! the version of the API server.
+//! the version of the API server. [`self_check`] notices an API server that does not follow it.
 
 pub mod api_server;
 pub mod configuration;
+mod probe;
+pub(crate) mod self_check;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::ValidatingWebhookConfiguration,
-        core::v1::{ConfigMap, Namespace},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Namespace,
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -34,9 +32,9 @@ use crate::{
     names::{MANAGER, NAME},
     registration::{
         api_server::ConnectVerbs,
-        configuration::{Fit, Installation, PROBE_LABEL},
+        configuration::{Fit, Installation},
+        probe::Probed,
     },
-    review::answer,
     watching::watched,
 };
 
@@ -259,34 +257,15 @@ impl Registration {
         call(all.patch(NAME, &params, &patch)).await.map(drop)
     }
 
-    /// Proves that the API server reaches a replica that shares our CA: creates, as a dry run, an
-    /// object that nobody but a replica denies in these words.
+    /// Proves that the API server reaches a replica that shares our CA.
     async fn probe(&self) -> Result<(), Obstacle> {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        // It only has to differ from those before.
-        let nonce = format!("{:x}", since.unwrap_or_default().as_nanos());
-        let object = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some("curfew-webhook-probe".to_owned()),
-                labels: Some([(PROBE_LABEL.to_owned(), "true".to_owned())].into()),
-                ..ObjectMeta::default()
-            },
-            data: Some([("nonce".to_owned(), nonce.clone())].into()),
-            ..ConfigMap::default()
-        };
-        let params = PostParams {
-            dry_run: true,
-            field_manager: Some(MANAGER.to_owned()),
-        };
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        match api::call(maps.create(&params, &object)).await {
-            Ok(_) => Err(Obstacle::Passing(
+        match probe::probe(self.client.clone(), &self.namespace).await {
+            Probed::Seen => Ok(()),
+            Probed::Unseen => Err(Obstacle::Passing(
                 "the API server does not know the probe of the webhook yet".to_owned(),
             )),
-            Err(error) if error_chain::short(&error).contains(&answer::probed(&nonce)) => Ok(()),
-            Err(error) => Err(Obstacle::Passing(format!(
-                "the API server does not reach the webhook: {}",
-                error_chain::short(&error)
+            Probed::Failed(why) => Err(Obstacle::Passing(format!(
+                "the API server does not reach the webhook: {why}"
             ))),
         }
     }
