@@ -11,7 +11,7 @@ RULE := manifests/components/monitoring/rules.yaml
 # Properties use the same cases in every run, unless the environment sets another seed (.cargo/config.toml).
 SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
 
-.PHONY: help cluster bare demo test compat flaky torture disasters upgrade bench fuzz status down crd metrics rules cargo
+.PHONY: help cluster bare demo test compat flaky torture disasters upgrade bench fuzz status down crd metrics rules release deny cargo
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ torture: cluster ## Kill parts of Curfew at random while clients exec, and repor
 disasters: cluster ## Remove or damage parts of the cluster, and judge the result; ARGS="--only outage,store-deleted", --list
 	cargo run --package curfew-e2e --bin curfew-disasters -- $(ARGS)
 
-upgrade: bare ## Replace an older Curfew by this one while clients exec, and report what was denied or lost; ARGS="--from COMMIT --back"
+upgrade: bare ## Replace an older Curfew by this one while clients exec, and report what was denied or lost; ARGS="--from COMMIT --back --chart"
 	cargo run --package curfew-e2e --bin curfew-upgrade -- $(ARGS)
 
 bench: cluster ## Measure what Curfew costs, and compare with the targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape, connections
@@ -52,6 +52,12 @@ bench: cluster ## Measure what Curfew costs, and compare with the targets; ARGS=
 
 fuzz: cargo ## Search for counterexamples at random: ARGS="--cases 1000000 properties", or "--seconds 600 review" (needs nightly and cargo-fuzz)
 	cargo run --quiet --package curfew-fuzz-targets -- $(ARGS)
+
+release: cargo ## Make the artifacts of the commit HEAD in target/release-VERSION: VERSION=0.2.0, ARGS="--plugins FOLDER"
+	cargo run --quiet --package curfew-release -- build --version "$(VERSION)" $(ARGS)
+
+deny: cargo ## Check licences, sources and duplicates of all crates; ARGS=advisories checks against RustSec, from the internet
+	cargo run --quiet --package curfew-release -- deny $(ARGS)
 
 status: cargo ## Show what is running
 	$(CLUSTER) status

@@ -12,7 +12,7 @@ use curfew_runtime::logging::LogArgs;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "curfew-agent", version)]
 pub struct Args {
-    /// Inspect the store instead of running the agent
+    /// Inspect the store, or test this machine, instead of running the agent
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -78,6 +78,9 @@ pub enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Check that the agent works on this machine: write a record below the folder of the store and read it back, make a
+    /// key, and shake hands over mutual TLS; it changes nothing that is in the store
+    SelfTest,
 }
 
 /// What to do with the store.

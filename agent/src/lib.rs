@@ -10,7 +10,8 @@
 //! - `events`: log lines and Events that report what happened;
 //! - [`metrics`]: the metrics;
 //! - [`identity`]: the agent's certificate;
-//! - [`server`]: the ports on which the agent listens.
+//! - [`server`]: the ports on which the agent listens;
+//! - `self_test`: whether the agent works on this machine.
 //!
 //! This module owns only the wiring: which tasks exist, and what they are started with.
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ pub mod controller;
 mod events;
 pub mod identity;
 pub mod metrics;
+mod self_test;
 pub mod server;
 pub mod store;
 #[cfg(test)]
@@ -82,13 +84,16 @@ const DEBUG_LIMITS: http::Limits = http::Limits {
     drain: Duration::from_millis(500),
 };
 
-/// Runs the agent until it is told to stop, or looks into its store.
+/// Runs the agent until it is told to stop, looks into its store, or tests this machine.
 ///
 /// # Errors
 /// When it cannot start, or a part of it failed.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Command::Store { command }) = args.command {
-        return inspect::run(command, &args, &mut std::io::stdout().lock()).await;
+    let mut out = std::io::stdout().lock();
+    match args.command {
+        Some(Command::Store { command }) => return inspect::run(command, &args, &mut out).await,
+        Some(Command::SelfTest) => return self_test::run(&args.store, &mut out),
+        None => drop(out),
     }
     args.log.start()?;
     let node = args

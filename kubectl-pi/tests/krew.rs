@@ -59,8 +59,12 @@ fn is_what_krew_reads() {
         );
         assert!(uri.ends_with(&format!("_{os}_{arch}.tar.gz")), "{uri}");
         assert_eq!(platform["sha256"].as_str().unwrap().len(), 64);
-        assert_eq!(platform["bin"], "kubectl-pi");
-        assert_eq!(platform["files"][0]["from"], "kubectl-pi");
+        let program = match os {
+            "windows" => "kubectl-pi.exe",
+            _ => "kubectl-pi",
+        };
+        assert_eq!(platform["bin"], program);
+        assert_eq!(platform["files"][0]["from"], program);
     }
 }
 

@@ -86,7 +86,7 @@ impl Recipe<'_> {
         // buildah remembers here where layers came from, wherever it is told to keep them.
         let memory = Path::new("/var/lib/containers");
         let had_memory = memory.exists();
-        let mut bud = buildah("bud")?;
+        let mut bud = buildah(&["bud"])?;
         bud.args([
             "--isolation=chroot",
             "--layers=false",
@@ -102,14 +102,14 @@ impl Recipe<'_> {
         run::check(bud.arg(self.context))?;
         let new = archive.with_extension("new");
         drop(fs::remove_file(&new));
-        let mut push = buildah("push")?;
+        let mut push = buildah(&["push"])?;
         push.args(["--quiet", self.reference]).arg(format!(
             "oci-archive:{}:{}",
             new.display(),
             self.reference
         ));
         run::check(&mut push)?;
-        run::check(buildah("rmi")?.args(["--force", self.reference]))?;
+        run::check(buildah(&["rmi"])?.args(["--force", self.reference]))?;
         if !had_memory {
             drop(fs::remove_dir_all(memory));
         }
@@ -117,7 +117,8 @@ impl Recipe<'_> {
     }
 }
 
-fn buildah(command: &str) -> Result<Command> {
+/// `buildah` with a store of its own, and one of its commands.
+pub fn buildah(command: &[&str]) -> Result<Command> {
     let store = layout::cache_dir()?.join("buildah");
     let policy = store.join("policy.json");
     if !policy.exists() {
@@ -133,8 +134,8 @@ fn buildah(command: &str) -> Result<Command> {
         .arg(store.join("root"))
         .arg("--runroot")
         .arg(layout::machine("buildah"));
-    buildah.args(["--storage-driver=vfs", command]);
-    if command != "rmi" {
+    buildah.arg("--storage-driver=vfs").args(command);
+    if matches!(command, ["bud" | "push"] | ["manifest", "push"]) {
         buildah.arg("--signature-policy").arg(policy);
     }
     Ok(buildah)

@@ -130,9 +130,14 @@ impl Checkout {
     /// The source tree of another version of Curfew. It has a target directory of its own: in the same one, cargo would
     /// take the packages of both for the same, and build them again at each change between the two.
     pub fn other_version(&self, root: &Path) -> Result<Self> {
+        self.other_tree(root, "other-version")
+    }
+
+    /// Another source tree, and the folder below the target directory of this one into which cargo builds it.
+    pub fn other_tree(&self, root: &Path, target: &str) -> Result<Self> {
         Ok(Self {
             root: root.to_owned(),
-            target_dir: Some(self.cargo_target_dir()?.join("other-version")),
+            target_dir: Some(self.cargo_target_dir()?.join(target)),
         })
     }
 

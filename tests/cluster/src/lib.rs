@@ -18,6 +18,7 @@
 //!
 //! [`Cluster`] is what tests use; [`cli`] is what people use.
 
+pub mod cargo_tools;
 pub mod cgroup;
 pub mod cli;
 pub mod cluster;

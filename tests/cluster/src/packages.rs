@@ -1,4 +1,4 @@
-//! The Debian packages that the cluster is made of, and the browser of its tests.
+//! The Debian packages that the cluster is made of, the browser of its tests, and how others are installed.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,9 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::{progress, run};
 
 /// What is needed, by what shows that it is there: other packages may provide it just as well.
-struct Need {
-    package: &'static str,
-    programs: &'static [&'static str],
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// The package.
+    pub package: &'static str,
+    /// Programs that it brings.
+    pub programs: &'static [&'static str],
 }
 
 const NEEDS: [Need; 9] = [
@@ -71,6 +74,10 @@ const CNI_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"]
 const CNI_PLUGINS: [&str; 3] = ["ptp", "host-local", "loopback"];
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 
+/// The C library for programs of the other architecture, which the compiler only recommends.
+pub const LIBC_FOR_ARM64: &str = "libc6-dev-arm64-cross";
+const ARM64_LIBC: &str = "/usr/aarch64-linux-gnu/lib/libc.a";
+
 /// Where the CNI plugins are.
 pub fn cni_dir() -> Result<&'static Path> {
     let complete = |dir: &&Path| CNI_PLUGINS.iter().all(|plugin| dir.join(plugin).is_file());
@@ -111,12 +118,13 @@ fn is_present(need: &Need) -> bool {
     match need.package {
         "containernetworking-plugins" => cni_dir().is_ok(),
         "busybox-static" => static_busybox().is_ok(),
+        LIBC_FOR_ARM64 => Path::new(ARM64_LIBC).is_file(),
         _ => need.programs.iter().all(|program| run::exists(program)),
     }
 }
 
-fn missing() -> Vec<&'static str> {
-    NEEDS
+fn missing(needs: &[Need]) -> Vec<&'static str> {
+    needs
         .iter()
         .filter(|need| !is_present(need))
         .map(|need| need.package)
@@ -125,11 +133,16 @@ fn missing() -> Vec<&'static str> {
 
 /// Installs what the cluster lacks, naming it first.
 pub fn ensure() -> Result<()> {
-    get(&missing())?;
-    let missing = missing();
+    ensure_these(&NEEDS)
+}
+
+/// Installs what is missing of these, naming it first.
+pub fn ensure_these(needs: &[Need]) -> Result<()> {
+    get(&missing(needs))?;
+    let missing = missing(needs);
     if !missing.is_empty() {
         bail!(
-            "the Debian packages {} are installed but do not bring what the cluster needs",
+            "the Debian packages {} are installed but do not bring what is needed",
             missing.join(", ")
         );
     }

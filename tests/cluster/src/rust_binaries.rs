@@ -60,8 +60,8 @@ pub fn build_released_plugin(checkout: &Checkout) -> Result<PathBuf> {
     Ok(checkout.cargo_target_dir()?.join("release/kubectl-pi"))
 }
 
-/// Cargo shows its own progress.
-fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
+/// Runs a build of cargo, which shows its own progress.
+pub fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
     progress::step(&format!("Building {what}"));
     // `cargo run` tells this program of its own package. Build scripts further down (ring's) look at the
     // same variables and would run again at each change between the two.

@@ -68,7 +68,12 @@ fn no_pod_can_do_more_than_it_needs() {
             assert!(set.is_some_and(Value::is_string), "{limited}");
         }
         // A tag that moves, and a shell that is called for, have no place here.
-        assert!(container["image"].as_str().unwrap().ends_with(":0.1.0"));
+        assert!(
+            container["image"]
+                .as_str()
+                .unwrap()
+                .ends_with(concat!(":", env!("CARGO_PKG_VERSION")))
+        );
         assert!(container.get("command").is_none());
         for probe in ["readinessProbe", "livenessProbe"] {
             assert!(container[probe].get("exec").is_none(), "{probe}");
