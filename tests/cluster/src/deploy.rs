@@ -11,10 +11,26 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{
     cluster::{self, kubectl},
+    go_tools,
     images::Image,
     layout::{self, Checkout},
-    manifests, process, progress, run, state,
+    manifests, pki, process, progress, run, state,
 };
+
+/// How the manifests get onto the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// `kubectl apply -k` of the overlay.
+    #[default]
+    Kustomize,
+    /// `helm upgrade --install` of the chart.
+    Chart,
+}
+
+/// The release of the chart, and its namespace.
+const RELEASE: (&str, &str) = ("curfew", "default");
+/// The values that make of the chart what the overlay makes of the base.
+pub const VALUES: &str = "manifests/overlays/test-cluster/values.yaml";
 
 const NAMESPACE: &str = "curfew";
 const WORKLOADS: [(&str, &str); 2] = [
@@ -27,16 +43,15 @@ const WEBHOOK: &str = "interaction.curfew.dev";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Applies the manifests and waits until Curfew guards the cluster.
-pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
+pub fn ensure(checkout: &Checkout, images: &[Image], way: Way) -> Result<()> {
     progress::step("Deploying Curfew");
-    let overlay = manifests::overlay(checkout, "test-cluster", cluster::minor()?)?;
     let existing: Vec<_> = WORKLOADS
         .iter()
         .map(|(workload, _)| exists(workload))
         .collect();
-    // Applying patches some objects even where nothing differs.
-    if !run::succeeds(kubectl().args(["diff", "-k"]).arg(&overlay)) {
-        apply(&overlay)?;
+    match way {
+        Way::Kustomize => apply_overlay(checkout)?,
+        Way::Chart => install_chart(checkout)?,
     }
     for ((workload, image), existed) in WORKLOADS.iter().zip(existing) {
         let image = find(images, image)?;
@@ -67,6 +82,40 @@ pub fn ensure(checkout: &Checkout, images: &[Image]) -> Result<()> {
             .then_some(())
     })
     .map_err(explain)
+}
+
+fn apply_overlay(checkout: &Checkout) -> Result<()> {
+    let overlay = manifests::overlay(checkout, "test-cluster", cluster::minor()?)?;
+    // Applying patches some objects even where nothing differs.
+    if run::succeeds(kubectl().args(["diff", "-k"]).arg(&overlay)) {
+        return Ok(());
+    }
+    apply(&overlay)
+}
+
+/// Helm and the values are this checkout's, whatever version the chart is of.
+fn install_chart(checkout: &Checkout) -> Result<()> {
+    let here = Checkout::find()?;
+    let mut helm = helm(&here)?;
+    helm.args(["upgrade", "--install", RELEASE.0])
+        .arg(checkout.root().join("manifests/chart"))
+        .arg("--values")
+        .arg(here.root().join(VALUES));
+    run::check(&mut helm).context("the chart cannot be installed")
+}
+
+/// Removes what the chart installed, and the CustomResourceDefinitions that it leaves.
+pub fn remove_chart() -> Result<()> {
+    run::check(helm(&Checkout::find()?)?.args(["uninstall", RELEASE.0, "--ignore-not-found"]))?;
+    let left = "--selector=app.kubernetes.io/name=curfew";
+    run::check(kubectl().args(["delete", "customresourcedefinition", left]))
+}
+
+fn helm(checkout: &Checkout) -> Result<Command> {
+    let mut helm = Command::new(go_tools::ensure(checkout)?.program("helm"));
+    helm.args(["--namespace", RELEASE.1])
+        .env("KUBECONFIG", pki::kubeconfig("admin"));
+    Ok(helm)
 }
 
 fn apply(overlay: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    deploy,
+    deploy::{self, Way},
     images::{self, Image},
     layout::Checkout,
 };
@@ -13,6 +13,7 @@ use crate::{
 pub struct Release {
     source: Checkout,
     images: Vec<Image>,
+    way: Way,
 }
 
 impl Release {
@@ -21,13 +22,21 @@ impl Release {
         Ok(Self {
             source: source.clone(),
             images: images::build_curfew_images(source)?,
+            way: Way::default(),
         })
+    }
+
+    /// The same, deployed in this way.
+    #[must_use]
+    pub fn by(mut self, way: Way) -> Self {
+        self.way = way;
+        self
     }
 
     /// Brings the images to the nodes, applies the manifests, and waits until Curfew guards the cluster. The caller
     /// holds the [`Lock`](crate::state::Lock).
     pub fn deploy(&self) -> Result<()> {
         images::import(&self.images)?;
-        deploy::ensure(&self.source, &self.images)
+        deploy::ensure(&self.source, &self.images, self.way)
     }
 }

@@ -1,10 +1,9 @@
 //! Installs Curfew with Helm.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use curfew_cluster::go_tools;
-use tempfile::NamedTempFile;
+use curfew_cluster::{deploy::VALUES, go_tools};
 use tokio::{process::Command, time::timeout};
 
 use crate::TestCluster;
@@ -15,36 +14,24 @@ const RELEASE: &str = "curfew";
 const NAMESPACE: &str = "default";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// As `manifests/overlays/test-cluster` says it.
-const VALUES: &str = "
-webhook:
-  image: {repository: localhost/curfew-webhook, tag: e2e, pullPolicy: Never}
-agent:
-  image: {repository: localhost/curfew-agent, tag: e2e, pullPolicy: Never}
-  env: {CURFEW_BLOCKED_AFTER: 45s}
-defaults: {enforcement: Enforce, ttl: 20s}
-";
-
 /// Helm for a cluster, with the chart of this checkout.
 #[derive(Debug)]
 pub struct Helm {
     program: PathBuf,
     chart: PathBuf,
     kubeconfig: PathBuf,
-    values: NamedTempFile,
+    values: PathBuf,
 }
 
 impl Helm {
     /// Gets Helm if need be.
     pub fn new(cluster: &TestCluster) -> Result<Self> {
         let machine = &cluster.machine;
-        let values = NamedTempFile::new()?;
-        fs::write(values.path(), VALUES)?;
         Ok(Self {
             program: go_tools::ensure(machine.source())?.program("helm"),
             chart: machine.checkout().join("manifests/chart"),
             kubeconfig: machine.kubeconfig(),
-            values,
+            values: machine.checkout().join(VALUES),
         })
     }
 
@@ -70,8 +57,7 @@ impl Helm {
     }
 
     async fn apply(&self, command: &str, values: &[&str]) -> Result<String> {
-        let (chart, file) = (self.chart.to_string_lossy(), self.values.path());
-        let file = file.to_string_lossy();
+        let (chart, file) = (self.chart.to_string_lossy(), self.values.to_string_lossy());
         let mut arguments = vec![command, RELEASE, &chart, "--values", &file];
         arguments.extend(values.iter().flat_map(|value| ["--set", value]));
         self.run(&arguments).await

@@ -21,7 +21,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use curfew_cluster::{Release, layout};
+use curfew_cluster::{
+    Release,
+    deploy::{self, Way},
+    layout,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -53,17 +57,18 @@ pub struct Versions {
     pub old: Version,
     /// Of the working tree.
     pub new: Version,
+    way: Way,
 }
 
 fn say(line: &str) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
-/// Builds both versions and installs the old one on a cluster that has no trace of Curfew.
+/// Builds both versions and installs the old one, in this way, on a cluster that has no trace of Curfew.
 ///
 /// # Errors
 /// When one of them cannot be built or does not run.
-pub async fn prepare(commit: &str) -> Result<Versions> {
+pub async fn prepare(commit: &str, way: Way) -> Result<Versions> {
     let cluster = TestCluster::connect().await?;
     let commit = commit.to_owned();
     let machine = cluster.machine.clone();
@@ -73,16 +78,20 @@ pub async fn prepare(commit: &str) -> Result<Versions> {
         let other = here.other_version(&source.tree)?;
         let old = Version {
             name: source.short().to_owned(),
-            release: Release::build(&other)?,
+            release: Release::build(&other)?.by(way),
         };
         let new = Version {
             name: "the working tree".to_owned(),
-            release: Release::build(here)?,
+            release: Release::build(here)?.by(way),
         };
-        anyhow::Ok(Versions { old, new })
+        anyhow::Ok(Versions { old, new, way })
     })
     .await??;
     remove(&cluster).await?;
+    if way == Way::Chart {
+        // Those that kubectl applied are not Helm's.
+        disrupt::on_machine(&cluster, |_| deploy::remove_chart()).await?;
+    }
     deploy(&cluster, &versions.old).await?;
     Ok(versions)
 }
@@ -131,13 +140,24 @@ async fn deploy(cluster: &TestCluster, version: &Version) -> Result<()> {
     disrupt::on_machine(cluster, move |machine| machine.deploy(&release)).await
 }
 
-/// Deploys a version and waits until the cluster is whole.
+/// Deploys the version of the working tree as `make cluster` does, and waits until the cluster is whole.
 ///
 /// # Errors
 /// When it does not become whole.
-pub async fn restore(version: &Version) -> Result<()> {
+pub async fn restore(versions: &Versions) -> Result<()> {
     let cluster = TestCluster::connect().await?;
-    deploy(&cluster, version).await?;
+    if versions.way == Way::Chart {
+        disrupt::on_machine(&cluster, |_| deploy::remove_chart()).await?;
+        eventually(PATIENCE, "Curfew is removed", async || {
+            Ok((!is_installed(&cluster).await?).then_some(()))
+        })
+        .await?;
+    }
+    let version = Version {
+        name: versions.new.name.clone(),
+        release: versions.new.release.clone().by(Way::Kustomize),
+    };
+    deploy(&cluster, &version).await?;
     disrupt::heal(&cluster).await
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
+use curfew_cluster::deploy::Way;
 use curfew_core::duration;
 use curfew_e2e::{
     upgrade::{self, Version},
@@ -20,12 +21,15 @@ struct Args {
     /// The commit of the older version: a hash, a tag or a branch
     #[arg(long, env = "CURFEW_UPGRADE_FROM")]
     from: String,
-    /// Go back to the older version, too
+    /// Go back to the older version, too, and then upgrade once more
     #[arg(long, env = "CURFEW_UPGRADE_BACK")]
     back: bool,
     /// Fields of an interaction that the older version does not know, and that are lost when going back to it: policy
     #[arg(long, env = "CURFEW_UPGRADE_UNKNOWN", value_delimiter = ',')]
     unknown: Vec<String>,
+    /// Deploy both versions with Helm, and not with kustomize
+    #[arg(long, env = "CURFEW_UPGRADE_CHART")]
+    chart: bool,
     /// How long pods live that were touched before the change: longer than the change takes
     #[arg(long, env = "CURFEW_UPGRADE_LIFE", default_value = "5m", value_parser = duration::parse)]
     life: Duration,
@@ -43,20 +47,18 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let versions = upgrade::prepare(&args.from).await?;
-    change("upgrade", &versions.old, &versions.new, args.life, &[]).await;
+    let way = match args.chart {
+        true => Way::Chart,
+        false => Way::Kustomize,
+    };
+    let versions = upgrade::prepare(&args.from, way).await?;
+    let (old, new) = (&versions.old, &versions.new);
+    change("upgrade", old, new, args.life, &[]).await;
     if args.back {
-        change(
-            "downgrade",
-            &versions.new,
-            &versions.old,
-            args.life,
-            &args.unknown,
-        )
-        .await;
-        upgrade::restore(&versions.new).await?;
+        change("downgrade", new, old, args.life, &args.unknown).await;
+        change("upgrade-again", old, new, args.life, &[]).await;
     }
-    Ok(())
+    upgrade::restore(&versions).await
 }
 
 /// Panics when a check fails, which makes the exit status.
