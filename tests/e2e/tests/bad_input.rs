@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::Command;
+use curfew_core::{
+    Command,
+    metadata::{COMMAND, LABEL},
+};
 use curfew_e2e::{
     Agents, CURFEW, NODES, Namespace, Workload,
     cluster::selector,
@@ -98,6 +101,55 @@ async fn nonsense_is_answered_and_delays_nobody() {
         logged_once(namespace, began).await
     })
     .await;
+}
+
+/// A node on which no agent runs: nothing selects it for the DaemonSet.
+#[tokio::test]
+async fn what_is_done_on_a_node_with_the_longest_name_is_recorded_on_the_pod() {
+    within_namespace("longest-name", async |namespace| {
+        // Kubernetes allows 253 characters, and so many in one label.
+        let node = format!("{:n<253}", namespace.name);
+        let kubectl = namespace.cluster.kubectl();
+        let new = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}});
+        let args = ["create", "-f", "-"];
+        kubectl.feed(&args, &new.to_string()).await?.success()?;
+        let recorded = recorded_on_the_pod(namespace, &node).await;
+        // Nothing else ends a pod there.
+        let pod = ["delete", "pod", "there", "--force", "--ignore-not-found"];
+        namespace.kubectl.ok(&pod).await?;
+        kubectl.ok(&["delete", "node", &node]).await?;
+        recorded
+    })
+    .await;
+}
+
+async fn recorded_on_the_pod(namespace: &Namespace, node: &str) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "there"},
+        "spec": {
+            "nodeName": node,
+            "containers": [{"name": "main", "image": "localhost/busybox:e2e"}],
+        },
+    });
+    let args = ["create", "-f", "-"];
+    namespace
+        .kubectl
+        .feed(&args, &pod.to_string())
+        .await?
+        .success()?;
+    // No kubelet runs it. Admission comes before.
+    let said = namespace
+        .kubectl
+        .run(&["exec", "there", "--", "id"])
+        .await?;
+    ensure!(said.success().is_err());
+    let pod = namespace.pods().get("there").await?;
+    let marks = (pod.labels(), pod.annotations());
+    ensure!(marks.0.contains_key(LABEL), "{marks:?}");
+    ensure!(marks.1[COMMAND] == "id", "{marks:?}");
+    Ok(())
 }
 
 async fn post_all(namespace: &Namespace, webhook: &Replica) -> Result<()> {

@@ -26,6 +26,8 @@ const CRDS: [&str; 2] = [
     "customresourcedefinition.apiextensions.k8s.io/interactionpolicies.curfew.dev",
     "customresourcedefinition.apiextensions.k8s.io/interactionprofiles.curfew.dev",
 ];
+/// A variable of the environment, and an address of nobody (RFC 5737).
+const PROXY: (&str, &str) = ("HTTPS_PROXY", "http://192.0.2.1:3128");
 const OURS: &str = "--selector=app.kubernetes.io/name=curfew";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,9 +77,19 @@ async fn live_a_whole_life(namespace: &Namespace, helm: &Helm) -> Result<Duratio
         &ttl,
         "webhook.env.CURFEW_DRAIN=9s",
         "agent.env.CURFEW_BLOCKED_AFTER=50s",
+        // As on EKS with an overlay network, on another port.
+        "webhook.hostNetwork=true",
+        "webhook.ports.admission=8444",
     ];
+    proxied(cluster).await?;
     helm.upgrade(&values).await?;
     settled(cluster).await?;
+    for pod in cluster.pods_of("webhook").await? {
+        let spec = pod.spec.context("a pod has a spec")?;
+        ensure!(spec.host_network == Some(true), "{spec:?}");
+        let env = spec.containers[0].env.iter().flatten();
+        ensure!(env.filter(|one| one.name == PROXY.0).count() == 1);
+    }
     let args = [
         "get",
         "interactionpolicy",
@@ -124,6 +136,17 @@ async fn settled(cluster: &TestCluster) -> Result<()> {
         disrupt::rolled_out(cluster, workload).await?;
     }
     installation::registered(cluster, installation::INTERACTION, true).await
+}
+
+/// Adds a proxy to the environment of both parts, as something in the cluster may do. No proxy is there: what was sent to
+/// it would be lost.
+async fn proxied(cluster: &TestCluster) -> Result<()> {
+    let variable = format!("{}={}", PROXY.0, PROXY.1);
+    let lower = variable.replace(PROXY.0, &PROXY.0.to_lowercase());
+    let args = [
+        "-n", "curfew", "set", "env", DAEMONSET, DEPLOYMENT, &variable, &lower,
+    ];
+    cluster.kubectl().ok(&args).await.map(drop)
 }
 
 /// An exec into a new pod is recorded by its agent and shown on the pod.
