@@ -41,7 +41,7 @@ pub fn set(root: &Path, version: &Version) -> Result<()> {
     if present == *version {
         return Ok(());
     }
-    set_in_files(root, &present, &version)?;
+    set_in_files(root, &present, version)?;
     // The crates of the workspace only.
     run::check(
         Command::new("cargo")
