@@ -20,6 +20,7 @@ use curfew_e2e::{
     within_namespace,
 };
 use jiff::Timestamp;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 /// The largest body that the webhook reads.
