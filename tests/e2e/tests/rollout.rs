@@ -26,7 +26,7 @@ const ONLY_ASKED: [&str; 5] = [
 /// What only names a command.
 const NAMED: [&str; 2] = ["kubectl cp", "kubectl pi extend"];
 
-/// A folder with the kustomization of the README and the policy of the page. It goes at the end.
+/// A folder with the kustomization of `docs/install.md` and the policy of the page. It goes at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -34,8 +34,9 @@ impl Folder {
         let folder = root()?.join("target/e2e").join(&namespace.name);
         fs::create_dir_all(&folder)?;
         let here = Self(folder);
-        let kustomization = block(&read("README.md")?, "# kustomization.yaml")?
-            .replace("https://example.com/curfew//", "../../../");
+        let kustomization = block(&read("docs/install.md")?, "# kustomization.yaml")?
+            .replace("https://github.com/curfew-dev/curfew//", "../../../")
+            .replace(concat!("?ref=v", env!("CARGO_PKG_VERSION")), "");
         fs::write(here.0.join("kustomization.yaml"), kustomization)?;
         let policy = block(&read(PAGE)?, "# enforce.yaml")?;
         let policy = policy.replace("NAMESPACE", &namespace.name);
