@@ -31,14 +31,6 @@ impl Set {
         Self(bits.fold(0, |all: u64, bit| all | bit))
     }
 
-    /// Of a condition that an empty list leaves open.
-    fn of_list<T: Hash>(members: &[T]) -> Self {
-        match members {
-            [] => Self::ALL,
-            members => Self::of(members),
-        }
-    }
-
     /// A set that stands for everything has a member in common even with the empty one.
     fn may_share(self, other: Self) -> bool {
         self == Self::ALL || self.0 & other.0 != 0
@@ -58,11 +50,10 @@ pub(super) struct Prefilter {
 impl Prefilter {
     /// What the policy asks for.
     pub(super) fn of_policy(spec: &Spec) -> Self {
-        let programs: Vec<_> = spec
-            .commands
-            .iter()
-            .filter_map(|argv| argv.first())
-            .collect();
+        let programs = match spec.commands.as_slice() {
+            [] => Set::ALL,
+            commands => Set::of(commands.iter().filter_map(|argv| argv.first())),
+        };
         let exec_only = |kind: &Kind| spec.commands.is_empty() || *kind == Kind::Exec;
         let kinds = Kind::ALL.iter().filter(|kind| {
             (spec.interactions.is_empty() || spec.interactions.contains(kind)) && exec_only(kind)
@@ -75,7 +66,7 @@ impl Prefilter {
                 .namespace_selector
                 .as_ref()
                 .map_or(Set::ALL, namespaces),
-            programs: Set::of_list(&programs),
+            programs,
             kinds: kinds.fold(0, |all, kind| all | bit(*kind as u8)),
             actors: actors.fold(0, |all, actor| all | bit(*actor as u8)),
             interactive: spec
