@@ -1,4 +1,4 @@
-//! Many policies, of which none applies: an evaluation asks each of them.
+//! Many policies with all kinds of conditions, of which none applies.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) async fn make(namespace: &Namespace, count: u16) -> Result<()> {
                     "labels": {LABEL: namespace.name},
                     "ownerReferences": [owner],
                 },
-                // The last word of each command is another one, which no client says.
+                // No client runs one of these programs.
                 "spec": {
                     "podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
                     "groups": ["system:masters", "system:authenticated"],

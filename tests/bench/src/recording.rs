@@ -208,13 +208,12 @@ impl Measured {
         let (recorded, at_once) = both.context("nothing was measured")?;
         Ok([recorded, at_once])
     }
+}
 
-    /// How much more the recorded ones took at this percentile, in seconds.
-    fn more(&self, percent: usize) -> Result<f64> {
-        let [recorded, at_once] = self.distributions()?;
-        let seconds = |of: &Distribution| of.percentile(percent).as_secs_f64();
-        Ok(seconds(&recorded) - seconds(&at_once))
-    }
+/// How much more the first took at this percentile than the second, in seconds.
+fn more([with, without]: &[Distribution; 2], percent: usize) -> f64 {
+    let seconds = |of: &Distribution| of.percentile(percent).as_secs_f64();
+    seconds(with) - seconds(without)
 }
 
 /// Measures for as long as the settings say.
@@ -264,11 +263,11 @@ async fn start(namespace: &Namespace, pods: u32) -> Result<()> {
 
 fn report(measured: &Measured) -> Result<Report> {
     let mut report = Report::default();
-    let [recorded, at_once] = measured.distributions()?;
-    report.figure("execs to each webhook", recorded.count());
+    let both = measured.distributions()?;
+    report.figure("execs to each webhook", both[0].count());
     for percent in [50, 90, 99, 100] {
-        let [with, without] = [&recorded, &at_once].map(|of| of.percentile(percent));
-        let more = measured.more(percent)?;
+        let [with, without] = both.each_ref().map(|of| of.percentile(percent));
+        let more = more(&both, percent);
         let name = match percent {
             100 => "max".to_owned(),
             _ => format!("p{percent}"),
@@ -301,7 +300,8 @@ fn crowd(
     let (policies, profiles) = (settings.policies, settings.profiles);
     let of = format!("with {policies} policies and {profiles} profiles");
     report.figure(&format!("execs {of}"), crowded.recorded.len());
-    let [with, without] = [crowded.more(50)?, alone.more(50)?];
+    let median = |of: &Measured| Ok::<_, anyhow::Error>(more(&of.distributions()?, 50));
+    let (with, without) = (median(crowded)?, median(alone)?);
     let allowed = settings.allowed();
     let figure = format!(
         "{} more than at once, without them {}",
@@ -315,9 +315,8 @@ fn crowd(
         target,
         with - without <= allowed,
     );
-    let means = [crowded, alone].map(|of| of.curfew.mean());
-    let [with, without] = means;
-    let figure = format!("{}, without them {}", signed_ms(with?), signed_ms(without?));
+    let (with, without) = (crowded.curfew.mean()?, alone.curfew.mean()?);
+    let figure = format!("{}, without them {}", signed_ms(with), signed_ms(without));
     report.figure(&format!("the API server's mean {of}"), figure);
     Ok(())
 }
@@ -327,7 +326,7 @@ fn sent(settings: &Settings) -> u64 {
     u64::from(settings.rate) * (WARM_UP.as_secs() + u64::from(settings.seconds))
 }
 
-/// Asks at the given rate and returns how long the answers took, Curfew's first.
+/// Asks at the given rate and returns how long the answers took.
 async fn measure(
     cluster: &TestCluster,
     settings: &Settings,
