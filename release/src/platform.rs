@@ -21,8 +21,19 @@ pub struct Platform {
     pub compiler: Option<&'static str>,
     /// More flags of rustc.
     pub flags: &'static [&'static str],
-    /// What runs its programs here, if they do not run by themselves. None where nothing here does.
-    pub runner: Option<&'static str>,
+    /// What runs its programs here.
+    pub runner: Runner,
+}
+
+/// What runs the programs of a platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// They run by themselves.
+    Itself,
+    /// Another program runs them.
+    Through(&'static str),
+    /// Nothing here does.
+    Nothing,
 }
 
 const GCC_AMD64: &str = "x86_64-linux-gnu-gcc";
@@ -30,8 +41,6 @@ const GCC_ARM64: &str = "aarch64-linux-gnu-gcc";
 const GCC_WINDOWS: &str = "x86_64-w64-mingw32-gcc";
 /// Runs programs for arm64 on any machine.
 const QEMU_ARM64: &str = "qemu-aarch64-static";
-/// A program for amd64 runs by itself.
-const NOTHING: &str = "";
 
 const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
@@ -43,7 +52,7 @@ pub const IMAGES: [Platform; 2] = [
         triple: "x86_64-unknown-linux-gnu",
         compiler: Some(GCC_AMD64),
         flags: &STATIC,
-        runner: Some(NOTHING),
+        runner: Runner::Itself,
     },
     Platform {
         os: "linux",
@@ -51,7 +60,7 @@ pub const IMAGES: [Platform; 2] = [
         triple: "aarch64-unknown-linux-gnu",
         compiler: Some(GCC_ARM64),
         flags: &STATIC,
-        runner: Some(QEMU_ARM64),
+        runner: Runner::Through(QEMU_ARM64),
     },
 ];
 
@@ -64,7 +73,7 @@ pub const ALL: [Platform; 5] = [
         triple: "x86_64-unknown-linux-musl",
         compiler: Some(GCC_AMD64),
         flags: &[],
-        runner: Some(NOTHING),
+        runner: Runner::Itself,
     },
     Platform {
         os: "linux",
@@ -72,7 +81,7 @@ pub const ALL: [Platform; 5] = [
         triple: "aarch64-unknown-linux-musl",
         compiler: Some(GCC_ARM64),
         flags: &[],
-        runner: Some(QEMU_ARM64),
+        runner: Runner::Through(QEMU_ARM64),
     },
     Platform {
         os: "windows",
@@ -81,7 +90,7 @@ pub const ALL: [Platform; 5] = [
         compiler: Some(GCC_WINDOWS),
         // The linker would write down when it ran.
         flags: &["-C", "link-arg=-Wl,--no-insert-timestamp"],
-        runner: None,
+        runner: Runner::Nothing,
     },
     // Apple's frameworks are only on its own machines.
     Platform {
@@ -90,7 +99,7 @@ pub const ALL: [Platform; 5] = [
         triple: "x86_64-apple-darwin",
         compiler: None,
         flags: &[],
-        runner: None,
+        runner: Runner::Nothing,
     },
     Platform {
         os: "darwin",
@@ -98,7 +107,7 @@ pub const ALL: [Platform; 5] = [
         triple: "aarch64-apple-darwin",
         compiler: None,
         flags: &[],
-        runner: None,
+        runner: Runner::Nothing,
     },
 ];
 
@@ -108,13 +117,14 @@ pub const PLUGIN: [Platform; 3] = [ALL[0], ALL[1], ALL[2]];
 impl Platform {
     /// A program, to be run here; none where nothing here runs it.
     pub fn runs(&self, program: &Path) -> Option<Command> {
-        match self.runner? {
-            NOTHING => Some(Command::new(program)),
-            runner => {
+        match self.runner {
+            Runner::Itself => Some(Command::new(program)),
+            Runner::Through(runner) => {
                 let mut command = Command::new(runner);
                 command.arg(program);
                 Some(command)
             }
+            Runner::Nothing => None,
         }
     }
 
