@@ -62,8 +62,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// When it cannot be read.
 pub fn sum(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let digest = Sha256::digest(bytes);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:x}", Sha256::digest(bytes)))
 }
 
 /// Writes [`SUMS`].

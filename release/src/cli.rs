@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use curfew_cluster::{cargo_tools, layout::Checkout, packages, preflight, progress, run};
 use semver::Version;
@@ -149,11 +149,5 @@ fn deny(checkout: &Checkout, checks: &[String]) -> Result<()> {
             .args(CHECKS),
         checks => deny.args(["--locked", "check"]).args(checks),
     };
-    let status = deny
-        .status()
-        .map_err(|error| run::not_started("cargo-deny", &error))?;
-    if !status.success() {
-        bail!("cargo-deny found something: it says above what");
-    }
-    Ok(())
+    run::shown(&mut deny, "cargo-deny found something: it says above what")
 }

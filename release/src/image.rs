@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use curfew_cluster::{images::buildah, run};
+use curfew_cluster::{
+    images::{bud, buildah},
+    run,
+};
 
 use crate::{archive, binaries::Built, source::Source};
 
@@ -22,19 +25,12 @@ pub fn make(source: &Source, name: &str, programs: &[Built], output: &Path) -> R
     forget(&reference);
     run::check(buildah(&["manifest", "create"])?.arg(&reference))?;
     for built in programs {
-        let mut bud = buildah(&["bud"])?;
-        bud.args([
-            "--isolation=chroot",
-            "--layers=false",
-            "--quiet",
-            "--pull=never",
-        ]);
-        bud.arg("--identity-label=false")
-            .arg(format!("--timestamp={}", source.epoch()))
-            .arg(format!(
-                "--platform={}/{}",
-                built.platform.os, built.platform.arch
-            ));
+        let target = name.trim_start_matches("curfew-");
+        let mut bud = bud(&source.path("Containerfile"), target, &source.epoch())?;
+        bud.arg("--identity-label=false").arg(format!(
+            "--platform={}/{}",
+            built.platform.os, built.platform.arch
+        ));
         for (label, value) in [
             ("version", source.version.to_string()),
             ("revision", source.commit.clone()),
@@ -43,11 +39,8 @@ pub fn make(source: &Source, name: &str, programs: &[Built], output: &Path) -> R
             bud.arg("--label")
                 .arg(format!("org.opencontainers.image.{label}={value}"));
         }
-        bud.args(["--target", name.trim_start_matches("curfew-"), "--file"])
-            .arg(source.path("Containerfile"))
-            .args(["--manifest", &reference])
-            .arg(&built.folder);
-        run::check(&mut bud)?;
+        bud.args(["--manifest", &reference]);
+        run::check(bud.arg(&built.folder))?;
     }
     let scratch = source.scratch()?;
     let layout = format!("oci:{}:{reference}", scratch.path().display());

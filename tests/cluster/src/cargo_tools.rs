@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::{layout, progress, run};
 
@@ -67,13 +67,11 @@ impl CargoTool {
             .env("CARGO_TARGET_DIR", &build)
             .current_dir(&place)
             .env_remove("RUSTFLAGS");
-        let status = cargo
-            .status()
-            .map_err(|error| run::not_started("cargo", &error))?;
+        let failed = format!("{} could not be built; cargo says above why", self.name);
+        let built = run::shown(&mut cargo, &failed);
         drop(fs::remove_dir_all(&build));
-        if !status.success() || !program.is_file() {
-            bail!("{} could not be built; cargo says above why", self.name);
-        }
+        built?;
+        ensure!(program.is_file(), failed);
         Ok(program)
     }
 }

@@ -86,19 +86,8 @@ impl Recipe<'_> {
         // buildah remembers here where layers came from, wherever it is told to keep them.
         let memory = Path::new("/var/lib/containers");
         let had_memory = memory.exists();
-        let mut bud = buildah(&["bud"])?;
-        bud.args([
-            "--isolation=chroot",
-            "--layers=false",
-            "--timestamp=0",
-            "--quiet",
-            "--pull=never",
-        ]);
-        bud.arg("--target")
-            .arg(self.target)
-            .arg("--file")
-            .arg(self.containerfile)
-            .args(["--tag", self.reference]);
+        let mut bud = bud(self.containerfile, self.target, "0")?;
+        bud.args(["--tag", self.reference]);
         run::check(bud.arg(self.context))?;
         let new = archive.with_extension("new");
         drop(fs::remove_file(&new));
@@ -115,6 +104,22 @@ impl Recipe<'_> {
         }
         fs::rename(new, archive).context("the image archive cannot be renamed")
     }
+}
+
+/// `buildah bud` of a target, whose files get this time, in seconds since 1970. The context is still to be given.
+pub fn bud(containerfile: &Path, target: &str, time: &str) -> Result<Command> {
+    let mut bud = buildah(&["bud"])?;
+    bud.args([
+        "--isolation=chroot",
+        "--layers=false",
+        "--quiet",
+        "--pull=never",
+    ]);
+    bud.arg(format!("--timestamp={time}"))
+        .args(["--target", target])
+        .arg("--file")
+        .arg(containerfile);
+    Ok(bud)
 }
 
 /// `buildah` with a store of its own, and one of its commands.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::{kubernetes::Minor, layout::Checkout, state};
 
@@ -13,16 +13,15 @@ use crate::{kubernetes::Minor, layout::Checkout, state};
 /// When the source tree has no such overlay or component.
 pub fn overlay(checkout: &Checkout, name: &str, minor: Minor) -> Result<PathBuf> {
     let manifests = checkout.root().join("manifests");
-    let overlay = manifests.join("overlays").join(name);
-    let legacy = manifests.join("components/legacy");
-    for needed in [&overlay, &legacy] {
-        if !needed.is_dir() && (needed == &overlay || !minor.agents_act_as_nodes()) {
-            bail!("{} does not exist", needed.display());
-        }
-    }
+    let present = |path: PathBuf| {
+        ensure!(path.is_dir(), "{} does not exist", path.display());
+        Ok(path)
+    };
+    let overlay = present(manifests.join("overlays").join(name))?;
     if minor.agents_act_as_nodes() {
         return Ok(overlay);
     }
+    present(manifests.join("components/legacy"))?;
     let folder = checkout.cluster_dir().join("overlays").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     // kustomize takes relative paths only.

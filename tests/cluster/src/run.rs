@@ -23,6 +23,30 @@ pub fn check(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
+/// Runs to the end, with an output that people see. `failed` is the error when it does not succeed.
+pub fn shown(command: &mut Command, failed: &str) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .map_err(|error| not_started(&name, &error))?;
+    if !status.success() {
+        bail!("{failed}");
+    }
+    Ok(())
+}
+
+/// Takes away what `cargo run` told this program of its own package. Build scripts further down (ring's) look at the
+/// same variables and would run again at each change between the two.
+pub fn without_package(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Whether it runs and succeeds; what it says is of no interest.
 pub fn succeeds(command: &mut Command) -> bool {
     command
@@ -122,6 +146,16 @@ mod tests {
                 .is_err_and(|said| said.ends_with("failed (exit status: 3): why")),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn what_is_shown_may_fail() {
+        let exit = |code: &str| {
+            let shown = shown(Command::new("sh").args(["-c", code]), "it went wrong");
+            shown.map_err(|error| error.to_string())
+        };
+        assert_eq!(exit("exit 0"), Ok(()));
+        assert_eq!(exit("exit 3"), Err("it went wrong".to_owned()));
     }
 
     #[test]

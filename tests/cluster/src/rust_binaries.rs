@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{layout::Checkout, progress, run};
 
@@ -63,22 +63,11 @@ pub fn build_released_plugin(checkout: &Checkout) -> Result<PathBuf> {
 /// Runs a build of cargo, which shows its own progress.
 pub fn build(cargo: &mut Command, checkout: &Checkout, what: &str) -> Result<()> {
     progress::step(&format!("Building {what}"));
-    // `cargo run` tells this program of its own package. Build scripts further down (ring's) look at the
-    // same variables and would run again at each change between the two.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(&name);
-        }
-    }
-    checkout.run_cargo_here(cargo);
-    let status = cargo
-        .status()
-        .map_err(|error| run::not_started("cargo", &error))?;
-    if !status.success() {
-        bail!("{what} could not be built; cargo says above why");
-    }
-    Ok(())
+    checkout.run_cargo_here(run::without_package(cargo));
+    run::shown(
+        cargo,
+        &format!("{what} could not be built; cargo says above why"),
+    )
 }
 
 fn triple() -> Result<String> {

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use curfew_cluster::{Minor, kubernetes, layout::Checkout, run};
 
@@ -98,15 +98,8 @@ fn cluster(root: &Path, arguments: &[&str]) -> Result<()> {
         .args(["run", "--quiet", "--package", "curfew-cluster", "--"])
         .args(arguments)
         .current_dir(root);
-    let status = cargo
-        .status()
-        .map_err(|error| run::not_started("cargo", &error))?;
-    ensure!(
-        status.success(),
-        "curfew-cluster {} failed",
-        arguments.join(" ")
-    );
-    Ok(())
+    let failed = format!("curfew-cluster {} failed", arguments.join(" "));
+    run::shown(&mut cargo, &failed)
 }
 
 fn write(root: &Path, row: &Row) -> Result<()> {

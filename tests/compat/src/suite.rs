@@ -46,12 +46,8 @@ pub(crate) fn programs(root: &Path) -> Result<Vec<String>> {
 /// Builds all programs.
 pub(crate) fn build(root: &Path) -> Result<()> {
     let mut cargo = cargo(root);
-    let status = cargo
-        .args(["--no-run", "--tests"])
-        .status()
-        .map_err(|error| run::not_started("cargo", &error))?;
-    ensure!(status.success(), "the end-to-end tests cannot be built");
-    Ok(())
+    cargo.args(["--no-run", "--tests"]);
+    run::shown(&mut cargo, "the end-to-end tests cannot be built")
 }
 
 /// Runs one program to its end, and keeps all that it says.
@@ -101,12 +97,6 @@ fn cargo(root: &Path) -> Command {
     cargo
         .args(["test", "--package", "curfew-e2e"])
         .current_dir(root);
-    // `cargo run` tells this program of its own package.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(&name);
-        }
-    }
+    run::without_package(&mut cargo);
     cargo
 }
