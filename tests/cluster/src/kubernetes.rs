@@ -11,6 +11,11 @@ use crate::layout::Checkout;
 
 /// Where the files are, from the root of the checkout.
 pub const DIRECTORY: &str = "tests/cluster/kube";
+/// What the line of a test begins with that does not hold on the Kubernetes that runs. The minor, the name of the test and
+/// the reason follow, each after a colon.
+pub const SKIPPED: &str = "skipped on Kubernetes ";
+/// What it begins with if the rest of the test holds.
+pub const SKIPPED_IN_PART: &str = "skipped in part on Kubernetes ";
 /// The file of the default.
 const DEFAULT: &str = "go.mod";
 

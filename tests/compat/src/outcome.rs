@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// What a line begins with that says that a test does not hold on a version, and what one about a part of a test does.
-/// `tests/e2e/src/skip.rs` writes them.
-const SKIPPED: &str = "skipped on Kubernetes ";
-const SKIPPED_IN_PART: &str = "skipped in part on Kubernetes ";
+use curfew_cluster::kubernetes::{SKIPPED, SKIPPED_IN_PART};
 
 /// What became of the tests of one or more programs. A test is named with its program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,14 +8,16 @@ use std::{
 };
 
 use anyhow::Result;
-use curfew_cluster::Minor;
+use curfew_cluster::{
+    Minor,
+    kubernetes::{SKIPPED, SKIPPED_IN_PART},
+};
 
 use crate::TestCluster;
 
-/// What the line of a skipped test begins with. The name of the test and the reason follow, each after a colon.
-pub const TEST: &str = "skipped on Kubernetes ";
-/// What the line begins with if the rest of the test holds.
-pub const PART: &str = "skipped in part on Kubernetes ";
+/// Why nobody is evicted while the webhook is away, where [`Minor::agents_act_as_nodes`] does not hold.
+pub const GUARDED: &str =
+    "before 1.36 the webhook checks the agents' evictions, so they wait for it";
 
 /// Whether the test does not hold on the Kubernetes that runs.
 pub async fn unless(
@@ -23,7 +25,7 @@ pub async fn unless(
     holds: impl Fn(Minor) -> bool,
     why: &str,
 ) -> Result<bool> {
-    decide(TEST, cluster, holds, why).await
+    decide(SKIPPED, cluster, holds, why).await
 }
 
 /// Whether a part of the test does not hold on the Kubernetes that runs.
@@ -32,7 +34,7 @@ pub async fn part_unless(
     holds: impl Fn(Minor) -> bool,
     why: &str,
 ) -> Result<bool> {
-    decide(PART, cluster, holds, why).await
+    decide(SKIPPED_IN_PART, cluster, holds, why).await
 }
 
 async fn decide(

@@ -114,15 +114,19 @@ async fn remove(cluster: &TestCluster) -> Result<()> {
             "--wait=false",
         ];
         kubectl.ok(&delete).await?;
-        eventually(PATIENCE, "Curfew is removed", async || {
-            Ok((!is_installed(cluster).await?).then_some(()))
-        })
-        .await?;
+        removed(cluster).await?;
     }
     for node in layout::NODES {
         empty(&node.var_lib().join("curfew"))?;
     }
     Ok(())
+}
+
+async fn removed(cluster: &TestCluster) -> Result<()> {
+    eventually(PATIENCE, "Curfew is removed", async || {
+        Ok((!is_installed(cluster).await?).then_some(()))
+    })
+    .await
 }
 
 fn empty(dir: &Path) -> Result<()> {
@@ -148,10 +152,7 @@ pub async fn restore(versions: &Versions) -> Result<()> {
     let cluster = TestCluster::connect().await?;
     if versions.way == Way::Chart {
         disrupt::on_machine(&cluster, |_| deploy::remove_chart()).await?;
-        eventually(PATIENCE, "Curfew is removed", async || {
-            Ok((!is_installed(&cluster).await?).then_some(()))
-        })
-        .await?;
+        removed(&cluster).await?;
     }
     let version = Version {
         name: versions.new.name.clone(),

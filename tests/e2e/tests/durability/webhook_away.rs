@@ -20,7 +20,6 @@ use serde_json::json;
 use crate::alone;
 
 const NODE: &str = NODES[0];
-const GUARDED: &str = "before 1.36 the webhook checks the agents' evictions, so they wait for it";
 /// Longer than it takes until the last replica has drained and ended.
 const EXTENSION: &str = "--duration=40s";
 const SCALED: Duration = Duration::from_secs(40);
@@ -33,7 +32,13 @@ const TOO_MANY: u16 = 429;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_due_is_evicted_without_the_webhook() {
     alone("webhook-away", async |namespace| {
-        if skip::unless(&namespace.cluster, Minor::agents_act_as_nodes, GUARDED).await? {
+        if skip::unless(
+            &namespace.cluster,
+            Minor::agents_act_as_nodes,
+            skip::GUARDED,
+        )
+        .await?
+        {
             return Ok(());
         }
         let workloads = ["lone", "twin"].map(|name| Workload::new(name).on(NODE));

@@ -29,8 +29,7 @@ pub(crate) async fn goes_and_comes_back(scene: &Scene<'_>) -> Result<()> {
     knock(&scene.cluster.client, &namespace.name, DUE, "true").await?;
     scale(scene.cluster, 0).await?;
     scene.fires("CurfewWebhookDown").await?;
-    let guarded = "before 1.36 the webhook checks the agents' evictions, so they wait for it";
-    if !skip::part_unless(scene.cluster, Minor::agents_act_as_nodes, guarded).await? {
+    if !skip::part_unless(scene.cluster, Minor::agents_act_as_nodes, skip::GUARDED).await? {
         let what = "the pod is evicted without the webhook";
         eventually(Duration::from_secs(60), what, async || {
             Ok(namespace.pods().get_opt(DUE).await?.is_none().then_some(()))
