@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_behaviour::full_profile;
+use curfew_core::behaviour::{ProfileStatus, Thresholds};
 use curfew_crd::InteractionProfile;
 use curfew_e2e::{
     Namespace, agents::total, disrupt, eventually, footprint::Process, policies::Policies,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, PostParams},
@@ -17,6 +19,8 @@ use serde_json::json;
 
 /// How many requests are open at a time. Each has almost a megabyte.
 const AT_ONCE: usize = 2;
+/// How long it takes to write one of them.
+const FILLED: Duration = Duration::from_secs(120);
 /// How long it takes until each replica knows them.
 const KNOWN: Duration = Duration::from_secs(120);
 /// How often a replica is asked how many it knows.
@@ -33,7 +37,13 @@ pub(crate) async fn make(namespace: &Namespace, first: &str, count: u16) -> Resu
     }
     let client = namespace.cluster.client.clone();
     let all: Api<InteractionProfile> = Api::namespaced(client, &namespace.name);
-    let status = full_profile()?;
+    let asks = json!({"behaviour": "Irregular", "minimumDays": 0, "ttl": "1h"});
+    let policies = Policies::new(namespace).await?;
+    policies.hold(&[(POLICY, asks)]).await?;
+    let mut status = full_profile()?;
+    // As the webhook reports it, so that it does not write each of them once more.
+    let thresholds = Thresholds::default();
+    status.report(None, None, 1, &thresholds, Timestamp::now());
     stream::iter(0..count)
         .map(async |at| {
             let name = match at {
@@ -41,21 +51,32 @@ pub(crate) async fn make(namespace: &Namespace, first: &str, count: u16) -> Resu
                 _ => format!("deployment.other-{at}"),
             };
             let profile = InteractionProfile::new(&name, Default::default());
-            let params = PostParams::default();
-            let mut profile = all.create(&params, &profile).await?;
-            profile.status = Some(status.clone());
-            // Not a patch, which costs the API server several times as much.
-            let replaced = all.replace_status(&name, &params, &profile).await;
-            replaced.map(drop).context("a profile is refused")
+            all.create(&PostParams::default(), &profile).await?;
+            fill(&all, &name, &status).await
         })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    let asks = json!({"behaviour": "Irregular", "minimumDays": 0, "learn": true, "ttl": "1h"});
-    let policies = Policies::new(namespace).await?;
-    policies.hold(&[(POLICY, asks)]).await?;
     let what = "both replicas know the profiles";
     known(namespace, what, |known| known >= f64::from(count)).await
+}
+
+/// Gives the profile this status. The webhook reports on a new profile, too, so this may have to be done again.
+async fn fill(all: &Api<InteractionProfile>, name: &str, status: &ProfileStatus) -> Result<()> {
+    eventually(FILLED, "the profile has its status", async || {
+        let mut profile = all.get(name).await?;
+        profile.status = Some(status.clone());
+        // Not a patch, which costs the API server several times as much.
+        match all
+            .replace_status(name, &PostParams::default(), &profile)
+            .await
+        {
+            Ok(_) => Ok(Some(())),
+            Err(kube::Error::Api(refused)) if refused.code == 409 => Ok(None),
+            Err(error) => Err(error).context("a profile is refused"),
+        }
+    })
+    .await
 }
 
 /// Removes what was made, and waits until no replica knows one of them.
