@@ -11,11 +11,10 @@ use curfew_e2e::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams, PostParams},
-};
+use kube::{Api, api::PostParams};
 use serde_json::json;
+
+use crate::tidy::remove_all;
 
 /// How many requests are open at a time. Each has almost a megabyte.
 const AT_ONCE: usize = 2;
@@ -87,8 +86,8 @@ pub(crate) async fn remove(namespace: &Namespace, count: u16) -> Result<()> {
     Policies::new(namespace).await?.delete(POLICY).await?;
     let client = namespace.cluster.client.clone();
     let all: Api<InteractionProfile> = Api::namespaced(client, &namespace.name);
-    all.delete_collection(&DeleteParams::default(), &ListParams::default())
-        .await?;
+    // Not the collection: the API server reads all of it in one request, and that takes longer than a request may.
+    remove_all(all, "").await?;
     known(namespace, "no replica knows a profile", |known| {
         known == 0.0
     })
