@@ -12,7 +12,7 @@ use curfew_core::{
     interaction::{Command, Interaction, Kind},
     pod_id::PodId,
     record::RecordedInteraction,
-    terms::{Action, Enforcement, Terms},
+    terms::{Action, Enforcement, OnEvidence, Terms},
 };
 use curfew_runtime::tls::{Leaf, Trust};
 use jiff::Timestamp;
@@ -86,6 +86,7 @@ fn interaction() -> RecordedInteraction {
             max_hold: minute,
             exemption: None,
             enforcement: Enforcement::Enforce,
+            on_evidence: OnEvidence::default(),
         },
         policy: None,
         irregular: None,

@@ -29,6 +29,9 @@ pub enum Kind {
     Portforward,
     /// `kubectl debug`: an ephemeral container was added (`pods/ephemeralcontainers`).
     Debug,
+    /// A session in a container that no admission request asked for: a tool of the node, or the kubelet itself. Agents
+    /// see it by its process.
+    Bypass,
 }
 
 impl Kind {
@@ -46,7 +49,7 @@ impl Kind {
 
 /// A text that names no [`Kind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an interaction; it must be one of exec, attach, portforward, debug")]
+#[error("{0:?} is not an interaction; it must be one of exec, attach, portforward, debug, bypass")]
 pub struct UnknownKind(String);
 
 impl UnknownKind {

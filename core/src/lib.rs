@@ -2,7 +2,7 @@
 //!
 //! Curfew evicts pods that people have touched. This crate owns what all parts share: what an [interaction] is, the
 //! [terms] with which it is recorded and the [policy] that sets them, the [record] of a pod, which is built from
-//! notices and from the pod's own [metadata], the deadline of the pod, and the wire format of the [notice] of an
+//! notices and from the pod's own [metadata], what was found in the pod ([drift]), the deadline of the pod, and the wire format of the [notice] of an
 //! interaction. There is no I/O and no Kubernetes client here: callers that have a store, a clock or a connection
 //! pass in the facts.
 #![warn(missing_docs)]
@@ -11,6 +11,7 @@ pub mod actor;
 pub mod behaviour;
 pub mod budget;
 pub mod condition;
+pub mod drift;
 pub mod duration;
 pub mod ending;
 pub mod identity;
@@ -31,6 +32,7 @@ pub mod workload;
 pub mod wrapper;
 
 pub use actor::Actor;
+pub use drift::{Drift, Verdict};
 pub use ending::Ending;
 pub use interaction::{Command, Interaction, Kind};
 pub use notice::{Notice, Receipt};
@@ -38,4 +40,4 @@ pub use overrides::Overrides;
 pub use pod_id::PodId;
 pub use record::{Record, RecordedInteraction};
 pub use state::State;
-pub use terms::{Action, Enforcement, Exemption, Terms};
+pub use terms::{Action, Enforcement, Exemption, OnEvidence, Terms, WhenChanged, WhenUnchanged};

@@ -18,7 +18,7 @@ use crate::{
         Counted, EvictNow, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
         RecordedInteraction,
     },
-    terms::{Action, Enforcement, Terms},
+    terms::{Action, Enforcement, OnEvidence, Terms},
     text::{cut, is_blank},
 };
 
@@ -315,6 +315,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
                     true => Enforcement::DryRun,
                     false => enforcement(annotations),
                 },
+                on_evidence: OnEvidence::default(),
             },
             // Nothing but the action has a meaning then; the last one's is as good as any. Those that may have a
             // meaning later are told in full.

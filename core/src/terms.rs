@@ -121,6 +121,99 @@ impl Enforcement {
     }
 }
 
+/// When a pod is evicted in which something has changed since somebody interacted with it, as far as the agent's
+/// --evidence can see that. AtDeadline: when its time to live ends, like any other. Now: as soon as that is found; a
+/// hold keeps it all the same, an extension does not. If not set: AtDeadline.
+#[derive(IntoStaticStr)]
+#[strum(serialize_all = "PascalCase")]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum WhenChanged {
+    /// When its time to live ends.
+    #[default]
+    AtDeadline,
+    /// As soon as it is found.
+    Now,
+}
+
+impl WhenChanged {
+    /// Its name, as it stands in policies and on pods.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What happens at the end of its time to live to a pod in which nothing has changed since somebody interacted with it.
+/// Evict: it is evicted, like any other. Release: it stays, if the agent's --evidence saw all of it, nothing has
+/// changed, and nothing that a session started still runs; in all doubt it is evicted. If not set: Evict.
+#[derive(IntoStaticStr)]
+#[strum(serialize_all = "PascalCase")]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum WhenUnchanged {
+    /// It is evicted.
+    #[default]
+    Evict,
+    /// It stays, and its timers end.
+    Release,
+}
+
+impl WhenUnchanged {
+    /// Its name, as it stands in policies and on pods.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What follows from what is found in the pod. Without any finding, the terms hold as they are.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OnEvidence {
+    /// When something has changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when_changed: WhenChanged,
+    /// When nothing has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when_unchanged: WhenUnchanged,
+}
+
+impl OnEvidence {
+    /// Whether nothing follows that would not follow anyway.
+    pub fn is_default(&self) -> bool {
+        is_default(self)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What the webhook decided for one interaction. It travels with the interaction and stands on the
 /// pod, so that a policy changed later does not move a deadline that people were told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,6 +232,8 @@ pub struct Terms {
     /// Whether the pod is evicted, or only whether it would be is asked. Terms that an earlier release wrote are
     /// enforced.
     pub enforcement: Enforcement,
+    /// What follows from what is found in the pod.
+    pub on_evidence: OnEvidence,
 }
 
 /// [`Terms`] as they are written. A dry run is written as an interaction that is only recorded, with the rest beside
@@ -161,6 +256,11 @@ struct WrittenTerms {
     completing: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dry_run: Option<DryRunTerms>,
+    /// [`OnEvidence`]. Earlier releases ignore both fields: for them, what is found changes nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    when_changed: WhenChanged,
+    #[serde(default, skip_serializing_if = "is_default")]
+    when_unchanged: WhenUnchanged,
 }
 
 /// What would follow if the terms were enforced.
@@ -182,6 +282,8 @@ impl From<Terms> for WrittenTerms {
             exemption: terms.exemption.filter(|_| !completing),
             completing,
             dry_run: None,
+            when_changed: terms.on_evidence.when_changed,
+            when_unchanged: terms.on_evidence.when_unchanged,
         };
         match terms.enforcement {
             Enforcement::Enforce => written,
@@ -216,6 +318,10 @@ impl From<WrittenTerms> for Terms {
             max_hold: written.max_hold,
             exemption,
             enforcement,
+            on_evidence: OnEvidence {
+                when_changed: written.when_changed,
+                when_unchanged: written.when_unchanged,
+            },
         }
     }
 }
@@ -239,7 +345,7 @@ impl DefaultTerms {
     pub fn of(self, kind: Kind) -> Terms {
         Terms {
             action: match kind {
-                Kind::Exec | Kind::Attach | Kind::Debug => Action::Evict,
+                Kind::Exec | Kind::Attach | Kind::Debug | Kind::Bypass => Action::Evict,
                 Kind::Portforward => Action::Record,
             },
             ttl: self.ttl,
@@ -247,6 +353,7 @@ impl DefaultTerms {
             max_hold: self.max_hold,
             exemption: None,
             enforcement: self.enforcement,
+            on_evidence: OnEvidence::default(),
         }
     }
 }
@@ -265,6 +372,42 @@ mod tests {
             max_hold: Duration::from_secs(30),
             exemption,
             enforcement,
+            on_evidence: OnEvidence::default(),
+        }
+    }
+
+    #[test]
+    fn what_follows_from_findings_is_written_where_it_is_not_the_default() {
+        let plain = terms(Action::Evict, None, Enforcement::Enforce);
+        for (when_changed, when_unchanged, changed, unchanged) in [
+            (WhenChanged::AtDeadline, WhenUnchanged::Evict, None, None),
+            (WhenChanged::Now, WhenUnchanged::Evict, Some("Now"), None),
+            (
+                WhenChanged::AtDeadline,
+                WhenUnchanged::Release,
+                None,
+                Some("Release"),
+            ),
+        ] {
+            for enforcement in [Enforcement::Enforce, Enforcement::DryRun] {
+                let on_evidence = OnEvidence {
+                    when_changed,
+                    when_unchanged,
+                };
+                let terms = Terms {
+                    on_evidence,
+                    enforcement,
+                    ..plain
+                };
+                let written = serde_json::to_value(terms).unwrap();
+                let of = |field: &str| written.get(field).and_then(serde_json::Value::as_str);
+                assert_eq!(
+                    (of("whenChanged"), of("whenUnchanged")),
+                    (changed, unchanged)
+                );
+                assert_eq!(serde_json::from_value::<Terms>(written).unwrap(), terms);
+                assert_eq!(on_evidence.is_default(), changed.or(unchanged).is_none());
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use curfew_core::{
-    Action, Command, Enforcement, Interaction, Kind, PodId, Record, RecordedInteraction, Terms,
-    metadata,
+    Action, Command, Enforcement, Interaction, Kind, OnEvidence, PodId, Record,
+    RecordedInteraction, Terms, metadata,
 };
 use jiff::Timestamp;
 
@@ -47,6 +47,7 @@ pub fn shell(second: i64) -> RecordedInteraction {
             max_hold: Duration::from_secs(7200),
             exemption: None,
             enforcement: Enforcement::Enforce,
+            on_evidence: OnEvidence::default(),
         },
         policy: None,
         irregular: None,

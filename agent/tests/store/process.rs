@@ -280,6 +280,7 @@ pub(crate) fn notice(uid: &str, request: &str) -> Notice {
                 max_hold: Duration::from_secs(7200),
                 exemption: None,
                 enforcement: curfew_core::Enforcement::Enforce,
+                on_evidence: curfew_core::OnEvidence::default(),
             },
             policy: None,
             irregular: None,

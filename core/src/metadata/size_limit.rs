@@ -12,7 +12,7 @@ use crate::{
     duration,
     interaction::{Command, Interaction},
     record::{Record, RecordedInteraction, Short},
-    terms::{Action, Terms},
+    terms::{Action, OnEvidence, Terms},
 };
 
 /// The most bytes that the keys and values of a pod's annotations may have together, by the API server's rule.
@@ -132,6 +132,7 @@ pub(super) fn short(annotations: &BTreeMap<String, String>) -> Option<Short> {
         max_hold: Duration::ZERO,
         exemption: None,
         enforcement: enforcement(annotations),
+        on_evidence: OnEvidence::default(),
     };
     Some(Short {
         known: RecordedInteraction {

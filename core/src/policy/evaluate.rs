@@ -372,6 +372,7 @@ impl Spec {
                 max_hold: length(self.max_hold, usual.max_hold),
                 exemption,
                 enforcement: self.enforcement.unwrap_or(usual.enforcement),
+                on_evidence: usual.on_evidence,
             },
             record_command: self.record_command,
             learn: self.learns(),

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     interaction::{Command, Kind},
     metadata,
-    terms::{Action, Enforcement},
+    terms::{Action, Enforcement, OnEvidence},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -44,6 +44,7 @@ fn known(second: i64, user: &str, action: Action, ttl: u64, request: &str) -> Re
             max_hold: Duration::from_secs(7200),
             exemption: None,
             enforcement: Enforcement::Enforce,
+            on_evidence: OnEvidence::default(),
         },
         policy: None,
         irregular: None,

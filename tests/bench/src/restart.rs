@@ -137,6 +137,7 @@ pub(crate) fn notices(
                 max_hold: Duration::ZERO,
                 exemption: None,
                 enforcement: curfew_core::Enforcement::Enforce,
+                on_evidence: curfew_core::OnEvidence::default(),
             },
             policy: None,
             irregular: None,

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
     use curfew_core::{
         Command,
-        terms::{Action, Enforcement, Terms},
+        terms::{Action, Enforcement, OnEvidence, Terms},
     };
     use jiff::Timestamp;
 
@@ -265,6 +265,7 @@ mod tests {
                 max_hold: Duration::from_secs(7200),
                 exemption: None,
                 enforcement: Enforcement::Enforce,
+                on_evidence: OnEvidence::default(),
             },
             policy: None,
             irregular: None,
