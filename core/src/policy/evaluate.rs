@@ -5,9 +5,10 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
 use super::{
     conditions::BehaviourCondition,
+    length::Length,
     pattern,
     prefilter::Prefilter,
-    spec::{CompletingPods, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods},
+    spec::{CompletingPods, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods},
 };
 use crate::{
     actor::Actor,
@@ -67,6 +68,18 @@ pub struct Subject<'a> {
     pub tty: bool,
     /// How it compares with the profile of its workload; none where there is no profile that can be used.
     pub behaviour: Option<&'a Assessment>,
+}
+
+impl Subject<'_> {
+    /// Whether it was seen on the node, and not asked for.
+    pub(super) fn is_bypass(&self) -> bool {
+        self.kind == Kind::Bypass
+    }
+
+    /// Whether the user can type. Of a bypass that is not known: a process hides it easily.
+    pub(super) fn interactive(&self) -> Option<bool> {
+        (!self.is_bypass()).then_some(self.stdin || self.tty)
+    }
 }
 
 /// What follows from an interaction.
@@ -248,13 +261,11 @@ impl Policies {
             .map(|(_, policy)| policy);
         let applies = may_apply.find(|policy| policy.spec.mismatch(subject).is_none());
         match applies {
-            Some(policy) if policy.spec.action == Some(PolicyAction::Deny) => {
-                PolicyDecision::Deny {
-                    policy: &policy.name,
-                    record_command: policy.spec.record_command,
-                    behaviour: policy.spec.asked_of_behaviour(),
-                }
-            }
+            Some(policy) if policy.spec.denies(subject) => PolicyDecision::Deny {
+                policy: &policy.name,
+                record_command: policy.spec.record_command,
+                behaviour: policy.spec.asked_of_behaviour(),
+            },
             Some(policy) => {
                 PolicyDecision::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))
             }
@@ -303,7 +314,6 @@ impl Spec {
                     groups.any(|group| pattern::is_name(listed, group))
                 })
         };
-        let interactive = subject.stdin || subject.tty;
         if !selects(&self.namespace_selector, subject.namespace_labels) {
             Some(Mismatch::Namespace)
         } else if !selects(&self.pod_selector, subject.pod_labels) {
@@ -314,7 +324,9 @@ impl Spec {
             Some(Mismatch::Actor)
         } else if !self.interactions.is_empty() && !self.interactions.contains(&subject.kind) {
             Some(Mismatch::Kind)
-        } else if let Some(wanted) = self.interactive.filter(|wanted| *wanted != interactive) {
+        } else if let Some(wanted) = self.interactive
+            && subject.interactive() != Some(wanted)
+        {
             Some(Mismatch::Interactive { wanted })
         } else if !self.workloads.is_empty()
             && !self.workloads.iter().any(|kind| kind == subject.workload)
@@ -331,9 +343,14 @@ impl Spec {
         }
     }
 
+    /// Whether an interaction to which this policy applies is refused.
+    pub(super) fn denies(&self, subject: &Subject<'_>) -> bool {
+        self.action == Some(PolicyAction::Deny) && !subject.is_bypass()
+    }
+
     /// What the interaction is for the workload, where this policy decides what is enough.
     fn assessed(&self, subject: &Subject<'_>) -> Option<Decision> {
-        let behaviour = subject.behaviour?;
+        let behaviour = subject.behaviour.filter(|_| !subject.is_bypass())?;
         Some(behaviour.decide(&self.thresholds()))
     }
 
@@ -356,6 +373,7 @@ impl Spec {
         let action = match self.action {
             Some(PolicyAction::Record) => Action::Record,
             Some(PolicyAction::Evict) => Action::Evict,
+            // What is denied and comes this far is a bypass, which is too late to deny.
             Some(PolicyAction::Deny) | None => usual.action,
         };
         let exemption = match action {
@@ -372,11 +390,12 @@ impl Spec {
                 max_hold: length(self.max_hold, usual.max_hold),
                 exemption,
                 enforcement: self.enforcement.unwrap_or(usual.enforcement),
-                on_evidence: usual.on_evidence,
+                on_evidence: self.on_evidence(),
             },
             record_command: self.record_command,
-            learn: self.learns(),
-            behaviour: self.asked_of_behaviour(),
+            // Who is behind a bypass is not known, so it teaches nothing.
+            learn: self.learns() && !subject.is_bypass(),
+            behaviour: self.asked_of_behaviour().filter(|_| !subject.is_bypass()),
         }
     }
 

@@ -4,26 +4,46 @@ use std::time::Duration;
 
 use super::{
     evaluate::{Policies, Policy, Subject},
-    spec::{Length, PolicyAction, Spec},
+    spec::{Length, Spec},
 };
-use crate::terms::{Action, DefaultTerms, Enforcement};
+use crate::terms::{Action, DefaultTerms, Enforcement, OnEvidence, WhenUnchanged};
 
 /// How strict what follows is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strictness {
     /// Nobody is evicted: the interaction is only recorded, or the policy says that it is a dry run.
     Record,
-    /// With this time to live; none where the webhook's flags set it.
-    Evict(Option<Duration>),
+    Evict(Lifetime),
     Deny,
+}
+
+/// How long a pod lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lifetime {
+    /// None where the webhook's flags set it.
+    ttl: Option<Duration>,
+    on_evidence: OnEvidence,
+}
+
+impl Lifetime {
+    /// Whether it is, or may be, longer.
+    fn may_exceed(self, other: Self) -> bool {
+        let longer = match (self.ttl, other.ttl) {
+            (Some(own), Some(other)) => own > other,
+            (own, other) => own != other,
+        };
+        let releases = |of: Self| of.on_evidence.when_unchanged == WhenUnchanged::Release;
+        longer
+            || releases(self) && !releases(other)
+            || self.on_evidence.when_changed < other.on_evidence.when_changed
+    }
 }
 
 impl Strictness {
     /// Whether it is, or may be, less strict.
     fn is_laxer_than(self, other: Self) -> bool {
         match (self, other) {
-            (Strictness::Evict(Some(own)), Strictness::Evict(Some(other))) => own > other,
-            (Strictness::Evict(own), Strictness::Evict(other)) => own != other,
+            (Strictness::Evict(own), Strictness::Evict(other)) => own.may_exceed(other),
             (Strictness::Record, other) => other != Strictness::Record,
             (Strictness::Evict(_), other) => other == Strictness::Deny,
             (Strictness::Deny, _) => false,
@@ -86,7 +106,7 @@ impl Spec {
     }
 
     fn strictness(&self, subject: &Subject<'_>) -> Strictness {
-        if self.action == Some(PolicyAction::Deny) {
+        if self.denies(subject) {
             return Strictness::Deny;
         }
         // What the flags say is not known here. It does not change the action, and a dry run by the flag is one for
@@ -94,9 +114,10 @@ impl Spec {
         let terms = self.admit(None, subject, DefaultTerms::default()).terms;
         match (terms.action, terms.enforcement) {
             (Action::Record, _) | (_, Enforcement::DryRun) => Strictness::Record,
-            (Action::Evict, Enforcement::Enforce) => {
-                Strictness::Evict(self.ttl.map(|Length(ttl)| ttl))
-            }
+            (Action::Evict, Enforcement::Enforce) => Strictness::Evict(Lifetime {
+                ttl: self.ttl.map(|Length(ttl)| ttl),
+                on_evidence: terms.on_evidence,
+            }),
         }
     }
 }

@@ -77,13 +77,14 @@ impl Prefilter {
 
     /// What the interaction has.
     pub(super) fn of_subject(subject: &Subject<'_>) -> Self {
-        let interactive = subject.stdin || subject.tty;
+        // Where it is not known, only what does not ask for it has the bit.
+        let interactive = subject.interactive().map_or(2, u8::from);
         Self {
             namespaces: Set::of(subject.namespace_labels.get(NAMESPACE_NAME)),
             programs: Set::of(subject.argv.first()),
             kinds: bit(subject.kind as u8),
             actors: bit(Actor::of(subject.user) as u8),
-            interactive: bit(interactive.into()),
+            interactive: bit(interactive),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     interaction::{Command, Kind},
     masking::masked,
     namespaces,
-    terms::Enforcement,
+    terms::{Enforcement, OnEvidence, WhenChanged, WhenUnchanged},
 };
 
 /// The longest time that a policy can name: a year.
@@ -45,6 +45,31 @@ const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
         "rule": "!has(self.minimumDays) && !has(self.minimumSamples) || has(self.behaviour) || \
                  has(self.learn) && self.learn",
         "message": "minimumDays and minimumSamples say when a profile is used: set behaviour or learn, or leave them out",
+    },
+    {
+        "rule": "!has(self.action) || self.action != 'Deny' || !has(self.interactions) || \
+                 !('bypass' in self.interactions)",
+        "message": "a bypass has begun when it is seen, and cannot be denied: leave out bypass, or choose another action",
+    },
+    {
+        "rule": "!has(self.interactions) || self.interactions != ['bypass'] || \
+                 !has(self.interactive) && !has(self.behaviour) && !has(self.harmlessCommands) && \
+                 (!has(self.learn) || !self.learn)",
+        "message": "of a bypass only container and command are seen: leave out interactive, behaviour, learn and \
+                    harmlessCommands, or add another interaction",
+    },
+    {
+        "rule": "!has(self.action) || self.action == 'Evict' || \
+                 (!has(self.whenChanged) || self.whenChanged == 'AtDeadline') && \
+                 (!has(self.whenUnchanged) || self.whenUnchanged == 'Evict')",
+        "message": "whenChanged and whenUnchanged say when a timer ends, and only action Evict starts one: leave them \
+                    out, or choose action Evict",
+    },
+    {
+        "rule": "!has(self.ttl) || !self.ttl.matches('^(0+[hms])+$') || !has(self.whenUnchanged) || \
+                 self.whenUnchanged == 'Evict'",
+        "message": "with ttl 0s the pod is evicted before anyone can look for changes: leave out whenUnchanged, or \
+                    choose a longer ttl",
     },
 ]))]
 pub struct Spec {
@@ -91,10 +116,12 @@ pub struct Spec {
     )]
     pub actors: Vec<Actor>,
 
-    /// Condition: the kind of the interaction. If not set, all kinds match.
+    /// Condition: the kind of the interaction. bypass: a process that somebody started in a container without asking the
+    /// API server, such as by crictl exec or nsenter on the node; agents see it with --evidence. Its user is unknown, and
+    /// interactive, commands and behaviour do not match it. If not set, all kinds match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 4),
+        length(max = 5),
         extend("x-kubernetes-list-type" = "set"),
         extend("x-kubernetes-validations" = [{
             "rule": "size(self) > 0",
@@ -192,6 +219,15 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completing_pods: Option<CompletingPods>,
 
+    // Both without a default in the schema, too.
+    /// When a pod is evicted that was changed. If not set: AtDeadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_changed: Option<WhenChanged>,
+
+    /// What happens to a pod that was not changed. If not set: Evict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_unchanged: Option<WhenUnchanged>,
+
     /// Pods that are never evicted: pods in these namespaces with at least this priority. Interactions with them are
     /// recorded and shown.
     #[serde(default)]
@@ -208,7 +244,8 @@ pub struct Spec {
 // An optional enumeration is described in the schema by its own comment, not by that of the field.
 /// What happens after the interaction. Evict: the pod is evicted when its time to live ends. Record: the
 /// interaction is recorded and shown, and no timer starts. Deny: the interaction is denied, and the message names
-/// this policy. If not set: Record for port-forward, Evict for all other kinds.
+/// this policy; a bypass, which has begun when it is seen, is treated as with Evict. If not set: Record for
+/// port-forward, Evict for all other kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyAction {
     /// The pod is evicted when its time to live ends.
@@ -394,6 +431,14 @@ impl Spec {
             return Err(Invalid::new(&field, problem));
         }
         conditions::check(self)
+    }
+
+    /// What follows from what is found in the pod.
+    pub fn on_evidence(&self) -> OnEvidence {
+        OnEvidence {
+            when_changed: self.when_changed.unwrap_or_default(),
+            when_unchanged: self.when_unchanged.unwrap_or_default(),
+        }
     }
 }
 

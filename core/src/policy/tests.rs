@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod conditions;
+mod evidence;
 mod pod_choice;
 mod properties;
 mod spec_values;

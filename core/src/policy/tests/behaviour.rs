@@ -89,3 +89,28 @@ fn without_a_profile_it_is_neither() {
         assert_eq!(found, told);
     }
 }
+
+#[test]
+fn a_profile_is_not_asked_about_a_bypass_and_does_not_learn_it() {
+    let assessment = assessed(json!([]), 30, 14);
+    let policies = policies(&[
+        ("asks", json!({"priority": 1, "behaviour": "Irregular"})),
+        ("learns", json!({"learn": true})),
+    ]);
+    for (kind, applies) in [(Kind::Exec, "asks"), (Kind::Bypass, "learns")] {
+        let case = Case {
+            kind,
+            ..Case::default()
+        };
+        let subject = Subject {
+            behaviour: Some(&assessment),
+            ..case.subject()
+        };
+        let PolicyDecision::Admit(admitted) = policies.decide(&subject, DEFAULTS) else {
+            panic!("{kind}")
+        };
+        assert_eq!(admitted.policy, Some(applies));
+        assert!(!admitted.learn, "{kind}");
+        assert_eq!(admitted.behaviour.is_some(), kind == Kind::Exec);
+    }
+}

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::actor::Actor;
+use crate::{
+    actor::Actor,
+    terms::{WhenChanged, WhenUnchanged},
+};
 
 prop_compose! {
     fn a_case()(
@@ -46,11 +49,16 @@ prop_compose! {
             ]})),
         ]),
         deny in any::<bool>(),
+        (when_changed, when_unchanged) in (
+            prop::option::of(prop::sample::select(vec![WhenChanged::AtDeadline, WhenChanged::Now])),
+            prop::option::of(prop::sample::select(vec![WhenUnchanged::Evict, WhenUnchanged::Release])),
+        ),
     ) -> Policy {
         let namespace_selector = namespace_selector.map(|selector| serde_json::from_value(selector).unwrap());
         let action = deny.then_some(PolicyAction::Deny);
         Policy { name, spec: Spec {
             priority, namespace_selector, users, groups, actors, interactions, interactive, workloads, commands, action,
+            when_changed, when_unchanged,
             ..Spec::default()
         } }
     }
