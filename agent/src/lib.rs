@@ -115,6 +115,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         state: NodeState::new(NodeSettings {
             max_evictions: args.max_concurrent_evictions.into(),
             blocked_after: args.blocked_after,
+            evidence: curfew_agent_state::Evidence::Off,
         }),
         writer: StoreWriter::new(OnDisk::new(&args.store), metrics.sync.clone()),
         executor: Executor::new(

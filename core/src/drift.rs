@@ -155,10 +155,46 @@ impl Drift {
     }
 
     /// Of two looks the later one, whichever is given first.
-    pub fn latest(own: Option<Self>, other: Option<Self>) -> Option<Self> {
+    pub fn latest(own: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
         own.into_iter()
             .chain(other)
             .max_by(|one, other| (one.time, one).cmp(&(other.time, other)))
+    }
+
+    /// Of two looks the one that says more: the one that found a change, or could not see all.
+    pub fn worst(own: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
+        own.into_iter().chain(other).max()
+    }
+
+    /// What a [summary](Self::summary) tells of a look at that time. None where it is none.
+    pub fn from_summary(summary: &str, time: Timestamp) -> Option<Self> {
+        let mut drift = Self {
+            verdict: Verdict::of_summary(summary)?,
+            ..Self::new(time)
+        };
+        let why = summary
+            .split_once(" (")
+            .and_then(|(_, why)| why.strip_suffix(')'));
+        match drift.verdict {
+            Verdict::Unchanged => {}
+            Verdict::Unknown => drift.unseen.extend(why.map(str::to_owned)),
+            Verdict::Changed => {
+                for part in why.unwrap_or_default().split(", ") {
+                    let (count, what) = part.split_once(' ').unwrap_or_default();
+                    let count = count.parse().unwrap_or_default();
+                    match what {
+                        "added" => drift.added = count,
+                        "changed" => drift.changed = count,
+                        "deleted" => drift.deleted = count,
+                        "running" => drift.running = count,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        let drift = drift.bounded();
+        // Nothing else than what was read is to be written in its place.
+        (drift.summary() == summary).then_some(drift)
     }
 
     /// What was found, in numbers.
@@ -225,6 +261,15 @@ mod tests {
         }
         assert_eq!(Verdict::of_summary("unchanged"), None);
         assert_eq!(Verdict::of_summary(""), None);
+        for none in [
+            "",
+            "Unchanged (why)",
+            "Changed (1 eaten)",
+            "Unknown (",
+            "changed",
+        ] {
+            assert_eq!(Drift::from_summary(none, look().time), None, "{none:?}");
+        }
     }
 
     #[test]
@@ -273,12 +318,16 @@ mod tests {
             prop_assert_eq!(kept.is_clean(), kept.verdict == Verdict::Unchanged);
             prop_assert_eq!(Verdict::of_summary(&kept.summary()), Some(kept.verdict));
             let text = serde_json::to_string(&kept).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Drift>(&text).unwrap(), kept);
+            prop_assert_eq!(&serde_json::from_str::<Drift>(&text).unwrap(), &kept);
+            // The look itself is preferred to what its summary tells.
+            let told = Drift::from_summary(&kept.summary(), kept.time).unwrap();
+            prop_assert_eq!(told.summary(), kept.summary());
+            prop_assert!(told <= kept);
         }
 
         #[test]
         fn the_later_look_counts(one in any_drift(), other in any_drift()) {
-            let (one, other) = (Some(one), Some(other));
+            let (one, other) = (Some(Box::new(one)), Some(Box::new(other)));
             let latest = Drift::latest(one.clone(), other.clone());
             prop_assert_eq!(&latest, &Drift::latest(other.clone(), one.clone()));
             prop_assert_eq!(&latest, &Drift::latest(latest.clone(), one.clone()));

@@ -112,7 +112,7 @@ impl fmt::Display for Command {
 
 /// Somebody reached into a pod: who, how, where and when.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "WrittenInteraction", into = "WrittenInteraction")]
 pub struct Interaction {
     /// When the webhook saw it, in whole seconds, UTC.
     pub time: Timestamp,
@@ -121,21 +121,74 @@ pub struct Interaction {
     /// The user name as the API server authenticated it.
     pub user: String,
     /// The container, where it concerns one (all but port-forward).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The command that was run, where there is one.
-    #[serde(default, skip_serializing_if = "Command::is_empty")]
     pub command: Command,
     /// Whether the user's standard input reaches it. Older releases do not say.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
     /// Whether it has a terminal. Older releases do not say.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
     /// The UID of the admission request; the API server's retries repeat it. Empty when the
     /// interaction was read from the pod's metadata and only its other facts are known.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
+}
+
+/// [`Interaction`] as it is written. A bypass is written as an exec, with the rest beside it: earlier releases refuse
+/// a kind that they do not know, and with it the whole record, whose timers would be lost.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenInteraction {
+    time: Timestamp,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    bypass: bool,
+    user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+    #[serde(default, skip_serializing_if = "Command::is_empty")]
+    command: Command,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stdin: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tty: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    request: String,
+}
+
+impl From<Interaction> for WrittenInteraction {
+    fn from(interaction: Interaction) -> Self {
+        let bypass = interaction.kind == Kind::Bypass;
+        Self {
+            time: interaction.time,
+            kind: if bypass { Kind::Exec } else { interaction.kind },
+            bypass,
+            user: interaction.user,
+            container: interaction.container,
+            command: interaction.command,
+            stdin: interaction.stdin,
+            tty: interaction.tty,
+            request: interaction.request,
+        }
+    }
+}
+
+impl From<WrittenInteraction> for Interaction {
+    fn from(written: WrittenInteraction) -> Self {
+        Self {
+            time: written.time,
+            kind: if written.bypass {
+                Kind::Bypass
+            } else {
+                written.kind
+            },
+            user: written.user,
+            container: written.container,
+            command: written.command,
+            stdin: written.stdin,
+            tty: written.tty,
+            request: written.request,
+        }
+    }
 }
 
 impl Interaction {
@@ -191,6 +244,29 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
         assert!("port-forward".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn an_earlier_release_takes_a_bypass_for_an_exec() {
+        for &kind in Kind::ALL {
+            let interaction = Interaction {
+                time: Timestamp::UNIX_EPOCH,
+                kind,
+                user: "unknown".into(),
+                container: Some("app".into()),
+                command: Command::new(["sh"]),
+                stdin: false,
+                tty: false,
+                request: "r".into(),
+            };
+            let written = serde_json::to_value(&interaction).unwrap();
+            let bypass = kind == Kind::Bypass;
+            let told = if bypass { Kind::Exec } else { kind };
+            assert_eq!(written["kind"], told.as_str());
+            assert_eq!(written.get("bypass").is_some(), bypass);
+            let read: Interaction = serde_json::from_value(written).unwrap();
+            assert_eq!(read, interaction);
+        }
     }
 
     proptest! {

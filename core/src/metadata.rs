@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    drift::Drift,
     duration,
     interaction::{Command, Interaction, Kind},
     pod_id::PodId,
     record::{
-        Counted, EvictNow, Extension, Hold, MAX_BOUNDS, MAX_KNOWN, MAX_REASON, Marks, Record,
+        Counted, EvictNow, EvidenceMarks, Extension, Hold, MAX_KNOWN, MAX_REASON, Marks, Record,
         RecordedInteraction,
     },
     terms::{Action, Enforcement, OnEvidence, Terms},
@@ -34,7 +35,7 @@ pub const INTERACTED: &str = "true";
 pub const INTERACTION_TIME: &str = "curfew.dev/interaction-time";
 /// Who did it: the user name as the API server authenticated it.
 pub const INTERACTOR: &str = "curfew.dev/interactor";
-/// How: `exec`, `attach`, `portforward` or `debug`.
+/// How: `exec`, `attach`, `portforward`, `debug` or `bypass`.
 pub const INTERACTION: &str = "curfew.dev/interaction";
 /// In which container; absent for port-forward.
 pub const CONTAINER: &str = "curfew.dev/container";
@@ -52,6 +53,8 @@ pub const MAX_EXTENSION: &str = "curfew.dev/max-extension";
 pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
 /// `DryRun` where the pod is only said to be evicted: all its timers are a dry run. Absent otherwise.
 pub const ENFORCEMENT: &str = "curfew.dev/enforcement";
+/// What was found in the pod ([`Drift::summary`]); absent where nobody looked.
+pub const DRIFT: &str = "curfew.dev/drift";
 /// By how much somebody extended the time to live (Go duration, as it was typed).
 pub const EXTENSION: &str = "curfew.dev/extension";
 /// Who extended it.
@@ -75,7 +78,7 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 const MAX_UNSYNCED: usize = MAX_KNOWN - 2;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
-pub const WRITTEN: [&str; 11] = [
+pub const WRITTEN: [&str; 12] = [
     INTERACTION_TIME,
     INTERACTOR,
     INTERACTION,
@@ -87,6 +90,7 @@ pub const WRITTEN: [&str; 11] = [
     MAX_EXTENSION,
     EVICTION_TIME,
     ENFORCEMENT,
+    DRIFT,
 ];
 
 /// An annotation that does not say what it should.
@@ -121,6 +125,15 @@ struct Last {
     /// Whether the timers are a dry run, though the eviction is not, because somebody ordered it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    /// [`Record::changed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<Timestamp>,
+    /// [`Record::released`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    released: Option<Timestamp>,
+    /// [`Record::since`], where the interactions that are told are later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
     #[serde(flatten)]
     known: RecordedInteraction,
     /// The [bounds](Record::bounds) but for the latest, where the annotations do not have all of them.
@@ -157,6 +170,9 @@ pub fn annotations(
         tty: interaction.tty,
         would_go: record.would_go.filter(|_| record.is_dry_run()),
         dry_run: is_dry && !record.is_dry_run(),
+        changed: record.changed,
+        released: record.released,
+        since: since(record, decisive),
         known: known.clone(),
         bounds: untold_bounds(record, known),
         unsynced: latest(unsynced.iter().filter(|other| *other != known)),
@@ -177,6 +193,9 @@ pub fn annotations(
     if !interaction.command.is_empty() {
         marks.insert(COMMAND, interaction.command.to_string());
     }
+    if let Some(drift) = &record.drift {
+        marks.insert(DRIFT, drift.summary());
+    }
     if record.deadline().is_some() {
         marks.insert(TTL, duration::format(terms.ttl));
         marks.insert(MAX_EXTENSION, duration::format(record.longest_extension()));
@@ -191,13 +210,18 @@ pub fn annotations(
 /// pods were touched on the same terms each time, and have none.
 fn untold_bounds(record: &Record, last: &RecordedInteraction) -> Vec<RecordedInteraction> {
     let mut bounds = record.bounds();
-    if let [decisive] = bounds[..] {
+    // The annotations do not tell the timer that has ended.
+    if bounds.is_empty() && record.is_released() {
+        bounds.extend(record.decisive());
+    } else if let [decisive] = bounds[..] {
         let Terms {
             max_extension,
             max_hold,
+            on_evidence,
             ..
         } = decisive.terms;
-        if (max_extension, max_hold) == (record.longest_extension(), record.longest_hold()) {
+        let told = (max_extension, max_hold, on_evidence.is_default());
+        if told == (record.longest_extension(), record.longest_hold(), true) {
             bounds.clear();
         }
     }
@@ -205,6 +229,13 @@ fn untold_bounds(record: &Record, last: &RecordedInteraction) -> Vec<RecordedInt
     bounds.extend(record.exempt_bounds());
     let untold = bounds.into_iter().filter(|known| *known != last);
     untold.cloned().collect()
+}
+
+/// The time since which changes count, where looks at the pod matter and the decisive interaction is later.
+fn since(record: &Record, decisive: &RecordedInteraction) -> Option<Timestamp> {
+    let matters = record.drift.is_some() || !decisive.terms.on_evidence.is_default();
+    let earlier = |since: &Timestamp| *since < decisive.interaction.time;
+    record.since().filter(|_| matters).filter(earlier)
 }
 
 /// The latest [`MAX_UNSYNCED`].
@@ -338,18 +369,32 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         interactions,
     };
     let mut known = last.bounds;
-    known.truncate(3 * MAX_BOUNDS);
+    known.truncate(MAX_KNOWN);
     known.push(last.known);
-    // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together.
-    let full = known.iter().position(|full| full.is_shown_by(&decisive));
+    // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together, and
+    // nothing of a timer that has ended with a release.
+    let is_released = last.released.is_some_and(|released| time <= released) && ttl.is_none();
+    let full = known.iter().position(|full| {
+        full.is_shown_by(&decisive) || (is_released && full.did_the_same(&decisive))
+    });
     let decisive = full.map_or(decisive, |full| known[full].clone());
     known.insert(0, decisive);
+    // When it was looked is not told; it was not before the first interaction.
+    let first = known.iter().map(|known| known.interaction.time).min();
+    let first = first.into_iter().chain(last.since).min();
+    let drift = first.and_then(|first| Drift::from_summary(get(DRIFT)?, first));
     Ok(Marks {
         known,
         unsynced: latest(last.unsynced.iter()),
         count_in_metadata: Some(counted),
         short: None,
         would_go: last.would_go,
+        evidence: EvidenceMarks {
+            drift: drift.map(Box::new),
+            changed: last.changed,
+            released: last.released,
+            since: last.since,
+        },
         extension: extension(annotations),
         hold: hold(annotations),
         evict_now: evict_now(annotations),

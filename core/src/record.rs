@@ -6,20 +6,24 @@
 //! number) is derived from the facts.
 
 mod deadline;
+mod evidence;
 mod marks;
+mod written;
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    drift::Drift,
     interaction::Interaction,
     pod_id::PodId,
     terms::{Exemption, Terms},
 };
 
 pub use deadline::MAX_BOUNDS;
+pub use evidence::EvidenceMarks;
 pub use marks::{EvictNow, Extension, Hold, MAX_REASON, Marks, Short};
 
 /// How many interactions a record keeps: those that decide when the pod goes and the latest others.
@@ -55,11 +59,16 @@ impl RecordedInteraction {
         self.interaction.is_repeat_of(&other.interaction) && self.terms == other.terms
     }
 
+    /// Whether both are of the same second, and alike in all that annotations tell but the terms.
+    pub(crate) fn did_the_same(&self, other: &RecordedInteraction) -> bool {
+        self.interaction.time == other.interaction.time
+            && self.interaction.looks_like(&other.interaction)
+    }
+
     /// Whether `other`, without its request, may be the same interaction. Annotations tell neither streams
     /// nor all terms.
     pub fn is_shown_by(&self, other: &RecordedInteraction) -> bool {
-        self.interaction.time == other.interaction.time
-            && self.interaction.looks_like(&other.interaction)
+        self.did_the_same(other)
             && (self.timer() == other.timer()
                 // Told before the pod had a controller.
                 || (self.has_lost_its_exemption() && other.timer().is_none()))
@@ -77,7 +86,7 @@ pub struct Counted {
 
 /// Everything known of one pod. It has at least one interaction, or an order to evict the pod now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "written::Written")]
 pub struct Record {
     /// The pod.
     pub pod: PodId,
@@ -102,54 +111,18 @@ pub struct Record {
     /// When the API server answered a dry run that it would evict the pod. That is the end of the dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_go: Option<Timestamp>,
-}
-
-/// A record as it was written, by whatever release or by whatever else.
-#[derive(Deserialize)]
-struct Written {
-    pod: PodId,
-    #[serde(deserialize_with = "no_more_room")]
-    known: Vec<RecordedInteraction>,
-    #[serde(default)]
-    counted: Option<Counted>,
-    #[serde(default, rename = "told")]
-    count_in_metadata: Option<Counted>,
-    #[serde(default)]
-    extension: Option<Extension>,
-    #[serde(default)]
-    hold: Option<Hold>,
-    #[serde(default)]
-    evict_now: Option<EvictNow>,
-    #[serde(default)]
-    would_go: Option<Timestamp>,
-}
-
-/// What was read has no interaction, and so is no record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("known: is empty; it must contain at least one interaction")]
-struct NoInteraction;
-
-impl TryFrom<Written> for Record {
-    type Error = NoInteraction;
-
-    fn try_from(written: Written) -> Result<Self, NoInteraction> {
-        if written.known.is_empty() {
-            return Err(NoInteraction);
-        }
-        let mut record = Self {
-            pod: written.pod,
-            known: written.known,
-            counted: written.counted,
-            count_in_metadata: written.count_in_metadata,
-            extension: written.extension,
-            hold: written.hold,
-            evict_now: written.evict_now,
-            would_go: written.would_go,
-        };
-        // Order and number are what everything else relies on.
-        record.settle();
-        Ok(record)
-    }
+    /// What the latest look found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Box<Drift>>,
+    /// The time of the first look that said that something has changed. It stays, whatever later looks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
+    /// The pod was released: an interaction at this time or before starts no timer any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Timestamp>,
+    /// The time since which changes count, where it is earlier than all interactions that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
 }
 
 impl Record {
@@ -172,6 +145,10 @@ impl Record {
             hold: None,
             evict_now: None,
             would_go: None,
+            drift: None,
+            changed: None,
+            released: None,
+            since: None,
         }
     }
 
@@ -263,6 +240,7 @@ impl Record {
         }
         self.count_in_metadata = self.count_in_metadata.max(marks.count_in_metadata);
         self.would_go = self.would_go.max(marks.would_go);
+        self.absorb_evidence(marks.evidence);
         let known = || marks.known.iter().chain(&marks.unsynced);
         if !known().all(|known| self.has(known)) {
             self.known.extend(known().cloned());
@@ -276,7 +254,9 @@ impl Record {
     /// not reach the agent.
     fn absorb_short(&mut self, short: Short) {
         let own = self.timer();
-        let is_news = |timer| own.is_none_or(|own| timer < own);
+        let is_news = |timer| {
+            own.is_none_or(|own| timer < own) && !self.evidence().has_released(&short.known)
+        };
         if short.known.timer().is_some_and(is_news) {
             self.known.push(short.known);
             self.settle();
@@ -311,6 +291,10 @@ impl Record {
         self.hold = self.hold.take().max(other.hold);
         self.evict_now = EvictNow::join(self.evict_now.take(), other.evict_now);
         self.would_go = self.would_go.max(other.would_go);
+        self.drift = Drift::latest(self.drift.take(), other.drift);
+        self.changed = earliest(self.changed, other.changed);
+        self.released = self.released.max(other.released);
+        self.since = earliest(self.since, other.since);
         self.settle();
         self.drop_idle_count();
     }
@@ -380,11 +364,11 @@ impl Record {
     fn count(&self, counted: Counted) -> u32 {
         counted
             .interactions
-            .saturating_add(self.since(counted.until))
+            .saturating_add(self.later_than(counted.until))
     }
 
     /// How many interactions are known that were after this.
-    fn since(&self, until: Timestamp) -> u32 {
+    fn later_than(&self, until: Timestamp) -> u32 {
         let later = self
             .distinct()
             .filter(|known| known.interaction.time > until);
@@ -434,17 +418,20 @@ impl Record {
             // What decides stays, and so does the latest: there are far fewer of them than are kept.
             let mut bounds = self.bounds();
             bounds.extend(self.exempt_bounds());
+            // All of them are never needed at once, and the latest has to stay.
+            bounds.truncate(MAX_KNOWN - 1);
             let goes = |known: &RecordedInteraction| !bounds.contains(&known);
             let oldest = self.known.iter().position(goes).unwrap_or_default();
             let kept = self.distinct().count() as u32;
             let counted = self.counted.map(|counted| self.count(counted));
             let in_metadata = self.count_in_metadata.map(|counted| self.count(counted));
             let removed = self.known.remove(oldest).interaction.time;
+            self.begin_at(removed);
             // Count again without the removed interaction, because it may have been the first of several
             // repetitions.
             let recount = |known: Option<Counted>, all: u32| {
                 let until = known.map_or(removed, |known| known.until.max(removed));
-                let interactions = all.saturating_sub(self.since(until));
+                let interactions = all.saturating_sub(self.later_than(until));
                 Counted {
                     until,
                     interactions,
@@ -455,17 +442,9 @@ impl Record {
             self.count_in_metadata = in_metadata.map(|all| recount(self.count_in_metadata, all));
             self.counted = Some(counted);
         }
-        // For the reason of `no_more_room`.
+        // For the reason of `written::no_more_room`.
         self.known.shrink_to_fit();
     }
-}
-
-/// Reads a list into no more memory than it takes: most pods are touched once, and room for four would be
-/// most of what their records take.
-fn no_more_room<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<RecordedInteraction>, D::Error> {
-    Ok(Box::<[RecordedInteraction]>::deserialize(deserializer)?.into_vec())
 }
 
 /// A time that much later, or the last there is.
@@ -474,6 +453,11 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
         .ok()
         .and_then(|by| time.checked_add(by).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+/// The earlier of two times, of which each may be missing.
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub enum State {
     Terminating,
     /// No timer runs.
     Recorded,
+    /// The same, because its time had come, and nothing in it had changed.
+    Released,
     /// It is one of those that are never evicted.
     Protected,
     /// All its containers ended by themselves.
@@ -64,6 +66,7 @@ impl State {
     pub const fn meaning(self) -> &'static str {
         match self {
             State::Recorded => "people touched it, and no timer runs",
+            State::Released => "its deadline has passed, nothing in it had changed, and it stays",
             State::Protected => "it is never evicted",
             State::Scheduled => "its deadline is in the future",
             State::Held => "someone keeps it beyond its deadline",

@@ -279,6 +279,7 @@ fn interaction(new: &NewInteraction) -> String {
         Kind::Attach => "attached",
         Kind::Portforward => "forwarded a port",
         Kind::Debug => "added a debug container",
+        Kind::Bypass => "reached past the API server's admission",
     };
     let mut note = format!("{} {what} ({}) at {}", by(&did.user), did.kind, did.time);
     if let Some(container) = &did.container {

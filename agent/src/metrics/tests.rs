@@ -33,6 +33,7 @@ fn crowded(metrics: &Metrics, pods: usize) -> Summary {
     let settings = NodeSettings {
         max_evictions: pods,
         blocked_after: Duration::from_secs(3600),
+        evidence: curfew_agent_state::Evidence::Off,
     };
     let mut node_state = NodeState::new(settings);
     let (mut out, now) = (Decisions::default(), at(700));
@@ -204,6 +205,7 @@ fn the_longest_wait_is_that_of_the_earliest_deadline() {
     let settings = NodeSettings {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
+        evidence: curfew_agent_state::Evidence::Off,
     };
     let mut node_state = NodeState::new(settings);
     let mut out = Decisions::default();
@@ -292,6 +294,7 @@ fn how_long_pods_take_to_end_is_seen() {
     let mut node_state = NodeState::new(NodeSettings {
         max_evictions: 1,
         blocked_after: Duration::from_secs(3600),
+        evidence: curfew_agent_state::Evidence::Off,
     });
     let (mut out, now) = (Decisions::default(), at(1000));
     // One within its grace period of a year, one beyond its own, one without a timer, one untouched.

@@ -276,6 +276,7 @@ mod tests {
         let mut node_state = NodeState::new(NodeSettings {
             max_evictions: 5,
             blocked_after: Duration::from_secs(3600),
+            evidence: curfew_agent_state::Evidence::Off,
         });
         let (answer, _answered) = oneshot::channel();
         let notice = Box::new(notice("a", shell(0)));

@@ -1,6 +1,7 @@
 //! What is to be done.
 
 use curfew_core::{Overrides, PodId};
+use jiff::Timestamp;
 
 use crate::{
     budget::BudgetId,
@@ -20,6 +21,14 @@ pub enum AgentAction {
     /// Look whether the pod still exists, which the watch did not show; answered by
     /// [`NodeState::answered`](crate::NodeState::answered) or [`NodeState::gone`](crate::NodeState::gone).
     LookUp(PodId),
+    /// Look whether anything has changed in the pod; answered by [`NodeState::looked`](crate::NodeState::looked), soon,
+    /// because the eviction waits for it.
+    Look {
+        /// The pod.
+        pod: PodId,
+        /// What changed at this time or later counts.
+        since: Timestamp,
+    },
     /// Begin to watch this budget; answered by [`NodeState::budget_seen`](crate::NodeState::budget_seen), again
     /// and again.
     WatchBudget(BudgetId),

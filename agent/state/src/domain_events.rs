@@ -1,12 +1,12 @@
 //! What is reported when a record changes. Each report is created in one place. No I/O.
 
-use curfew_core::{Ending, Record, RecordedInteraction};
+use curfew_core::{Drift, Ending, Record, RecordedInteraction};
 
 use crate::{
     action::Decisions,
     event::{
-        DomainEvent, EvictionOrder, ExtensionChange, HoldChange, MarkRefusal, More, NewInteraction,
-        PodEviction, Source,
+        DomainEvent, DriftFound, EvictionOrder, ExtensionChange, HoldChange, MarkRefusal, More,
+        NewInteraction, PodEviction, PodReleased, Source,
     },
     pod::PodEntry,
     pod_view::PodSnapshot,
@@ -180,6 +180,35 @@ pub(super) fn ordered(
             consequence: entry.consequence(record),
         }));
     }
+}
+
+/// Tells what a look found where the one before found something else.
+pub(super) fn drifted(before: Option<&Drift>, record: &Record, out: &mut Decisions) {
+    let Some(drift) = record.drift.as_deref() else {
+        return;
+    };
+    if before.map(Drift::outcome) != Some(drift.outcome()) {
+        out.events.push(DomainEvent::Drifted(DriftFound {
+            pod: record.pod.clone(),
+            id: record.decisive_request(),
+            drift: drift.clone(),
+            before: before.map(|before| before.verdict),
+            eviction_time: record.eviction_time(),
+            dry_run: record.is_dry_run(),
+        }));
+    }
+}
+
+/// Tells that the pod, which is still as it was before, is released.
+pub(super) fn released(record: &Record, drift: &Drift) -> Option<DomainEvent> {
+    Some(DomainEvent::Released(PodReleased {
+        pod: record.pod.clone(),
+        decisive: record.decisive().cloned(),
+        ids: record.requests(),
+        drift: drift.clone(),
+        eviction_time: record.eviction_time()?,
+        dry_run: record.is_dry_run(),
+    }))
 }
 
 fn interaction(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew_core::{
-    Ending, Interaction, PodId, RecordedInteraction,
+    Drift, Ending, Interaction, PodId, RecordedInteraction, Verdict,
     budget::NeverRoom,
     record::{EvictNow, Extension, Hold},
 };
@@ -42,6 +42,10 @@ pub enum DomainEvent {
     Held(HoldChange),
     /// Somebody ordered to evict the pod now.
     EvictNow(EvictionOrder),
+    /// A look at the pod found something else than the one before.
+    Drifted(DriftFound),
+    /// The pod's time has come, and it stays, because nothing in it has changed.
+    Released(PodReleased),
     /// The API server accepted the eviction, or said that it would.
     Evicted(PodEviction),
     /// The notice of an interaction was stored, which is all that it takes for the webhook to admit it.
@@ -174,6 +178,40 @@ pub struct EvictionOrder {
     pub order: EvictNow,
     /// What follows.
     pub consequence: Consequence,
+}
+
+/// A look at the pod found something else than the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftFound {
+    /// The pod.
+    pub pod: PodId,
+    /// The request of the interaction that set the deadline.
+    pub id: String,
+    /// What it found.
+    pub drift: Drift,
+    /// What the one before said, if there was one.
+    pub before: Option<Verdict>,
+    /// When the pod goes, with what follows from it.
+    pub eviction_time: Option<Timestamp>,
+    /// Whether that is a dry run.
+    pub dry_run: bool,
+}
+
+/// The pod's time has come, and it stays, because nothing in it has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodReleased {
+    /// The pod.
+    pub pod: PodId,
+    /// Whose interaction set the deadline.
+    pub decisive: Option<RecordedInteraction>,
+    /// The [requests](curfew_core::Record::requests) of all of them.
+    pub ids: String,
+    /// The look that says so.
+    pub drift: Drift,
+    /// When it was to be evicted.
+    pub eviction_time: Timestamp,
+    /// Whether that was a dry run, so that it would have stayed anyway.
+    pub dry_run: bool,
 }
 
 /// The API server accepted the eviction, or said that it would.

@@ -29,11 +29,12 @@ use jiff::{SignedDuration, Timestamp};
 pub use action::{AgentAction, Decisions, EvictionRequest};
 pub use budget::{BudgetId, BudgetView};
 pub use event::{
-    Consequence, DomainEvent, EvictionAnswer, EvictionBlock, EvictionOrder, ExtensionChange,
-    HoldChange, MarkRefusal, More, NewInteraction, PodEviction, Source, StoreLoss, StoredNotice,
+    Consequence, DomainEvent, DriftFound, EvictionAnswer, EvictionBlock, EvictionOrder,
+    ExtensionChange, HoldChange, MarkRefusal, More, NewInteraction, PodEviction, PodReleased,
+    Source, StoreLoss, StoredNotice,
 };
 pub use eviction_outcome::EvictionOutcome;
-pub use node::{NodeSettings, NodeState};
+pub use node::{Evidence, NodeSettings, NodeState};
 pub use patch::{PatchOutcome, PodPatch, wanted};
 pub use pod::PodRow;
 pub use pod_view::{PodSnapshot, PodView, Termination, digest};

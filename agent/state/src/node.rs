@@ -1,12 +1,13 @@
 //! What is known about the pods of this node: the input of the schedule, without I/O.
 //!
 //! [`reconcile`] decides what must be done for a pod, and which pod may be evicted now. [`outcomes`] handles the
-//! answers of the API server.
+//! answers of the API server. [`evidence`] decides when to look at a pod, and whether it is released.
 //!
 //! Each call gets an event (an interaction became durable, the watch saw a pod, a request was answered) and the
 //! current time, and returns [`Decisions`]. The state is level-triggered: each event makes it check the whole state
 //! of the pod, so it retries a failed action, whatever the reason of the failure was.
 
+mod evidence;
 mod outcomes;
 mod reconcile;
 
@@ -34,6 +35,8 @@ use crate::{
 /// How long the watch may lag behind a notice before the pod is looked up by name.
 const UNSEEN_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
+pub use evidence::Evidence;
+
 /// What of it can be set.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeSettings {
@@ -41,6 +44,8 @@ pub struct NodeSettings {
     pub max_evictions: usize,
     /// How long a budget may block the eviction of a pod before the pod is reported as stuck.
     pub blocked_after: Duration,
+    /// Whether pods are looked at.
+    pub evidence: Evidence,
 }
 
 /// The pods of one node.
@@ -183,6 +188,7 @@ impl NodeState {
         domain_events::noticed(before, &record, &known, entry.ending(), out);
         domain_events::overrides(before, &record, entry, out);
         entry.record = Some(record.clone());
+        self.noted(&uid, std::slice::from_ref(&known), now);
         self.reconcile(&uid, now, out);
         record
     }
@@ -244,6 +250,7 @@ impl NodeState {
         // seen.
         let record = entry.record.as_ref();
         let kept = |known: &RecordedInteraction| record.is_some_and(|record| record.has(known));
+        let noted = news.clone();
         entry.unsynced.extend(news.into_iter().filter(kept));
         if entry.record != before
             && let Some(record) = &entry.record
@@ -254,6 +261,7 @@ impl NodeState {
             let is_told = ordered_before.is_some_and(|since| since <= now);
             domain_events::ordered(before.as_ref(), record, entry, is_told, out);
         }
+        self.noted(&uid, &noted, now);
         self.reconcile(&uid, now, out);
     }
 

@@ -1,7 +1,7 @@
 //! One pod of the node: what the agent knows about it, and which state it is in.
 
 use curfew_core::{
-    Ending, Exemption, Record, RecordedInteraction, State,
+    Drift, Ending, Exemption, Record, RecordedInteraction, State,
     record::{Extension, later},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +61,19 @@ pub(super) struct Obstacle {
     pub(super) stuck_told: bool,
 }
 
+/// The look before an eviction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    /// The eviction time for which it was asked for: once for each.
+    pub(super) eviction_time: Timestamp,
+    /// When it was asked for.
+    pub(super) asked: Timestamp,
+    /// What came of it: the answer that says the most, where there were several.
+    pub(super) answer: Option<Box<Drift>>,
+    /// Whether the eviction goes on, whatever is answered later.
+    pub(super) over: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct PodEntry {
     pub(super) record: Option<Record>,
@@ -86,6 +99,10 @@ pub(super) struct PodEntry {
     /// Whether the answer to a request may have been lost.
     pub(super) unanswered: bool,
     pub(super) obstacle: Option<Obstacle>,
+    pub(super) look: Option<Look>,
+    /// When an interaction that starts a timer became known last, by the clock of the node. Its own time is by another
+    /// clock.
+    pub(super) timed: Timestamp,
     pub(super) marking: Marking,
     /// Whether people were told that the pod's metadata cannot be written.
     pub(super) unmarked: bool,
@@ -114,6 +131,8 @@ impl PodEntry {
             early: 0,
             unanswered: false,
             obstacle: None,
+            look: None,
+            timed: Timestamp::MIN,
             marking: Marking::Idle,
             unmarked: false,
             marked: (Timestamp::MIN, 0),
@@ -166,6 +185,9 @@ impl PodEntry {
         self.unseen_since = earlier(self.unseen_since, by);
         self.asked = earlier(self.asked, by);
         self.marked.0 = earlier(self.marked.0, by);
+        self.timed = earlier(self.timed, by);
+        // Nobody can tell any more whether an answer is later than the question.
+        self.look = None;
         if let Eviction::From(from) = &mut self.eviction {
             *from = earlier(*from, by);
         }
@@ -291,6 +313,7 @@ impl PodEntry {
             let state = match record.exemption() {
                 _ if self.is_leaving() => State::Terminating,
                 _ if pod.finished => State::Finished,
+                _ if record.is_released() => State::Released,
                 Some(Exemption::Protected) => State::Protected,
                 _ => State::Recorded,
             };

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    COMMAND, CONTAINER, ENFORCEMENT, EVICT_NOW, EVICTION_TIME, INTERACTION, INTERACTION_TIME,
-    INTERACTIONS, INTERACTOR, LAST_INTERACTION, WRITTEN, annotations, enforcement,
+    COMMAND, CONTAINER, DRIFT, ENFORCEMENT, EVICT_NOW, EVICTION_TIME, INTERACTION,
+    INTERACTION_TIME, INTERACTIONS, INTERACTOR, LAST_INTERACTION, WRITTEN, annotations,
+    enforcement,
 };
 use crate::{
     duration,
@@ -45,17 +46,23 @@ pub fn room(annotations: &BTreeMap<String, String>) -> usize {
     MAX_ANNOTATIONS.saturating_sub(taken)
 }
 
-/// As many of a record's [`annotations`] as this many bytes have room for: all of them; else all with fewer of
-/// the interactions that may stand nowhere else, the latest of them; else the most important ones.
+/// As many of a record's [`annotations`] as this many bytes have room for: all of them; else all but what was found in
+/// the pod; else, in addition, fewer of the interactions that may stand nowhere else, the latest of them; else the most important ones.
 pub fn fitting(
     record: &Record,
     unsynced: &[RecordedInteraction],
     room: usize,
 ) -> BTreeMap<&'static str, String> {
-    for left_out in 0..=unsynced.len() {
-        let all = annotations(record, &unsynced[left_out..]);
+    let fits = |all: &BTreeMap<&'static str, String>| {
         let size: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if size <= room {
+        size <= room
+    };
+    for left_out in 0..=unsynced.len() {
+        let mut all = annotations(record, &unsynced[left_out..]);
+        if fits(&all) {
+            return all;
+        }
+        if all.remove(DRIFT).is_some() && fits(&all) {
             return all;
         }
     }

@@ -7,6 +7,10 @@
 //! The timers of interactions that are only a dry run count only where all timers of the pod are dry: they neither
 //! delay an eviction that is enforced, nor bring it forward.
 //!
+//! Where a look found that something has changed, an interaction whose terms say so ends then, if it does not end earlier.
+//! That is the same as a shorter time to live and a shorter extension. A release ends the timers of all interactions up
+//! to a time.
+//!
 //! An order to evict the pod now is enforced whatever the terms of the interactions say: it counts like a deadline at
 //! the moment at which the agent saw it, which nothing moves to a later time.
 //!
@@ -14,13 +18,14 @@
 //! has the earliest deadline: it is called decisive. With the longest possible extension, the same or another
 //! interaction has the earliest deadline. The difference between these two deadlines is the longest extension of the
 //! pod. A shorter extension moves the deadline by exactly its length, and a longer one moves it by the difference
-//! only. The same applies to a pod that is held, with two more interactions.
+//! only. The same applies to a pod that is held, with two more interactions. Three others matter for what may be found
+//! later: two that would end with a change, and one that may not be released.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EvictNow, Record, RecordedInteraction, later};
+use super::{EvictNow, Record, RecordedInteraction, evidence::Evidence, later};
 use crate::terms::{Action, Enforcement, Exemption};
 
 /// The most interactions that decide when the pod goes.
@@ -58,26 +63,40 @@ impl RecordedInteraction {
 
     /// The timer that this interaction alone starts, without an extension. Of two timers, the smaller one counts.
     pub(super) fn timer(&self) -> Option<Timer> {
-        let end = self.end(Duration::ZERO, false)?;
+        let end = self.end(Evidence::default(), Duration::ZERO, false)?;
         Some((self.terms.enforcement, end))
     }
 
     /// When the pod would be evicted if this were the only interaction, with as much of the extension and the hold
-    /// as its terms allow. None if it starts no timer.
-    fn end(&self, extension: Duration, held: bool) -> Option<Timestamp> {
-        match self.terms.action {
-            Action::Evict => Some(later(self.interaction.time, self.length(extension, held))),
-            Action::Record => None,
+    /// as its terms allow. None if it starts no timer, or if that has ended with a release.
+    fn end(&self, evidence: Evidence, extension: Duration, held: bool) -> Option<Timestamp> {
+        if self.terms.action == Action::Record || evidence.has_released(self) {
+            return None;
         }
+        let hold = if held {
+            self.terms.max_hold
+        } else {
+            Duration::ZERO
+        };
+        let changed = evidence.end(self).map(|changed| later(changed, hold));
+        let end = later(self.interaction.time, self.length(extension, held));
+        Some(changed.map_or(end, |changed| changed.min(end)))
     }
 }
 
 impl Record {
     /// The interaction that sets the deadline: of those that start a timer that counts the one that ends first
-    /// without an extension; where none does, the first of all. None where nobody interacted with the pod.
+    /// without an extension; where none does, the one that did before the pod was released, or the first of all. None
+    /// where nobody interacted with the pod.
     pub fn decisive(&self) -> Option<&RecordedInteraction> {
-        let first = self.first_to_end(Duration::ZERO, false);
-        first.map(|(_, known)| known).or(self.known.first())
+        let unreleased = Evidence {
+            released: None,
+            ..self.evidence()
+        };
+        self.first_to_end(Duration::ZERO, false)
+            .or_else(|| self.first_to_end_by(unreleased, Duration::ZERO, false))
+            .map(|(_, known)| known)
+            .or(self.known.first())
     }
 
     /// The request of the interaction that sets the deadline, by which it is found in the logs; empty where there is
@@ -106,19 +125,29 @@ impl Record {
         }
     }
 
-    /// The interactions that decide when the pod goes, whatever extension and hold will stand on it: the
-    /// decisive one first. None where no timer runs.
+    /// The interactions that decide when the pod goes, whatever extension and hold will stand on it and whatever will be
+    /// found in it: the decisive one first. None where no timer runs.
     pub fn bounds(&self) -> Vec<&RecordedInteraction> {
+        let evidence = self.evidence();
         let mut bounds: Vec<&RecordedInteraction> = Vec::with_capacity(MAX_BOUNDS);
         for (extension, held) in EXTREMES {
             let Some((end, known)) = self.first_to_end(extension, held) else {
                 break;
             };
-            let decided = |known: &&RecordedInteraction| known.end(extension, held) == Some(end);
+            let decided =
+                |known: &&RecordedInteraction| known.end(evidence, extension, held) == Some(end);
             if !bounds.iter().any(decided) {
                 bounds.push(known);
             }
         }
+        let fixed = |known: &&RecordedInteraction| !known.may_be_released();
+        if !bounds.iter().any(fixed) {
+            bounds.extend(self.timed().find(fixed));
+        }
+        // By the time of the interaction without a hold, and with one by its length.
+        let rank = |known: &&RecordedInteraction| known.interaction.time;
+        first_to_change(&mut bounds, self.timed(), rank);
+        first_to_change(&mut bounds, self.timed(), |known| known.terms.max_hold);
         bounds
     }
 
@@ -144,6 +173,13 @@ impl Record {
                     bounds.push(first);
                 }
             }
+            first_to_change(&mut bounds, exempt, |known| {
+                (
+                    known.terms.exemption != Some(exemption),
+                    known.terms.enforcement,
+                    known.terms.max_hold,
+                )
+            });
         }
         bounds
     }
@@ -158,7 +194,11 @@ impl Record {
         now: Timestamp,
     ) -> Vec<RecordedInteraction> {
         let mut started = Vec::new();
+        let evidence = self.evidence();
         for known in &mut self.known {
+            if evidence.has_released(known) {
+                continue;
+            }
             let exemption = known
                 .terms
                 .exemption
@@ -184,8 +224,17 @@ impl Record {
         extension: Duration,
         held: bool,
     ) -> Option<(Timestamp, &RecordedInteraction)> {
+        self.first_to_end_by(self.evidence(), extension, held)
+    }
+
+    fn first_to_end_by(
+        &self,
+        evidence: Evidence,
+        extension: Duration,
+        held: bool,
+    ) -> Option<(Timestamp, &RecordedInteraction)> {
         let ends = self.known.iter().filter_map(|known| {
-            let end = known.end(extension, held)?;
+            let end = known.end(evidence, extension, held)?;
             Some((known.terms.enforcement, end, known))
         });
         ends.min().map(|(_, end, known)| (end, known))
@@ -271,6 +320,25 @@ impl Record {
     /// Whether the extension that stands on the pod uses up all that is allowed.
     pub fn is_extended_to_the_last(&self) -> bool {
         self.extension.is_some() && self.asked_for() == self.longest_extension()
+    }
+}
+
+/// Adds of those that end with a change the one with the smallest rank, unless there is one with that rank already.
+fn first_to_change<'a, R: Ord>(
+    bounds: &mut Vec<&'a RecordedInteraction>,
+    all: impl Iterator<Item = &'a RecordedInteraction>,
+    rank: impl Fn(&&RecordedInteraction) -> R,
+) {
+    let first = all
+        .filter(|known| known.ends_with_a_change())
+        .min_by_key(|known| rank(known));
+    if let Some(first) = first {
+        let told = |known: &&&RecordedInteraction| {
+            known.ends_with_a_change() && rank(known) == rank(&first)
+        };
+        if !bounds.iter().any(|known| told(&known)) {
+            bounds.push(first);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Counted, RecordedInteraction};
+use super::{Counted, EvidenceMarks, RecordedInteraction};
 
 /// The most bytes of the reason of a hold or of an order that are read.
 pub const MAX_REASON: usize = 256;
@@ -74,6 +74,8 @@ pub struct Marks {
     pub short: Option<Short>,
     /// When the API server answered a dry run that it would evict the pod.
     pub would_go: Option<Timestamp>,
+    /// What was found in it.
+    pub evidence: EvidenceMarks,
     /// The extension, where there is one that can be read.
     pub extension: Option<Extension>,
     /// The hold, where there is one.

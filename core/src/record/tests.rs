@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 mod deadline;
 mod dry_run;
 mod evict_now;
+mod evidence;
 mod exempt;
 mod room;
 
@@ -331,14 +332,16 @@ prop_compose! {
         longest in (0u64..60, 0u64..60),
         request in 0usize..12,
         dry: bool,
+        evidence: (bool, bool),
     ) -> RecordedInteraction {
         let action = if evict { Action::Evict } else { Action::Record };
         // One request is one interaction of one user: the API server does not reuse its UIDs.
-        let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}-{dry}");
+        let request = format!("r{request}-{user}-{evict}-{ttl}-{longest:?}-{dry}-{evidence:?}");
         let mut known = known(second, ["a", "b", "c"][(user + request.len()) % 3], action, ttl, &request);
         known.terms.max_extension = Duration::from_secs(longest.0);
         known.terms.max_hold = Duration::from_secs(longest.1);
         known.terms.enforcement = if dry { Enforcement::DryRun } else { Enforcement::Enforce };
+        known.terms.on_evidence = evidence::on_evidence(evidence.0, evidence.1);
         known
     }
 }

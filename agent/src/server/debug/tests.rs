@@ -26,6 +26,7 @@ fn node_state() -> NodeState {
     let mut node_state = NodeState::new(NodeSettings {
         max_evictions: 5,
         blocked_after: std::time::Duration::from_secs(3600),
+        evidence: curfew_agent_state::Evidence::Off,
     });
     node_state.listed(&[].into(), at(0), &mut Decisions::default());
     node_state

@@ -4,7 +4,7 @@
 use curfew_core::{Overrides, Record, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{NodeState, UNSEEN_PATIENCE};
+use super::{NodeState, UNSEEN_PATIENCE, evidence::Next};
 use crate::{
     action::{AgentAction, Decisions, EvictionRequest},
     budget::BudgetId,
@@ -90,8 +90,10 @@ impl NodeState {
         let started = entry.end_exemption(now);
         if !started.is_empty() {
             domain_events::exemption_ended(&entry, &started, out);
+            entry.timed = now;
             self.dirty.insert(uid.to_owned());
         }
+        let next = self.look(uid, &mut entry, now, out);
         entry.wake = match (&entry.record, &entry.pod) {
             // A pod that nobody touched: it is remembered while it lives.
             (None, _) => None,
@@ -106,8 +108,12 @@ impl NodeState {
             }
             (Some(record), Some(pod)) => {
                 let patch = mark_pod(record, &entry.unsynced, pod, &mut entry.marking, now, out);
-                let eviction = self.queue(uid, &mut entry, now, out);
-                patch.into_iter().chain(eviction).min()
+                let (look, eviction) = match next {
+                    Next::Answer(at) => (Some(at), None),
+                    Next::Look(at) => (Some(at), self.queue(uid, &mut entry, now, out)),
+                    Next::Eviction => (None, self.queue(uid, &mut entry, now, out)),
+                };
+                patch.into_iter().chain(look).chain(eviction).min()
             }
         };
         if let Some(wake) = entry.wake {

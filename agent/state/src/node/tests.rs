@@ -4,6 +4,7 @@ mod budgets;
 mod dry_run;
 mod evict_now;
 mod evictions;
+mod evidence;
 mod exempt;
 mod marks;
 mod overrides;
@@ -36,10 +37,19 @@ impl Bench {
     }
 
     fn with(records: Vec<Record>, max_evictions: usize) -> Self {
-        let mut node = NodeState::new(NodeSettings {
+        Self::of(records, Self::settings(max_evictions))
+    }
+
+    fn settings(max_evictions: usize) -> NodeSettings {
+        NodeSettings {
             max_evictions,
             blocked_after: Duration::from_secs(3600),
-        });
+            evidence: Evidence::Off,
+        }
+    }
+
+    fn of(records: Vec<Record>, settings: NodeSettings) -> Self {
+        let mut node = NodeState::new(settings);
         node.restore(records, at(0), &mut Decisions::default());
         Self { node, now: at(0) }
     }
