@@ -13,6 +13,9 @@ use crate::{actor::Actor, text::cut};
 /// far shorter; an identity provider may make longer ones.
 pub const MAX_USER: usize = 512;
 
+/// The user of a [bypass](Kind::Bypass), whom nobody authenticated.
+pub const BYPASS_USER: &str = "unknown";
+
 /// The kind of an interaction.
 #[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
 #[strum(serialize_all = "lowercase", parse_err_ty = UnknownKind, parse_err_fn = UnknownKind::new)]
@@ -40,6 +43,12 @@ impl Kind {
 
     /// The name of each, as [`Kind::as_str`] gives it.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
+
+    /// The names of those that the API server asks admission webhooks about: all but the last.
+    pub const ADMITTED_NAMES: &[&str] = match Self::NAMES.split_last() {
+        Some((_bypass, admitted)) => admitted,
+        None => &[],
+    };
 
     /// The name of the kind in annotations, labels of metrics and policies.
     pub fn as_str(self) -> &'static str {
@@ -244,6 +253,9 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
         assert!("port-forward".parse::<Kind>().is_err());
+        let admitted = Kind::ALL.iter().filter(|kind| **kind != Kind::Bypass);
+        let admitted: Vec<_> = admitted.map(|kind| kind.as_str()).collect();
+        assert_eq!(Kind::ADMITTED_NAMES, admitted);
     }
 
     #[test]

@@ -128,7 +128,10 @@ impl Metrics {
         let admissions = all.counters(
             "curfew_webhook_admissions_total",
             "Admission requests, by kind of interaction and outcome.",
-            &[("kind", Kind::NAMES), ("outcome", Outcome::VARIANTS)],
+            &[
+                ("kind", Kind::ADMITTED_NAMES),
+                ("outcome", Outcome::VARIANTS),
+            ],
         )?;
         admissions.with_label_values(&[UNKNOWN, Outcome::Invalid.as_ref()]);
         Ok(Self {

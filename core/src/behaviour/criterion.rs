@@ -1,6 +1,6 @@
 //! A criterion: what is usual, as a person writes it and as it is learned.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,6 +19,19 @@ const MAX_NAME: usize = 512;
 pub(super) const MAX_NAMES: usize = 64;
 /// Between the two programs of a pipe.
 const PIPE: &str = " | ";
+
+/// Kinds of interactions. A bypass is never usual.
+fn kinds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": Kind::ADMITTED_NAMES.len(),
+        "items": {
+            "description": "The kind of an interaction.",
+            "type": "string",
+            "enum": Kind::ADMITTED_NAMES,
+        },
+    })
+}
 
 /// What is usual. The fields are conditions, and all that are set must hold. A criterion says that what its fields
 /// name is usual: one with users says it of these users, one with programs of these programs and their arguments, one
@@ -43,7 +56,7 @@ pub struct Criterion {
     pub actors: Vec<Actor>,
     /// Kinds of interactions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
+    #[schemars(schema_with = "kinds")]
     pub kinds: Vec<Kind>,
     /// Whether the interaction has a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]

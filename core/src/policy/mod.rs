@@ -10,6 +10,7 @@
 
 mod conditions;
 mod evaluate;
+mod length;
 mod pattern;
 mod pod_choice;
 mod prefilter;
@@ -20,10 +21,11 @@ pub use conditions::BehaviourCondition;
 pub use evaluate::{
     Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
 };
+pub use length::Length;
 pub use pod_choice::PodChoice;
 pub use selector::{Operator, Requirement, Selector};
 pub use spec::{
-    CompletingPods, Invalid, Length, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods,
+    CompletingPods, Invalid, PolicyAction, Protect, RecordCommand, Spec, UnmanagedPods,
 };
 
 #[cfg(test)]

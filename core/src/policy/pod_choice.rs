@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     evaluate::{Policies, Policy, Subject},
-    spec::{Length, Spec},
+    length::Length,
+    spec::Spec,
 };
 use crate::terms::{Action, DefaultTerms, Enforcement, OnEvidence, WhenUnchanged};
 

@@ -3,12 +3,14 @@
 //! The comments on the fields are what `kubectl explain ipol.spec` shows. The schema and its rules are
 //! what the API server checks; [`Spec::check`] repeats what following a policy relies on.
 
-use std::{fmt, time::Duration};
-
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::{Selector, conditions, conditions::BehaviourCondition};
+use super::{
+    Selector, conditions,
+    conditions::BehaviourCondition,
+    length::{Length, MAX_LENGTH, length},
+};
 use crate::{
     actor::Actor,
     duration,
@@ -17,9 +19,6 @@ use crate::{
     namespaces,
     terms::{Enforcement, OnEvidence, WhenChanged, WhenUnchanged},
 };
-
-/// The longest time that a policy can name: a year.
-const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
 
 /// What a policy says: conditions, all of which have to hold, and what follows from an interaction then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +51,7 @@ const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
         "message": "a bypass has begun when it is seen, and cannot be denied: leave out bypass, or choose another action",
     },
     {
-        "rule": "!has(self.interactions) || self.interactions != ['bypass'] || \
+        "rule": "!has(self.interactions) || self.interactions.exists(kind, kind != 'bypass') || \
                  !has(self.interactive) && !has(self.behaviour) && !has(self.harmlessCommands) && \
                  (!has(self.learn) || !self.learn)",
         "message": "of a bypass only container and command are seen: leave out interactive, behaviour, learn and \
@@ -64,6 +63,12 @@ const MAX_LENGTH: Duration = Duration::from_secs(8760 * 3600);
                  (!has(self.whenUnchanged) || self.whenUnchanged == 'Evict')",
         "message": "whenChanged and whenUnchanged say when a timer ends, and only action Evict starts one: leave them \
                     out, or choose action Evict",
+    },
+    {
+        "rule": "!has(self.whenUnchanged) || self.whenUnchanged == 'Evict' || !has(self.interactions) || \
+                 self.interactions.exists(kind, kind in ['exec', 'bypass'])",
+        "message": "only of exec and bypass it is seen when they end: leave out whenUnchanged, or add one of them to \
+                    interactions",
     },
     {
         "rule": "!has(self.ttl) || !self.ttl.matches('^(0+[hms])+$') || !has(self.whenUnchanged) || \
@@ -346,36 +351,6 @@ fn kube_system() -> Vec<String> {
     vec![namespaces::SYSTEM.to_owned()]
 }
 
-/// A duration in whole seconds, written as Go writes durations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Length(pub Duration);
-
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&duration::format(self.0))
-    }
-}
-
-impl Serialize for Length {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        duration::serialize(&self.0, to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Length {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let length = duration::parse(&text).map_err(serde::de::Error::custom)?;
-        // What stands on pods has whole seconds; a part of one would be lost in silence.
-        if length.subsec_nanos() != 0 {
-            return Err(serde::de::Error::custom(format!(
-                "{length:?} contains a fraction of a second; use whole seconds"
-            )));
-        }
-        Ok(Self(length))
-    }
-}
-
 /// What makes a policy unfit to be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -473,27 +448,6 @@ fn commands(_: &mut SchemaGenerator) -> Schema {
                 "rule": "self.all(argv, !argv.exists(word, word == '*') || \
                          !argv.exists(word, word.matches('^(.*/)?(a|ba|da|k|z)?sh$')))",
                 "message": "must not contain a shell together with the word *: any command would be harmless",
-            },
-        ],
-    })
-}
-
-fn length(_: &mut SchemaGenerator) -> Schema {
-    // The number of digits is limited before anything is parsed: an overflow would not show our message.
-    let form = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0";
-    let most = format!("{}h", MAX_LENGTH.as_secs() / 3600);
-    json_schema!({
-        "type": "string",
-        "maxLength": 32,
-        "x-kubernetes-validations": [
-            {
-                "rule": form,
-                "message": "must be a duration in whole hours, minutes and seconds without a sign, such as 90s, \
-                            30m or 1h30m",
-            },
-            {
-                "rule": format!("!({form}) || duration(self) <= duration('{most}')"),
-                "message": format!("must be from 0s to {most}"),
             },
         ],
     })

@@ -1,13 +1,14 @@
 //! The text of the warnings and denials that users see. [`crate::admission`] decides which one is sent.
 
-use curfew_core::{Ending, Kind, PodId};
+use curfew_core::{Action, Ending, Enforcement, Kind, PodId, Terms, WhenChanged};
 use jiff::Timestamp;
 
 use crate::review::answer::Answer;
 
-/// The interaction is recorded.
+/// The interaction is recorded, on these terms.
 pub(super) fn recorded(
     pod: &PodId,
+    terms: &Terms,
     deadline: Option<Timestamp>,
     dry_run: bool,
     ending: Option<Ending>,
@@ -17,7 +18,15 @@ pub(super) fn recorded(
         (Some(deadline), None) if dry_run => format!(
             "this interaction with pod {pod} was recorded; it would be evicted at {deadline} (dry run)"
         ),
-        (Some(deadline), None) => format!("pod {pod} will be evicted at {deadline}"),
+        (Some(deadline), None) => {
+            let earlier = terms.on_evidence.when_changed == WhenChanged::Now
+                && (terms.action, terms.enforcement) == (Action::Evict, Enforcement::Enforce);
+            let earlier = match earlier {
+                true => ", or as soon as a change in it is found",
+                false => "",
+            };
+            format!("pod {pod} will be evicted at {deadline}{earlier}")
+        }
         (None, None) => format!("this interaction with pod {pod} was recorded"),
     }))
 }

@@ -274,8 +274,13 @@ impl Admission {
                 // A pod that ends by itself is not evicted.
                 let eviction_time = outcome.deadline.filter(|_| ending.is_none());
                 audit.eviction_time = eviction_time.map(|at| at.to_string());
-                let answer =
-                    answer::recorded(&outcome.pod, outcome.deadline, outcome.dry_run, ending);
+                let answer = answer::recorded(
+                    &outcome.pod,
+                    &terms,
+                    outcome.deadline,
+                    outcome.dry_run,
+                    ending,
+                );
                 (Outcome::Recorded, answer)
             }
             Err(RecordError::Gone) => {

@@ -294,11 +294,9 @@ pub fn read_probe(body: &[u8]) -> Result<(String, String), Unreadable> {
 fn request(raw: &RawValue) -> Result<Request, Unfit> {
     let fields: Fields<'_> = part("request", raw)?;
     of_pods(&fields.resource)?;
-    let (kind, operation) = match fields.sub_resource.as_str() {
-        "exec" => (Kind::Exec, "CONNECT"),
-        "attach" => (Kind::Attach, "CONNECT"),
-        "portforward" => (Kind::Portforward, "CONNECT"),
-        "ephemeralcontainers" => (Kind::Debug, "UPDATE"),
+    let operation = match fields.sub_resource.as_str() {
+        "exec" | "attach" | "portforward" => "CONNECT",
+        "ephemeralcontainers" => "UPDATE",
         other => {
             return Err(value(
                 "request.subResource",
@@ -324,11 +322,11 @@ fn request(raw: &RawValue) -> Result<Request, Unfit> {
         options.container = options.container.filter(|name| !name.is_empty());
         Ok(options)
     };
-    let subresource = match kind {
-        Kind::Exec => Subresource::Exec(options()?),
-        Kind::Attach => Subresource::Attach(options()?),
-        Kind::Portforward => Subresource::Portforward,
-        Kind::Debug => debug(part("request.object", object()?)?),
+    let subresource = match fields.sub_resource.as_str() {
+        "exec" => Subresource::Exec(options()?),
+        "attach" => Subresource::Attach(options()?),
+        "portforward" => Subresource::Portforward,
+        _ => debug(part("request.object", object()?)?),
     };
     Ok(Request {
         namespace: fields.namespace,

@@ -55,6 +55,28 @@ async fn the_terms_are_those_of_the_policy_that_applies() {
 }
 
 #[tokio::test]
+async fn what_follows_from_what_is_found_is_part_of_the_terms() {
+    let found = "or as soon as a change in it is found";
+    for (spec, warned) in [
+        (json!({"whenChanged": "Now"}), true),
+        (json!({"whenUnchanged": "Release"}), false),
+        (
+            json!({"whenChanged": "Now", "enforcement": "DryRun"}),
+            false,
+        ),
+    ] {
+        let script = script(owned(), &[("p", spec.clone())]).await;
+        let answer = script.admit(exec()).await;
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        assert_eq!(warning.contains(found), warned, "{warning}");
+        let on_evidence = serde_json::to_value(told(&script).terms.on_evidence).unwrap();
+        for field in ["whenChanged", "whenUnchanged"] {
+            assert_eq!(on_evidence.get(field), spec.get(field), "{spec}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_is_recorded_and_told_as_one() {
     for agent in [Agent::Stores, Agent::Fails] {
         let fallback = matches!(agent, Agent::Fails);
