@@ -17,6 +17,9 @@ async fn nonsense_is_refused_with_a_sentence() {
         let policies = Policies::new(namespace).await?;
         let sense = json!({"users": ["u"], "ttl": "1h30m", "harmlessCommands": [["ls", "*"]]});
         policies.apply("sense", sense).await?;
+        let sense = json!({"users": ["u"], "interactions": ["exec", "bypass"], "action": "Evict", "ttl": "10m0s",
+                           "whenChanged": "Now", "whenUnchanged": "Release"});
+        policies.apply("more-sense", sense).await?;
         let length = "must be a duration in whole hours, minutes and seconds";
         let cases = [
             (json!({"ttl": "1d"}), "spec.ttl", length),
@@ -120,6 +123,46 @@ async fn nonsense_is_refused_with_a_sentence() {
                 requirement("Near", json!(["a"])),
                 "matchExpressions[0].operator",
                 "supported values: \"In\"",
+            ),
+            (
+                json!({"interactions": ["exec", "bypass"], "action": "Deny"}),
+                "spec",
+                "a bypass has begun when it is seen",
+            ),
+            (
+                json!({"interactions": ["bypass"], "interactive": false}),
+                "spec",
+                "of a bypass only container and command are seen",
+            ),
+            (
+                json!({"action": "Record", "whenUnchanged": "Release"}),
+                "spec",
+                "only action Evict starts one",
+            ),
+            (
+                json!({"action": "Deny", "whenChanged": "Now"}),
+                "spec",
+                "only action Evict starts one",
+            ),
+            (
+                json!({"interactions": ["attach", "debug"], "whenUnchanged": "Release"}),
+                "spec",
+                "only of exec and bypass it is seen when they end",
+            ),
+            (
+                json!({"ttl": "0h0s", "whenUnchanged": "Release"}),
+                "spec",
+                "with ttl 0s the pod is evicted before",
+            ),
+            (
+                json!({"whenChanged": "Soon"}),
+                "spec.whenChanged",
+                "supported values: \"AtDeadline\", \"Now\"",
+            ),
+            (
+                json!({"whenUnchanged": "Keep"}),
+                "spec.whenUnchanged",
+                "supported values: \"Evict\", \"Release\"",
             ),
             (json!({"tll": "1h"}), "spec.tll", "unknown field"),
         ];
