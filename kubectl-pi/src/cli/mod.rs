@@ -146,8 +146,8 @@ pub(crate) struct Explain {
     /// The pod
     #[arg(value_name = "POD")]
     pub(crate) pod: String,
-    /// The kind of the interaction
-    #[arg(long, default_value = "exec", value_parser = kinds(), value_name = "KIND")]
+    /// The kind of the interaction; bypass: by a tool of the node, such as crictl or nsenter
+    #[arg(long, default_value = "exec", value_parser = kinds(Kind::NAMES), value_name = "KIND")]
     pub(crate) kind: Kind,
     /// With standard input, as in `kubectl exec -i`
     #[arg(short = 'i', long)]
@@ -160,8 +160,8 @@ pub(crate) struct Explain {
     pub(crate) command: Vec<String>,
 }
 
-fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(Kind::NAMES).try_map(|kind| kind.parse::<Kind>())
+fn kinds(names: &'static [&'static str]) -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(names).try_map(|kind| kind.parse::<Kind>())
 }
 
 /// Of which node the schedule is shown.

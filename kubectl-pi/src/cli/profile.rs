@@ -56,7 +56,7 @@ pub(crate) struct ExplainProfile {
     #[arg(long = "group", value_name = "NAME")]
     pub(crate) groups: Vec<String>,
     /// The kind of the interaction
-    #[arg(long, default_value = "exec", value_parser = kinds(), value_name = "KIND")]
+    #[arg(long, default_value = "exec", value_parser = kinds(Kind::ADMITTED_NAMES), value_name = "KIND")]
     pub(crate) kind: Kind,
     /// The container
     #[arg(short, long, value_name = "NAME")]

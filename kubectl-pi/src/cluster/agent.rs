@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use curfew_core::Record;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use kube::{Client, api::ListParams};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -18,6 +20,8 @@ use super::{
 /// Where the agent tells its records in full.
 pub(crate) const STORE: &str = "/v1/store";
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long it may take to tell its records. Without them there is still what stands on the pods.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The schedule of a full node is far smaller.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -32,6 +36,25 @@ pub(crate) async fn nodes(client: &Client) -> kube::Result<Vec<String>> {
     nodes.sort_unstable();
     nodes.dedup();
     Ok(nodes)
+}
+
+/// Of the agent's answer what is read.
+#[derive(Debug, Deserialize)]
+struct Holdings {
+    /// Those of another release may be readable in part only.
+    records: Vec<Value>,
+}
+
+/// The records of the agent of the node.
+pub(crate) async fn records(client: &Client, node: &str) -> anyhow::Result<Vec<Record>> {
+    let answer = tokio::time::timeout(PATIENCE, ask(client, node, STORE));
+    let answer = answer
+        .await
+        .with_context(|| format!("the agent of {node} did not answer within {PATIENCE:?}"))??;
+    let Holdings { records } = Holdings::deserialize(&answer)
+        .with_context(|| format!("the agent of {node} is from another release"))?;
+    let read = records.iter().map(Record::deserialize);
+    Ok(read.filter_map(Result::ok).collect())
 }
 
 /// What the agent of the node answers under this path.

@@ -1,30 +1,18 @@
 //! Pods whose annotations have no room for all that Curfew writes. The agent of their node has all of it, and
 //! tells those who may look into it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use curfew_core::{Record, metadata};
 use futures::{StreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     agent,
     find::{self, AT_ONCE},
 };
-
-/// How long an agent may take. Without its answer there is still what stands on the pod.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Of the agent's answer what is read.
-#[derive(Debug, Deserialize)]
-struct Holdings {
-    /// Those of another release may be readable in part only.
-    records: Vec<Value>,
-}
 
 /// Whether the pod does not tell all.
 pub(crate) fn is_shortened(pod: &ObjectMeta) -> bool {
@@ -42,7 +30,7 @@ pub(crate) async fn complete(
         by_node.entry(node).or_default().push(pod);
     }
     let asked = stream::iter(by_node).map(|(node, pods)| async move {
-        let records = records(client, &node).await?;
+        let records = agent::records(client, &node).await?;
         let mut missing = 0;
         for pod in pods {
             let own = records
@@ -62,17 +50,6 @@ pub(crate) async fn complete(
     });
     let asked = asked.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     asked.into_iter().filter_map(Result::err).collect()
-}
-
-async fn records(client: &Client, node: &str) -> anyhow::Result<Vec<Record>> {
-    let answer = tokio::time::timeout(PATIENCE, agent::ask(client, node, agent::STORE));
-    let answer = answer
-        .await
-        .with_context(|| format!("the agent of {node} did not answer within {PATIENCE:?}"))??;
-    let Holdings { records } = Holdings::deserialize(&answer)
-        .with_context(|| format!("the agent of {node} is from another release"))?;
-    let read = records.iter().map(Record::deserialize);
-    Ok(read.filter_map(Result::ok).collect())
 }
 
 /// What the pod would tell if there were room for it.

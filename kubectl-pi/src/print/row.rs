@@ -51,6 +51,7 @@ impl<'a> Sighting<'a> {
         }
         match eviction_time {
             None if exemption(self.meta) == Some(Exemption::Protected) => State::Protected,
+            None if record(self.meta).is_some_and(|record| record.is_released()) => State::Released,
             None => State::Recorded,
             Some(_) if annotation(self.meta, metadata::MIRROR).is_some() => State::Protected,
             Some(at) if at <= now && would_go(self.meta) => State::WouldGo,
@@ -180,6 +181,7 @@ impl Row {
         match self.eviction_time {
             Some(at) => Some(format!("{at} ({})", remarks.join(", "))),
             None if self.state == State::Terminating => Some(self.terminating(now)),
+            None if self.state == State::Released => Some(State::Released.as_str().to_owned()),
             None => self.no_time.clone(),
         }
     }

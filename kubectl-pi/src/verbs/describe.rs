@@ -1,5 +1,7 @@
 //! `kubectl pi describe`: all that can be known of a pod, for people.
 
+mod drift;
+
 use curfew_core::{
     Record, RecordedInteraction,
     budget::{NeverRoom, Numbers},
@@ -71,14 +73,19 @@ async fn describe(client: &Client, mut pod: Pod) -> String {
     let source = source(client, &mut pod).await;
     let meta = &pod.metadata;
     // What the user may not read is left out and said.
-    let (events, budgets) = futures::join!(events(client, meta), budgets(client, meta));
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let (events, budgets, drift) = futures::join!(
+        events(client, meta),
+        budgets(client, meta),
+        drift::details(client, meta, node)
+    );
     let mut blocks = Blocks::default();
     for event in events.iter().flatten() {
         blocks.learn(event.clone());
     }
     let seen = Sighting {
         meta,
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()),
+        node,
         phase: pod.status.as_ref().and_then(|s| s.phase.as_deref()),
     };
     let row = Row::new(seen, &blocks, now);
@@ -106,6 +113,8 @@ async fn describe(client: &Client, mut pod: Pod) -> String {
     if let Some(record) = row::record(meta) {
         interactions(&mut page, &record, now);
     }
+    drift::line(&mut page, meta, drift.as_ref(), now);
+    drift::sections(&mut page, drift.as_ref());
     section(&mut page, "Disruption Budgets", budgets, budget_table);
     section(&mut page, "Events", events, |events| {
         event_table(events, now)

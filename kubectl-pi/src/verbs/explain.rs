@@ -4,13 +4,15 @@
 //! webhook's flags it cannot know, and says so where they hold.
 
 mod behaviour;
+mod rights;
 
 use std::collections::BTreeMap;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use curfew_core::{
-    Action, Actor, Command, Enforcement, Exemption, Kind,
+    Action, Actor, Command, Enforcement, Exemption, Kind, Terms, WhenChanged, WhenUnchanged,
     duration::{self, relative},
+    interaction::BYPASS_USER,
     namespaces::{self, Exempt},
     policy::{
         Considered, Length, PodChoice, Policies, Policy, PolicyDecision, PolicyMatch,
@@ -21,13 +23,13 @@ use curfew_core::{
 use curfew_crd::{Attempt, Reading, Stored};
 use futures::join;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    authorization::v1::ResourceAttributes,
-    core::v1::{Namespace, Pod},
-};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use self::behaviour::Behaviour;
+use self::{
+    behaviour::Behaviour,
+    rights::{namespace_unread, policies_unread},
+};
 use crate::{
     cli::{Explain, Target},
     cluster::{
@@ -43,8 +45,6 @@ use crate::{
     },
 };
 
-const FORBIDDEN: u16 = 403;
-const NOT_FOUND: u16 = 404;
 /// How many policies are named that would be less strict.
 const MOST_LAXER: usize = 5;
 
@@ -55,6 +55,9 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
             "policies only look at the command of an exec: leave it out for --kind={}",
             args.kind
         );
+    }
+    if args.kind == Kind::Bypass && (args.stdin || args.tty) {
+        bail!("whether someone types into a bypass is not known: leave out -i and -t");
     }
     let connection = Connection::open(target)?;
     let Connection { client, namespace } = &connection;
@@ -68,6 +71,14 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
     );
     let (user, pod) = (user?, pod?);
     let space = space.map_err(|error| namespace_unread(error, &user.name, namespace))?;
+    let me = user.name.clone();
+    let user = match args.kind {
+        Kind::Bypass => User {
+            name: BYPASS_USER.to_owned(),
+            groups: Vec::new(),
+        },
+        _ => user,
+    };
     let now = Timestamp::now();
     let behaviour = behaviour::compare(client, &pod, &user, &args, now).await;
     let question = Question {
@@ -81,11 +92,9 @@ pub(crate) async fn run(target: &Target, args: Explain) -> anyhow::Result<bool> 
         output::print(&question.exempt(why))?;
         return Ok(true);
     }
-    let (policies, allowed) = join!(
-        policies(client),
-        access::allowed(client, args.asks_for(&pod))
-    );
-    let book = Book::read(policies.map_err(|error| policies_unread(error, &user.name))?);
+    let allowed = async { access::allowed(client, args.asks_for(&pod)?).await };
+    let (policies, allowed) = join!(policies(client), allowed);
+    let book = Book::read(policies.map_err(|error| policies_unread(error, &me))?);
     output::print(&question.answer(&book, allowed, now))?;
     Ok(true)
 }
@@ -96,50 +105,6 @@ async fn policies(client: &Client) -> kube::Result<Vec<Stored>> {
         policies.list(&params).await
     })
     .await
-}
-
-fn namespace_unread(error: kube::Error, user: &str, namespace: &str) -> anyhow::Error {
-    match &error {
-        kube::Error::Api(status) if status.code == FORBIDDEN => anyhow!(
-            "{user} may not get the namespace {namespace}, whose labels policies select: a RoleBinding to the \
-             ClusterRole view there is enough"
-        ),
-        _ => error.into(),
-    }
-}
-
-fn policies_unread(error: kube::Error, user: &str) -> anyhow::Error {
-    match &error {
-        kube::Error::Api(status) if status.code == FORBIDDEN => anyhow!(
-            "{user} may not list interactionpolicies.curfew.dev, which are cluster-scoped: this requires a \
-             ClusterRoleBinding to the ClusterRole curfew-view, or to view, which contains it; a RoleBinding \
-             is not enough. manifests/components/policy-readers allows it for all authenticated users"
-        ),
-        kube::Error::Api(status) if status.code == NOT_FOUND => anyhow!(
-            "the cluster has no interactionpolicies.curfew.dev: Curfew is not installed there"
-        ),
-        _ => error.into(),
-    }
-}
-
-impl Explain {
-    /// The right without which the API server refuses the interaction before anybody sees it.
-    fn asks_for(&self, pod: &Pod) -> ResourceAttributes {
-        let (verb, subresource) = match self.kind {
-            Kind::Exec => ("create", "exec"),
-            Kind::Attach => ("create", "attach"),
-            Kind::Portforward => ("create", "portforward"),
-            Kind::Debug => ("patch", "ephemeralcontainers"),
-        };
-        ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            resource: Some("pods".to_owned()),
-            subresource: Some(subresource.to_owned()),
-            namespace: pod.namespace(),
-            name: Some(pod.name_any()),
-            ..ResourceAttributes::default()
-        }
-    }
 }
 
 /// All policies, and what is to be said of those that cannot be followed as they stand.
@@ -301,8 +266,9 @@ impl<'a> Question<'a> {
         }
         let hint = policy.and_then(|policy| hint(&book.policies, &policy.spec, &subject));
         page.maybe("Harmless Commands", hint);
-        if allowed == Some(false) {
-            let wanted = self.args.asks_for(self.pod);
+        if allowed == Some(false)
+            && let Some(wanted) = self.args.asks_for(self.pod)
+        {
             let [verb, subresource] =
                 [wanted.verb, wanted.subresource].map(Option::unwrap_or_default);
             let user = &self.user.name;
@@ -412,6 +378,7 @@ impl<'a> Question<'a> {
                     Enforcement::as_str,
                 ),
             );
+            on_evidence(page, &terms, self.args.kind);
         }
         page.maybe(
             "Command Kept",
@@ -419,6 +386,29 @@ impl<'a> Question<'a> {
                 RecordCommand::Full => None,
                 RecordCommand::Name => Some("its first word"),
                 RecordCommand::None => Some("nothing of it"),
+            },
+        );
+    }
+}
+
+/// What follows from what is found in the pod, where anything does.
+fn on_evidence(page: &mut Page, terms: &Terms, kind: Kind) {
+    if terms.on_evidence.when_changed == WhenChanged::Now {
+        page.line(
+            "When Changed",
+            "Now: the pod is evicted as soon as a change in it is found",
+        );
+    }
+    if terms.on_evidence.when_unchanged == WhenUnchanged::Release {
+        page.line(
+            "When Unchanged",
+            match kind {
+                Kind::Exec | Kind::Bypass => {
+                    "Release: the pod stays if, at its deadline, all of it could be seen and nothing had changed"
+                }
+                Kind::Attach | Kind::Portforward | Kind::Debug => {
+                    "Evict: Release applies only to exec and bypass, whose end is seen"
+                }
             },
         );
     }

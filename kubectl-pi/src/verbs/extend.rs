@@ -16,7 +16,7 @@ use crate::{
         find,
     },
     output,
-    print::row::annotation,
+    print::row::{self, annotation},
     verbs::{change, confirm},
 };
 
@@ -163,7 +163,11 @@ fn check(pod: &ObjectMeta, by: Duration, text: &str) -> anyhow::Result<()> {
     change::check(pod)?;
     let name = pod.name.as_deref().unwrap_or_default();
     if !change::has_timer(pod) {
-        bail!("no timer runs for pod/{name}: its interactions are only recorded");
+        let why = match row::record(pod).is_some_and(|record| record.is_released()) {
+            true => "it was released, because nothing in it had changed",
+            false => "its interactions are only recorded",
+        };
+        bail!("no timer runs for pod/{name}: {why}");
     }
     // Where the pod does not say, the API server and the agent do.
     let most = annotation(pod, metadata::MAX_EXTENSION).and_then(|most| duration::parse(most).ok());

@@ -1,7 +1,9 @@
 //! What is shown of which marks.
 
 use super::*;
-use curfew_core::{Interaction, Kind, record::RecordedInteraction, terms::DefaultTerms};
+use curfew_core::{
+    Interaction, Kind, WhenUnchanged, record::RecordedInteraction, terms::DefaultTerms,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -285,6 +287,35 @@ fn what_will_not_be_evicted_says_why() {
         .get_or_insert_default()
         .insert(metadata::MIRROR.into(), "hash".into());
     assert_eq!(row(&mirror).state, State::Protected);
+}
+
+#[test]
+fn a_pod_that_was_released_says_so_until_the_next_interaction() {
+    let annotated = |record: &Record| {
+        let marks = metadata::annotations(record, &[]).into_iter();
+        let mut pod = pod("web-1", &[]);
+        pod.annotations = Some(marks.map(|(key, value)| (key.to_owned(), value)).collect());
+        pod
+    };
+    let mut record = super::record(&marked("web-1", Kind::Exec, None)).unwrap();
+    let mut known = record.decisive().unwrap().clone();
+    known.terms.on_evidence.when_unchanged = WhenUnchanged::Release;
+    record = Record::new(record.pod.clone(), known.clone());
+    let shown = |record: &Record| {
+        let row = Row::new(
+            Sighting::of(&annotated(record)),
+            &Blocks::default(),
+            at(AFTER),
+        );
+        (row.state, row.eviction_time(at(AFTER)))
+    };
+    assert_eq!(shown(&record).0, State::Due);
+    assert!(record.release());
+    assert_eq!(shown(&record), (State::Released, Some("released".into())));
+    known.interaction.time = at(AFTER);
+    known.interaction.request = "r-2".into();
+    record.learn(known);
+    assert_eq!(shown(&record).0, State::Scheduled);
 }
 
 #[test]

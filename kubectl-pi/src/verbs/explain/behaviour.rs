@@ -1,6 +1,7 @@
 //! How the interaction that is asked about compares with the profile of the pod's workload.
 
 use curfew_core::{
+    Kind,
     behaviour::{Assessment, Features, SeenInteraction, Thresholds, assess},
     policy::Spec,
 };
@@ -24,6 +25,9 @@ pub(super) async fn compare(
     args: &Explain,
     now: Timestamp,
 ) -> Behaviour {
+    if args.kind == Kind::Bypass {
+        return Err("neither usual nor irregular: nobody knows who is behind a bypass".to_owned());
+    }
     let Some(workload) = curfew_crd::workload(&pod.metadata) else {
         return Err("neither usual nor irregular: no controller owns the pod".to_owned());
     };

@@ -1,4 +1,4 @@
-use super::*;
+use super::{rights::FORBIDDEN, *};
 use crate::print::row::tests::at;
 use serde_json::{Value, json};
 
@@ -177,7 +177,7 @@ Policies:
 generation 3 cannot be followed: spec: unknown field `nodes`, expected one of `priority`, \
 `namespaceSelector`, `podSelector`, `users`, `groups`, `actors`, `interactions`, `interactive`, `workloads`, \
 `commands`, `behaviour`, `minimumDays`, `minimumSamples`, `learn`, `ttl`, `maxExtension`, `maxHold`, `action`, \
-`enforcement`, `harmlessCommands`, `unmanagedPods`, `completingPods`, `protect`, `recordCommand`)
+`enforcement`, `harmlessCommands`, `unmanagedPods`, `completingPods`, `whenChanged`, `whenUnchanged`, `protect`, `recordCommand`)
   everybody     5          staging has the higher priority 100
   broken        <none>     not in force: spec: \"1d\" is not a duration: its unit is none of h, m, s, ms, us, ns; \
 write it as 90s, 30m or 1h30m
@@ -341,6 +341,49 @@ fn a_time_that_was_told_already_is_told_again() {
     let line =
         "already at 2026-03-01T12:05:00Z (in 5m0s); another interaction can only make it earlier";
     assert!(page.contains(line), "{page}");
+}
+
+#[test]
+fn what_follows_from_what_is_found_is_told_where_anything_does() {
+    let of = |spec: Value| answer(vec![stored("p", spec)], &[]);
+    let page = of(json!({"whenChanged": "Now", "whenUnchanged": "Release"}));
+    assert!(
+        page.contains("\nWhen Changed:       Now: the pod is evicted as soon as"),
+        "{page}"
+    );
+    assert!(
+        page.contains("\nWhen Unchanged:     Release: the pod stays if"),
+        "{page}"
+    );
+    let spec = json!({"whenUnchanged": "Release"});
+    let page = answer(vec![stored("p", spec)], &["--kind=attach"]);
+    assert!(page.contains("\nWhen Unchanged:     Evict: "), "{page}");
+    for spec in [
+        json!({}),
+        json!({"whenChanged": "AtDeadline", "whenUnchanged": "Evict"}),
+        json!({"harmlessCommands": [["ls"]], "whenUnchanged": "Release", "unmanagedPods": "Record"}),
+    ] {
+        let words: &[&str] = match spec.get("harmlessCommands") {
+            Some(_) => &["--", "ls"],
+            None => &[],
+        };
+        let page = answer(vec![stored("p", spec)], words);
+        assert!(!page.contains("When "), "{page}");
+    }
+}
+
+#[test]
+fn a_bypass_is_nobodys_and_takes_no_right() {
+    let args = asked(&["--kind=bypass"]);
+    let pod = serde_json::from_value(pod()).unwrap();
+    assert_eq!(args.asks_for(&pod), None);
+    let page = answer(
+        vec![stored("deny", json!({"action": "Deny", "ttl": "5m"}))],
+        &["--kind=bypass"],
+    );
+    assert!(page.contains("\nInteraction:        bypass\n"), "{page}");
+    assert!(page.contains("\nOutcome:            Evict: "), "{page}");
+    assert!(page.contains("\nTime To Live:       5m0s\n"), "{page}");
 }
 
 #[test]
