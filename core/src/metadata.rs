@@ -369,7 +369,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
         interactions,
     };
     let mut known = last.bounds;
-    known.truncate(MAX_KNOWN);
+    known.truncate(MAX_KNOWN - 2);
     known.push(last.known);
     // Where it is told in full elsewhere, that counts: the annotations have what all of them allow together, and
     // nothing of a timer that has ended with a release.
