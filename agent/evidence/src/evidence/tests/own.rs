@@ -1,0 +1,173 @@
+//! What is no session.
+
+use super::*;
+
+#[test]
+fn processes_of_the_node_are_none() {
+    let mut node = Node::new();
+    node.fake.process(30, 1).start(10_100).write();
+    node.fake.process(31, 30).start(10_100).write();
+    for second in [102.0, 104.0, 106.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn a_container_with_the_mounts_of_the_node_claims_no_process_of_it() {
+    let mut node = Node::new();
+    node.fake
+        .process(21, 10)
+        .inside('1', 'a')
+        .cgroup(format!("0::/kubepods/{}\n", container_id('b')))
+        .mounts(1)
+        .write();
+    node.fake.process(30, 1).start(10_100).write();
+    for second in [102.0, 104.0, 106.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn what_the_container_starts_is_its_own() {
+    let mut node = Node::new();
+    node.fake
+        .process(30, 20)
+        .inside('1', 'a')
+        .session(20)
+        .start(10_100)
+        .write();
+    node.fake
+        .process(31, 30)
+        .inside('1', 'a')
+        .session(31)
+        .start(10_150)
+        .write();
+    for second in [102.0, 104.0, 106.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(
+        node.role(31),
+        crate::table::Role::Workload { doubtful: false }
+    );
+}
+
+#[test]
+fn probes_are_no_sessions() {
+    let mut node = Node::new();
+    node.facts(
+        &[(&["sh", "-c", "exec pg_isready -U $USER"], Some(1))],
+        true,
+    );
+    for (pid, command) in [
+        (30, &["sh", "-c", "exec pg_isready -U $USER"][..]),
+        (31, &["pg_isready", "-U", "shop"]),
+    ] {
+        node.session(pid, command, 101);
+    }
+    for second in [102.0, 104.0, 120.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+    // What they leave running is the workload's.
+    node.fake
+        .process(40, 20)
+        .inside('1', 'a')
+        .session(31)
+        .start(10_200)
+        .write();
+    node.scan(122.0);
+    assert!(!matches!(
+        node.role(40),
+        crate::table::Role::Workload { doubtful: true }
+    ));
+}
+
+#[test]
+fn a_probe_that_became_another_program_is_waited_for() {
+    let mut node = Node::new();
+    node.facts(&[(&["/check.sh"], Some(4))], true);
+    node.session(30, &["curl", "localhost"], 101);
+    assert!(node.scan(102.0).is_empty() && node.scan(104.0).is_empty());
+    node.fake.remove(30);
+    assert!(node.scan(105.0).is_empty() && node.scan(112.0).is_empty());
+    // One that goes on is none.
+    node.session(31, &["curl", "localhost"], 120);
+    assert!(node.scan(121.0).is_empty());
+    assert_eq!(bypasses(&node.scan(126.0)).len(), 1);
+}
+
+#[test]
+fn a_hook_at_the_start_is_no_session() {
+    let mut node = Node::new();
+    node.facts(&[(&["/start.sh"], None)], true);
+    node.session(30, &["migrate"], 22);
+    for second in [102.0, 104.0, 108.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn an_orphan_of_a_shared_pid_namespace_is_no_session() {
+    let mut node = Node::new();
+    // The first process of the pod, in whose PID namespace the containers are.
+    node.fake
+        .process(15, 10)
+        .inside('1', 'f')
+        .start(1900)
+        .write();
+    node.fake
+        .process(30, 15)
+        .inside('1', 'a')
+        .start(10_100)
+        .write();
+    for second in [102.0, 104.0, 108.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn orphans_of_a_container_with_the_processes_of_the_node_are_none() {
+    let fake = FakeProc::new();
+    fake.process(1, 0).write();
+    fake.process(10, 1).write();
+    fake.process(20, 10)
+        .inside('1', 'a')
+        .pids(&[20])
+        .start(2000)
+        .write();
+    let evidence = Evidence::new(&fake.path(), Mode::Processes).0;
+    let mut node = Node { fake, evidence };
+    node.facts(&[], true);
+    node.scan(100.0);
+    node.session(30, &["daemon"], 101);
+    for second in [102.0, 104.0, 108.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 0);
+    // Recorded ones are known all the same.
+    node.touch("sh", 110.0);
+    node.session(31, &["sh"], 110);
+    node.scan(111.0);
+    assert_eq!(node.evidence.sessions(), 1);
+}
+
+#[test]
+fn a_process_of_the_runtime_is_waited_for() {
+    let mut node = Node::new();
+    let runtime = node
+        .fake
+        .process(30, 10)
+        .inside('1', 'a')
+        .name("runc:[2:INIT]");
+    runtime.command(&["runc", "init"]).start(10_100).write();
+    node.scan(102.0);
+    assert_eq!(node.evidence.sessions(), 0);
+    node.session(30, &["sh"], 101);
+    node.scan(102.5);
+    assert_eq!(node.evidence.sessions(), 1);
+    assert_eq!(bypasses(&node.scan(104.0)), [("sh".to_owned(), 101)]);
+}
