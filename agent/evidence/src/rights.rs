@@ -29,7 +29,8 @@ pub(crate) fn limitations(proc: &Proc, mode: Mode) -> Vec<Limitation> {
     let lacks = |bit: u32| has & (1 << bit) == 0;
     if lacks(SYS_PTRACE) {
         add("mounts, files and programs of processes are not seen: the agent lacks the capability SYS_PTRACE".to_owned());
-    } else if let Err(error) = proc.link(1, "ns/mnt") {
+    // The parent is the runtime's process, and the first process of a node may be closed to all.
+    } else if let (Err(error), Err(_)) = (proc.link(own.parent, "ns/mnt"), proc.link(1, "ns/mnt")) {
         add(format!(
             "processes cannot be looked into, by AppArmor or SELinux: {error}"
         ));

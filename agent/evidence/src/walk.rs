@@ -136,8 +136,8 @@ impl<V: Visitor> Walk<'_, V> {
             let device = level.file.device;
             self.push(&name);
             match opened {
-                // It was moved or mounted over meanwhile.
-                Ok((_, file)) if file.device != device => self.elsewhere(),
+                // Something was mounted there meanwhile.
+                Ok((_, file)) if file.device != device => {}
                 Ok(_) if levels.len() >= self.budget.depth => {
                     return Err(Stop("has folders that are too deep"));
                 }
@@ -189,9 +189,8 @@ impl<V: Visitor> Walk<'_, V> {
             };
             level.explained |= self.visitor.entry(&self.path, &file, &level.file);
             if file.kind == FileType::Directory {
-                if file.mount || file.device != level.file.device {
-                    self.elsewhere();
-                } else {
+                // What is mounted there is another part of what is looked at, or is told as not seen.
+                if !file.mount && file.device == level.file.device {
                     self.held += name.to_bytes().len();
                     level.waiting.push(name.to_owned());
                 }
@@ -221,11 +220,6 @@ impl<V: Visitor> Walk<'_, V> {
     fn push(&mut self, name: &CStr) {
         self.path.push(b'/');
         self.path.extend_from_slice(name.to_bytes());
-    }
-
-    fn elsewhere(&mut self) {
-        let clause = format!("{} is another file system", shown(&self.path));
-        self.visitor.unseen(clause);
     }
 
     fn unreadable(&mut self) {
