@@ -24,7 +24,17 @@ Changes an object of the manifests to what the values say. Takes root and object
     {{- $container := first $.object.spec.template.spec.containers -}}
     {{- $_ := set $container.securityContext "seLinuxOptions" (dict "type" .) -}}
   {{- end -}}
-  {{- include "curfew.workload" (dict "root" .root "object" .object "values" .root.Values.agent "env" dict) -}}
+  {{- $env := dict -}}
+  {{- if .root.Values.evidence.enabled -}}
+    {{- include "curfew.evidence" . -}}
+    {{- $_ := set $env "CURFEW_EVIDENCE" "files" -}}
+  {{- end -}}
+  {{- include "curfew.workload" (dict "root" .root "object" .object "values" .root.Values.agent "env" $env) -}}
+{{- else if eq $name "SecurityContextConstraints/curfew-agent" -}}
+  {{- if .root.Values.evidence.enabled -}}
+    {{- $_ := set .object "allowHostPID" true -}}
+    {{- $_ := set .object "allowedCapabilities" (include "curfew.evidenceCapabilities" . | fromJsonArray) -}}
+  {{- end -}}
 {{- else if eq .object.kind "NetworkPolicy" -}}
   {{- include "curfew.network" . -}}
 {{- else if hasPrefix "monitoring.coreos.com/" .object.apiVersion -}}
@@ -66,6 +76,21 @@ The Deployment of the webhook.
   {{- $_ := set $spec.strategy "rollingUpdate" (dict "maxSurge" 0 "maxUnavailable" 1) -}}
 {{- end -}}
 {{- include "curfew.workload" (dict "root" .root "object" .object "values" $values.webhook "env" $env) -}}
+{{- end -}}
+
+{{/*
+What lets the agents look into containers, as in manifests/components/evidence.
+*/}}
+{{- define "curfew.evidence" -}}
+{{- $pod := .object.spec.template.spec -}}
+{{- $_ := set $pod "hostPID" true -}}
+{{- $context := (first $pod.containers).securityContext -}}
+{{- $_ := set $context "appArmorProfile" (dict "type" "Unconfined") -}}
+{{- $_ := set $context.capabilities "add" (include "curfew.evidenceCapabilities" . | fromJsonArray) -}}
+{{- end -}}
+
+{{- define "curfew.evidenceCapabilities" -}}
+["SYS_PTRACE", "DAC_READ_SEARCH"]
 {{- end -}}
 
 {{/*

@@ -14,13 +14,15 @@ use crate::objects::{self, Objects};
 /// The folder of the chart, from the root of the source tree.
 pub const CHART: &str = "manifests/chart";
 
-/// The components, each with the argument for Helm that stands for it.
-pub const COMPONENTS: [(&str, &str); 9] = [
+/// The components, each with the argument for Helm that stands for it, in an order in which they go together: `evidence`
+/// changes an object of `openshift`.
+pub const COMPONENTS: [(&str, &str); 10] = [
     ("dry-run", "--set=defaults.enforcement=DryRun"),
     ("host-network", "--set=webhook.hostNetwork=true"),
     ("legacy", "--set=legacy=true"),
     ("monitoring", "--set=monitoring.enabled=true"),
     ("openshift", "--set=openshift.enabled=true"),
+    ("evidence", "--set=evidence.enabled=true"),
     ("policy-readers", "--set=policyReaders.enabled=true"),
     ("port-10250", "--set=webhook.ports.admission=10250"),
     ("priorities", "--set=priorities.enabled=true"),

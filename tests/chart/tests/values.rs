@@ -50,6 +50,7 @@ const FLAGS: &str = "
 defaults: {enforcement: DryRun, ttl: 20s, maxExtension: 1h, maxHold: 2h}
 unrecorded: admit
 legacy: true
+evidence: {enabled: true}
 log: {level: debug, format: text}
 webhook:
   ports: {admission: 10250, metrics: 9443}
@@ -82,12 +83,13 @@ fn flags_reach_the_pods() {
         environment(&objects, AGENT),
         owned(&[
             ("CURFEW_BLOCKED_AFTER", "45s"),
+            ("CURFEW_EVIDENCE", "files"),
             ("CURFEW_LOG_FORMAT", "text"),
             ("CURFEW_LOG_LEVEL", "debug"),
         ])
     );
     let all = container(&objects, AGENT)["env"].as_array().unwrap();
-    assert_eq!(all.len(), 5, "those of the base are still there");
+    assert_eq!(all.len(), 6, "those of the base are still there");
     assert_eq!(
         container(&objects, WEBHOOK)["ports"],
         json!([{"name": "admission", "containerPort": 10250}, {"name": "metrics", "containerPort": 9443}])

@@ -213,6 +213,80 @@ fn an_agent_requests_the_memory_that_it_was_seen_to_use() {
     assert!(requested > SEEN_MIB, "{requested} MiB");
 }
 
+/// A file of a component.
+fn of_component(component: &str, name: &str) -> Vec<Value> {
+    let file = root()
+        .join("manifests/components")
+        .join(component)
+        .join(name);
+    let text = fs::read_to_string(&file).expect(name);
+    serde_saphyr::from_multiple(&text).expect("YAML")
+}
+
+/// The base is tight; whoever adds this gives the agents what looking into containers takes, and nothing else.
+#[test]
+fn agents_that_look_into_containers_get_what_that_takes() {
+    let component = of_component("evidence", "kustomization.yaml").remove(0);
+    assert_eq!(component["resources"], json!(["rbac.yaml"]));
+    let patches: Vec<Value> = component["patches"]
+        .as_array()
+        .expect("patches")
+        .iter()
+        .map(|patch| {
+            let text = patch["patch"].as_str().expect("a text");
+            serde_saphyr::from_str(text).expect("YAML")
+        })
+        .collect();
+    let capabilities = json!(["SYS_PTRACE", "DAC_READ_SEARCH"]);
+    let [pod, variable, constraints] = &patches[..] else {
+        panic!("{patches:?}");
+    };
+    assert_eq!(
+        pod["spec"],
+        json!({"template": {"spec": {
+            "hostPID": true,
+            "containers": [{
+                "name": "agent",
+                "securityContext": {
+                    "appArmorProfile": {"type": "Unconfined"},
+                    "capabilities": {"add": capabilities},
+                },
+            }],
+        }}})
+    );
+    assert_eq!(pod["metadata"]["name"], "curfew-agent");
+    assert_eq!(
+        variable[1],
+        json!({
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/env/-",
+            "value": {"name": "CURFEW_EVIDENCE", "value": "files"},
+        })
+    );
+    assert_eq!(
+        constraints,
+        &json!([
+            {"op": "replace", "path": "/allowHostPID", "value": true},
+            {"op": "replace", "path": "/allowedCapabilities", "value": capabilities},
+        ])
+    );
+    let [role, binding] = &of_component("evidence", "rbac.yaml")[..] else {
+        panic!("a role and its binding");
+    };
+    assert_eq!(
+        role["rules"],
+        json!([
+            {"apiGroups": ["curfew.dev"], "resources": ["interactionpolicies"], "verbs": ["list"]},
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
+        ])
+    );
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "curfew-agent", "namespace": "curfew"}])
+    );
+}
+
 #[test]
 fn whoever_is_authenticated_may_read_policies_where_that_is_wanted() {
     let file = root().join("manifests/components/policy-readers/binding.yaml");

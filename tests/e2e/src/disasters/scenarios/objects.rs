@@ -37,6 +37,8 @@ const APPLIED: &[&[&str]] = &[
     &[
         "clusterrole/curfew-agent",
         "clusterrolebinding/curfew-agent",
+        "clusterrole/curfew-agent-evidence",
+        "clusterrolebinding/curfew-agent-evidence",
         "role/curfew-agent",
         "rolebinding/curfew-agent",
     ],
