@@ -35,10 +35,11 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 
 /// Those that are caused, fire, and are resolved as their runbooks say.
-const RESOLVED: [&str; 20] = [
+const RESOLVED: [&str; 21] = [
     "CurfewAgentDown",
     "CurfewAgentUnreachable",
     "CurfewAgentWatchBroken",
+    "CurfewBypass",
     "CurfewCertificateExpiring",
     "CurfewEvictionBlocked",
     "CurfewEvictionForbidden",
