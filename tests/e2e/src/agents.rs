@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::{CURFEW, NODES, TestCluster, http::Connection};
+use crate::{CURFEW, NODES, TestCluster, evidence::Drift, http::Connection};
 
 /// The name of their account, as the API server knows it.
 pub const ACCOUNT: &str = "system:serviceaccount:curfew:curfew-agent";
@@ -54,6 +54,8 @@ pub struct Scheduled {
     pub decisive: Interaction,
     /// The latest.
     pub last: Interaction,
+    /// What the agent found when it last looked into the pod's containers.
+    pub drift: Option<Drift>,
 }
 
 /// The pods with an interaction. Others stand in the schedule because somebody ordered to evict them.

@@ -21,6 +21,9 @@ pub const GUARD: &str = "eviction.curfew.dev";
 /// The ClusterRole of agents that do not act as their nodes, and its binding.
 pub const LEGACY_ROLE: &str = "curfew-agent-legacy";
 
+/// The ClusterRole of agents that look into containers, and its binding.
+pub const EVIDENCE_ROLE: &str = "curfew-agent-evidence";
+
 /// What Curfew is deployed from.
 const OVERLAY: &str = "test-cluster";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -99,6 +102,16 @@ pub async fn leave_legacy(cluster: &TestCluster) -> Result<()> {
     }
     registered(cluster, GUARD, false).await?;
     restart_agents(cluster, true).await
+}
+
+/// Installs the base alone: agents that do not look into containers, and have no right to. [`install`] undoes that.
+pub async fn take_evidence_off(cluster: &TestCluster) -> Result<()> {
+    apply(cluster, "test-cluster-without-evidence").await?;
+    for kind in ["clusterrolebinding", "clusterrole"] {
+        let args = ["delete", kind, EVIDENCE_ROLE, "--ignore-not-found"];
+        cluster.kubectl().ok(&args).await?;
+    }
+    registered(cluster, INTERACTION, true).await
 }
 
 /// The names of all registered webhooks.

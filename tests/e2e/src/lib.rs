@@ -8,10 +8,12 @@
 pub mod agents;
 pub mod audit;
 pub mod budgets;
+pub mod bypass;
 pub mod cluster;
 pub mod disasters;
 pub mod disrupt;
 pub mod evictions;
+pub mod evidence;
 pub mod execs;
 pub mod figures;
 pub mod firewall;

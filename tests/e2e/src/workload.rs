@@ -84,6 +84,23 @@ impl Workload {
         self
     }
 
+    /// With this in its container, such as probes.
+    #[must_use]
+    pub fn with(mut self, more: Value) -> Self {
+        let container = self.spec["containers"][0].as_object_mut();
+        if let (Some(container), Value::Object(more)) = (container, more) {
+            container.extend(more);
+        }
+        self
+    }
+
+    /// With an empty volume at this path.
+    #[must_use]
+    pub fn with_empty_dir(mut self, path: &str) -> Self {
+        self.spec["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+        self.with(json!({"volumeMounts": [{"name": "data", "mountPath": path}]}))
+    }
+
     /// Ready as long as this file is there, which it is from the start.
     #[must_use]
     pub fn ready_while(mut self, file: &str) -> Self {

@@ -194,6 +194,7 @@ async fn watched(namespace: &Namespace) -> Result<()> {
         budgets::stand_in_the_way(&scene),
         people::cannot_write_policies(&scene, &policies),
         people::see_no_marks(&scene),
+        people::bypass_the_api_server(&scene),
         async {
             people::work(&scene).await?;
             node::is_cut_off(&scene).await

@@ -7,13 +7,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use curfew_e2e::{
     Agents, NODES, Namespace, TestCluster, Workload, audit,
     budgets::budget,
+    bypass,
     disrupt::{self, DAEMONSET},
     eventually,
     granted::{self, Right},
@@ -47,11 +48,14 @@ enum Deed {
     Evict,
     /// A budget blocks an eviction, which is told again and again.
     Block,
+    /// Someone reaches into a container past the API server.
+    Bypass,
 }
 
 /// The deed that has an account use this right.
 fn deed(account: &str, (_, resource, verb): &Right) -> Option<Deed> {
     Some(match (resource.as_str(), verb.as_str()) {
+        ("interactionpolicies" | "namespaces", _) if account == tokens::AGENT => Deed::Bypass,
         ("pods", "patch") if account == tokens::WEBHOOK => Deed::AgentAway,
         ("pods", "list" | "watch") if account == tokens::WEBHOOK => Deed::Reinstall,
         ("pods" | "pods/eviction", _) | ("events", "create") => Deed::Evict,
@@ -160,6 +164,15 @@ impl Deed {
                     .await?;
                 budget(namespace, "web", json!({})).await?;
                 life::touch(namespace, &agents, &pods[0], &["true"])
+                    .await
+                    .map(drop)
+            }
+            Deed::Bypass => {
+                let pod = namespace
+                    .run_pod(&Workload::new("entered").on(NODES[0]))
+                    .await?;
+                let _session = bypass::enter(&pod, &["sleep", "30"]).await?;
+                bypass::noticed(namespace, &pod, Instant::now())
                     .await
                     .map(drop)
             }

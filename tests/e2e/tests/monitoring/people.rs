@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use curfew_core::metadata;
-use curfew_e2e::{NODES, Workload, agents::ACCOUNT, eventually, knock::knock, policies::Policies};
+use curfew_e2e::{
+    NODES, Workload, agents::ACCOUNT, bypass, eventually, knock::knock, policies::Policies,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use serde_json::json;
@@ -111,6 +113,16 @@ pub(crate) async fn cannot_write_policies(
     kubectl.ok(&["delete", "iprof", UNFIT]).await?;
     scene.resolves("CurfewPolicyRejected").await?;
     scene.resolves("CurfewProfileUnfit").await
+}
+
+/// Root of the node enters a container.
+pub(crate) async fn bypass_the_api_server(scene: &Scene<'_>) -> Result<()> {
+    let workload = Workload::new("entered").on(NODES[0]);
+    let pod = scene.namespace.run_pod(&workload).await?;
+    let session = bypass::enter(&pod, &["sleep", "10"]).await?;
+    scene.fires("CurfewBypass").await?;
+    drop(session);
+    scene.resolves("CurfewBypass").await
 }
 
 /// A pod whose metadata the agent may not write. A policy of the API server holds after a while, and each touch
