@@ -1,7 +1,8 @@
 //! Decides when to look at a pod, and whether it stays when its time has come.
 //!
-//! An eviction waits for a look that begins shortly before it, and not for long. A pod is released only if that look
-//! saw all of it and found nothing, and if the terms of all that was done to it say so. In all doubt it is evicted.
+//! A look begins shortly before an eviction. Where the pod may be released, the eviction waits for it, and not for
+//! long. A pod is released only if that look saw all of it and found nothing, and if the terms of all that was done to
+//! it say so. In all doubt it is evicted.
 
 use curfew_core::{Action, Drift, RecordedInteraction, metadata};
 use jiff::{SignedDuration, Timestamp};
@@ -69,12 +70,6 @@ impl NodeState {
         self.reconcile(uid, now, out);
     }
 
-    /// What changed in the pod at this time or later counts. None where nobody interacted with it.
-    pub fn changes_since(&self, uid: &str) -> Option<Timestamp> {
-        let since = self.record(uid)?.since()?;
-        Some(earlier(since, CLOCKS_DIFFER))
-    }
-
     /// These interactions have become known now, or were known.
     pub(super) fn noted(&mut self, uid: &str, known: &[RecordedInteraction], now: Timestamp) {
         let Some(entry) = self.entries.get_mut(uid) else {
@@ -140,7 +135,7 @@ impl NodeState {
             if !over {
                 out.actions.push(AgentAction::Look {
                     pod: record.pod.clone(),
-                    since: earlier(since, CLOCKS_DIFFER),
+                    since,
                 });
             }
         }
@@ -150,8 +145,9 @@ impl NodeState {
         if now < at {
             return Next::Eviction;
         }
+        // Where the answer changes nothing, nobody waits for it.
         let patience_ends = look.asked + LOOK_PATIENCE;
-        if look.answer.is_none() && now < patience_ends {
+        if look.answer.is_none() && now < patience_ends && record.may_be_released() {
             return Next::Answer(patience_ends);
         }
         look.over = true;
