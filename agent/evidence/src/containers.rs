@@ -100,13 +100,18 @@ impl Containers {
             let Some(process) = table.get(pid) else {
                 continue;
             };
-            let is_candidate = process.role == Role::Undecided && !process.stage && !process.zombie;
+            let is_open = matches!(process.role, Role::Undecided | Role::Outside);
+            let is_candidate = is_open && !process.stage && !process.zombie;
             let Some(id) = candidate(process, &is_known).filter(|_| is_candidate) else {
                 continue;
             };
-            if self.by_id.contains_key(id) {
+            let start = of_ticks(boot, process.start);
+            let former = self.by_id.get(id);
+            // Unless one that came later was taken for it.
+            if former.is_some_and(|former| former.gone || former.start <= start) {
                 continue;
             }
+            let former = former.map(|former| former.init);
             let parent = table.get(process.parent);
             let is_inside = parent.is_some_and(|parent| candidate(parent, &is_known) == Some(id));
             if is_inside {
@@ -116,7 +121,7 @@ impl Containers {
             let of_runtime = parent.map_or(0, |parent| parent.mounts);
             let mounts = match process.mounts {
                 mounts if mounts == of_node || mounts == of_runtime => 0,
-                mounts if self.by_mounts.contains_key(&mounts) => 0,
+                mounts if self.by_mounts.get(&mounts).is_some_and(|of| of != id) => 0,
                 mounts => mounts,
             };
             let container = Container {
@@ -136,6 +141,9 @@ impl Containers {
             self.by_id.insert(id, container);
             if let Some(process) = table.get_mut(pid) {
                 process.role = Role::Init;
+            }
+            if let Some(process) = former.and_then(|former| table.get_mut(former)) {
+                process.role = Role::Undecided;
             }
         }
     }

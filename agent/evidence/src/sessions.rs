@@ -165,6 +165,10 @@ impl Sessions {
         with: &Update<'_>,
         is_known: impl Fn(&str) -> bool,
     ) -> Role {
+        // Its container may still be made, for as long as that takes.
+        if process.stage {
+            return Role::Undecided;
+        }
         let Some(id) = with.containers.of(process, &is_known) else {
             // Of a container whose first process is not there yet.
             return match process.ids.is_empty() || process.reads > 2 {
@@ -175,9 +179,6 @@ impl Sessions {
         let Some(container) = with.containers.get(id) else {
             return Role::Outside;
         };
-        if process.stage {
-            return Role::Undecided;
-        }
         let parent = with.table.get(process.parent);
         if parent.is_none() && process.parent != 0 && process.reads < 2 {
             // Its parent was started after the list was made, or has ended since.

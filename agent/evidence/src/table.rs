@@ -1,8 +1,9 @@
 //! What is known of the processes of the node. It owns the list and reads only what is new.
 //!
 //! Reading a process costs much more than seeing that it is still there. So a scan lists `/proc` and reads the processes
-//! that it has not seen before; those once more in the next scan, because what was just started may still become
-//! another program or enter a container; those of sessions each time; and each of the others now and then.
+//! that it has not seen before; those once more in the next scan, and as long as they are new and in no container,
+//! because what was just started may still become another program or enter a container; those of sessions each time; and
+//! each of the others now and then.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -149,7 +150,9 @@ impl Table {
         let is_same = known.as_ref().is_some_and(|known| known.inode == inode);
         if is_same && let Some(known) = known {
             known.scan = scan;
-            let is_read = known.reads < 2 || known.role == Role::Undecided || turn;
+            // It may still enter a container, or become another program.
+            let is_new = known.role == Role::Outside && known.start >= stage_since;
+            let is_read = known.reads < 2 || known.role == Role::Undecided || is_new || turn;
             let of_session = known.role.session().is_some();
             if known.kernel || !(is_read || of_session) {
                 return;
@@ -251,19 +254,21 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_read() {
+        // All of them were started before that.
+        const LATER: u64 = 2000;
         let fake = FakeProc::new();
         for pid in 1..10 {
             fake.process(pid, 0).name("x").write();
         }
         let mut table = Table::default();
-        assert_eq!(table.scan(fake.proc(), 0).read.len(), 9);
+        assert_eq!(table.scan(fake.proc(), LATER).read.len(), 9);
         for pid in 1..10 {
             table.get_mut(pid).unwrap().role = Role::Outside;
         }
         // Once more, because they may have become something else.
-        assert_eq!(table.scan(fake.proc(), 0).read.len(), 9);
+        assert_eq!(table.scan(fake.proc(), LATER).read.len(), 9);
         let reads: usize = (0..TURN)
-            .map(|_| table.scan(fake.proc(), 0).read.len())
+            .map(|_| table.scan(fake.proc(), LATER).read.len())
             .sum();
         assert_eq!(reads, 9);
     }

@@ -171,3 +171,48 @@ fn a_process_of_the_runtime_is_waited_for() {
     assert_eq!(node.evidence.sessions(), 1);
     assert_eq!(bypasses(&node.scan(104.0)), [("sh".to_owned(), 101)]);
 }
+
+#[test]
+fn the_first_process_of_a_container_is_known_however_long_its_start_takes() {
+    let mut node = Node::new();
+    let name = "runc:[2:INIT]";
+    // Before it has that name, it is in no container.
+    for tenth in 0..5 {
+        node.fake.process(40, 10).name("exe").start(10_050).write();
+        node.scan(100.5 + f64::from(tenth) / 10.0);
+    }
+    for tenth in 2..9 {
+        let starting = node.fake.process(40, 10).name(name).inside('2', 'b');
+        starting.start(10_050).write();
+        node.scan(101.0 + f64::from(tenth) / 10.0);
+    }
+    // As soon as it runs, somebody is in it.
+    let started = node.fake.process(40, 10).inside('2', 'b').start(10_050);
+    started.write();
+    node.fake
+        .process(41, 10)
+        .inside('2', 'b')
+        .start(10_190)
+        .write();
+    for second in [102.0, 104.0, 106.0] {
+        node.scan(second);
+    }
+    assert_eq!(node.role(40), crate::table::Role::Init);
+    assert!(node.role(41).session().is_some(), "{:?}", node.role(41));
+    assert_eq!(node.evidence.sessions(), 1);
+}
+
+#[test]
+fn one_that_came_later_does_not_stay_the_first_process_of_a_container() {
+    let mut node = Node::new();
+    let session = node.fake.process(41, 10).inside('2', 'b').start(10_190);
+    session.write();
+    node.scan(102.0);
+    assert_eq!(node.role(41), crate::table::Role::Init);
+    let first = node.fake.process(40, 10).inside('2', 'b').start(10_050);
+    first.write();
+    node.scan(104.0);
+    node.scan(106.0);
+    assert_eq!(node.role(40), crate::table::Role::Init);
+    assert!(node.role(41).session().is_some(), "{:?}", node.role(41));
+}
