@@ -8,6 +8,7 @@
 pub mod api;
 pub mod client;
 pub mod connection_limit;
+pub mod default_terms;
 pub mod error_chain;
 pub mod http;
 pub mod logging;

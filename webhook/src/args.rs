@@ -5,8 +5,11 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use curfew_core::{Enforcement, duration, namespaces, terms::DefaultTerms};
-use curfew_runtime::logging::LogArgs;
+use curfew_core::{duration, namespaces};
+use curfew_runtime::{
+    default_terms::{DefaultTermsArgs, whole_seconds},
+    logging::LogArgs,
+};
 
 use crate::{identity::Lifetimes, names::TIMEOUT};
 
@@ -23,23 +26,9 @@ pub struct Args {
     /// The namespace that Curfew runs in. No flag: the admission policies name the accounts in it.
     #[arg(skip = namespaces::OWN)]
     pub namespace: String,
-    /// How long a pod may live after an interaction, if no policy sets it
-    #[arg(long, env = "CURFEW_DEFAULT_TTL", default_value = "10m", value_parser = whole_seconds)]
-    pub default_ttl: Duration,
-    /// The maximum by which that may be extended, if no policy sets it
-    #[arg(long, env = "CURFEW_DEFAULT_MAX_EXTENSION", default_value = "8h", value_parser = whole_seconds)]
-    pub default_max_extension: Duration,
-    /// The maximum time beyond its deadline for which a pod may be held, if no policy sets it
-    #[arg(long, env = "CURFEW_DEFAULT_MAX_HOLD", default_value = "24h", value_parser = whole_seconds)]
-    pub default_max_hold: Duration,
-    /// Whether pods are evicted, if no policy sets it
-    #[arg(
-        long,
-        env = "CURFEW_DEFAULT_ENFORCEMENT",
-        value_enum,
-        default_value = "Enforce"
-    )]
-    pub default_enforcement: DefaultEnforcement,
+    /// What holds where no policy says otherwise
+    #[command(flatten)]
+    pub defaults: DefaultTermsArgs,
     /// What to do with an interaction that cannot be recorded, or that arrives before this replica has read the
     /// policies
     #[arg(long, env = "CURFEW_UNRECORDED", value_enum, default_value = "deny")]
@@ -93,26 +82,6 @@ pub enum Unrecorded {
     Deny,
     /// Admit it and count it
     Admit,
-}
-
-/// Whether pods are evicted, in the words of a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DefaultEnforcement {
-    /// They are evicted
-    #[value(name = "Enforce")]
-    Enforce,
-    /// Everything else happens, and the API server is only asked whether it would evict them
-    #[value(name = "DryRun")]
-    DryRun,
-}
-
-impl From<DefaultEnforcement> for Enforcement {
-    fn from(default: DefaultEnforcement) -> Self {
-        match default {
-            DefaultEnforcement::Enforce => Enforcement::Enforce,
-            DefaultEnforcement::DryRun => Enforcement::DryRun,
-        }
-    }
 }
 
 /// How long each step of an admission may take.
@@ -192,16 +161,6 @@ impl Args {
             }),
         }
     }
-
-    /// The terms where no policy says otherwise.
-    pub fn terms(&self) -> DefaultTerms {
-        DefaultTerms {
-            enforcement: self.default_enforcement.into(),
-            ttl: self.default_ttl,
-            max_extension: self.default_max_extension,
-            max_hold: self.default_max_hold,
-        }
-    }
 }
 
 /// What is shorter would be renewed all the time.
@@ -213,19 +172,10 @@ fn lasting(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What stands on pods has whole seconds; a part of one would be lost in silence.
-fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let length = duration::parse(text).map_err(|error| error.to_string())?;
-    if length.subsec_nanos() != 0 {
-        return Err(format!(
-            "{text:?} contains a fraction of a second; use whole seconds"
-        ));
-    }
-    Ok(length)
-}
-
 #[cfg(test)]
 mod tests {
+    use curfew_core::Enforcement;
+
     use super::*;
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
@@ -237,13 +187,13 @@ mod tests {
         let args = parse(&[]).unwrap();
         assert_eq!(args.namespace, "curfew");
         parse(&["--namespace=elsewhere"]).unwrap_err();
-        assert_eq!(args.default_ttl, Duration::from_secs(600));
-        assert_eq!(args.default_max_extension, Duration::from_secs(8 * 3600));
+        assert_eq!(args.defaults.ttl, Duration::from_secs(600));
+        assert_eq!(args.defaults.max_extension, Duration::from_secs(8 * 3600));
         assert_eq!(args.unrecorded, Unrecorded::Deny);
         assert!(!args.eviction_guard && parse(&["--eviction-guard"]).unwrap().eviction_guard);
-        assert_eq!(args.terms().enforcement, Enforcement::Enforce);
+        assert_eq!(args.defaults.terms().enforcement, Enforcement::Enforce);
         let dry = parse(&["--default-enforcement=DryRun"]).unwrap();
-        assert_eq!(dry.terms().enforcement, Enforcement::DryRun);
+        assert_eq!(dry.defaults.terms().enforcement, Enforcement::DryRun);
         parse(&["--default-enforcement=dryrun"]).unwrap_err();
         assert_eq!(args.budgets().unwrap().agent, Duration::from_secs(1));
     }

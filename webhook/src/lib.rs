@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(metrics.watches.reach()).await?;
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
-    let (rules, updater) = policy::rules(args.terms(), &metrics.watches);
+    let (rules, updater) = policy::rules(args.defaults.terms(), &metrics.watches);
     let (behaviour, behaviour_updater) = behaviour::behaviour(&metrics);
     let forwarder = Forwarder::new(
         agents.clone(),

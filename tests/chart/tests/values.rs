@@ -105,13 +105,13 @@ fn flags_reach_the_pods() {
 fn the_flags_exist() {
     let renderer = Renderer::new().unwrap();
     let read = |path: &str| fs::read_to_string(renderer.root().join(path)).unwrap();
-    let logging = read("runtime/src/logging.rs");
+    let shared = read("runtime/src/logging.rs") + &read("runtime/src/default_terms.rs");
     let objects = with(&renderer, FLAGS, &[]);
     for (workload, arguments) in [
         (WEBHOOK, "webhook/src/args.rs"),
         (AGENT, "agent/src/args.rs"),
     ] {
-        let known = read(arguments) + &logging;
+        let known = read(arguments) + &shared;
         for (name, value) in environment(&objects, workload) {
             assert!(known.contains(&format!("env = \"{name}\"")), "{name}");
             if let Some((address, _)) = value.rsplit_once(':') {
