@@ -6,7 +6,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use curfew_core::duration;
-use curfew_runtime::logging::LogArgs;
+use curfew_runtime::{default_terms::DefaultTermsArgs, logging::LogArgs};
+
+use crate::evidence::EvidenceMode;
 
 /// Schedules the eviction of touched pods on one node and carries it out
 #[derive(Debug, Clone, Parser)]
@@ -63,6 +65,16 @@ pub struct Args {
     #[arg(long, env = "CURFEW_BLOCKED_AFTER", default_value = "1h",
           value_parser = duration::parse)]
     pub blocked_after: Duration,
+
+    /// What to look at on the node, to find out whether containers changed and who got into them past the API server:
+    /// nothing, processes, or processes and files. It needs rights that the base does not have: see the component
+    /// evidence
+    #[arg(long, env = "CURFEW_EVIDENCE", value_enum, default_value = "off")]
+    pub evidence: EvidenceMode,
+
+    /// What follows from a session that nobody admitted, where no policy says otherwise
+    #[command(flatten)]
+    pub defaults: DefaultTermsArgs,
 
     /// The log
     #[command(flatten)]

@@ -7,6 +7,8 @@
 //! - [`controller`]: the one task that owns that state;
 //! - [`store`]: the records on disk;
 //! - [`cluster`]: what talks to the API server about pods;
+//! - `evidence`: what the node shows of its containers, where that is asked for;
+//! - `bypass`: sessions that nobody admitted become interactions;
 //! - `events`: log lines and Events that report what happened;
 //! - [`metrics`]: the metrics;
 //! - [`identity`]: the agent's certificate;
@@ -17,9 +19,11 @@
 #![warn(missing_docs)]
 
 mod args;
+mod bypass;
 pub mod cluster;
 pub mod controller;
 mod events;
+mod evidence;
 pub mod identity;
 pub mod metrics;
 mod self_test;
@@ -32,16 +36,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use curfew_agent_state::{NodeSettings, NodeState};
+use curfew_agent_state::{Evidence, NodeSettings, NodeState};
 use curfew_runtime::{client, connection_limit::Bounds, http, ops as ops_port, tasks::Tasks, tls};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{acting_as::NodeUser, executor::Executor, pod_watch},
+    cluster::{Observation, acting_as::NodeUser, executor::Executor, pod_watch},
     controller::run::{Clock, Controller, Parts},
     events::EventRecorder,
+    evidence::PodsOnNode,
     identity::Identities,
     metrics::Metrics,
     server::{debug, notices, probes},
@@ -108,6 +113,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (observed, observations) = cluster::observations();
     let node_user = NodeUser::pending();
     let (recorder, events) = EventRecorder::new(&node, metrics.clone());
+    let (evidence, looking) = evidence::prepare(args.evidence, &node);
     let clock: Clock = Arc::new(Timestamp::now);
     let task = Controller::new(Parts {
         node: node.clone(),
@@ -115,7 +121,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         state: NodeState::new(NodeSettings {
             max_evictions: args.max_concurrent_evictions.into(),
             blocked_after: args.blocked_after,
-            evidence: curfew_agent_state::Evidence::Off,
+            evidence: match evidence.is_on() {
+                true => Evidence::On,
+                false => Evidence::Off,
+            },
         }),
         writer: StoreWriter::new(OnDisk::new(&args.store), metrics.sync.clone()),
         executor: Executor::new(
@@ -124,8 +133,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             &node,
             metrics.clone(),
             observed.clone(),
+            evidence.clone(),
         ),
         recorder,
+        evidence: evidence.clone(),
         inbox,
         observations,
     });
@@ -170,13 +181,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics: metrics.clone(),
     };
     tasks.spawn_until(&stop, "identity", keeper.run(new_identities));
+    if let Some(looking) = looking {
+        let observed = observed.clone();
+        // The agent ends where nobody takes it.
+        let looked =
+            move |uid, drift| drop(observed.blocking_send(Observation::Looked(uid, drift)));
+        let started = looking.start(looked, metrics.clone());
+        let bypasses = started.context("cannot start a thread")?;
+        let recorder = bypass::Recorder {
+            client: client.clone(),
+            pods: pods.clone(),
+            node: node.clone(),
+            controller: controller.clone(),
+            defaults: args.defaults.terms(),
+        };
+        tasks.spawn_until(&stop, "evidence", recorder.run(bypasses));
+    }
     let watch = metrics.watches.open("pods");
     tasks.spawn("notices", {
         let router = notices::router(node.clone(), clock, controller.clone(), metrics.clone());
         serve_notices(router, identities, metrics, args.listen, stop.clone())
     });
     tasks.spawn_until(&stop, "pods", async move {
-        pod_watch::watch(watch, pods, &node, observed).await
+        pod_watch::watch(watch, pods, &node, observed, PodsOnNode::new(evidence)).await
     });
     tasks.run(GRACE).await
 }

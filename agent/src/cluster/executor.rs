@@ -29,7 +29,7 @@ use super::{
     budget_watch, evict, patch,
     read::{self, PodRead},
 };
-use crate::metrics::Metrics;
+use crate::{evidence::EvidenceHandle, metrics::Metrics};
 
 /// How many patches and look-ups may be open at a time.
 const OPEN_REQUESTS: usize = 8;
@@ -83,6 +83,7 @@ pub(crate) struct Executor {
     node: Arc<str>,
     metrics: Metrics,
     observations: mpsc::Sender<Observation>,
+    evidence: EvidenceHandle,
     open: Arc<Semaphore>,
     tasks: JoinSet<Report>,
     /// What is reported of a task that panics.
@@ -99,6 +100,7 @@ impl Executor {
         node: &str,
         metrics: Metrics,
         observations: mpsc::Sender<Observation>,
+        evidence: EvidenceHandle,
     ) -> Self {
         Self {
             pods: user.client(client.clone()),
@@ -107,6 +109,7 @@ impl Executor {
             node: node.into(),
             metrics,
             observations,
+            evidence,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             tasks: JoinSet::new(),
             failures: HashMap::new(),
@@ -150,6 +153,8 @@ impl Executor {
                 });
             }
             AgentAction::WatchBudget(id) => self.watch(id, Duration::ZERO),
+            // The answer comes like what the watches see.
+            AgentAction::Look { pod, since } => self.evidence.look(&pod, since),
             AgentAction::UnwatchBudget(id) => {
                 if let Some(watch) = self.watches.remove(&id) {
                     watch.abort();

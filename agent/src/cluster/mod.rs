@@ -9,15 +9,17 @@
 
 pub(crate) mod acting_as;
 pub(crate) mod budget_watch;
+mod container_facts;
 pub mod evict;
 pub(crate) mod executor;
 pub(crate) mod patch;
 pub(crate) mod pod_watch;
-mod read;
+pub(crate) mod read;
 
 use std::collections::BTreeSet;
 
 use curfew_agent_state::{BudgetId, BudgetView, PodView};
+use curfew_core::Drift;
 use tokio::sync::mpsc;
 
 /// How many observations may wait for the controller. When the agent starts, the pods of the whole node arrive
@@ -40,6 +42,8 @@ pub(crate) enum Observation {
     WatchFailed(String),
     /// A budget, or that it is gone.
     BudgetSeen(BudgetId, Option<BudgetView>),
+    /// Whether the containers of the pod of that UID changed.
+    Looked(String, Drift),
 }
 
 /// The channel by which the watches report.

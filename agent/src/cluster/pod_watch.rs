@@ -13,7 +13,8 @@ use kube::{Api, Client, Resource, api::ListParams, runtime::watcher};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::Observation;
+use super::{Observation, container_facts::facts};
+use crate::evidence::PodsOnNode;
 
 /// A pod with no more fields than a [`PodView`] needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
@@ -21,23 +22,88 @@ use super::Observation;
 pub(crate) struct WatchedPod {
     metadata: ObjectMeta,
     #[serde(default)]
-    spec: WatchedSpec,
+    pub(crate) spec: WatchedSpec,
     #[serde(default)]
-    status: WatchedStatus,
+    pub(crate) status: WatchedStatus,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WatchedSpec {
+pub(crate) struct WatchedSpec {
     node_name: Option<String>,
     priority: Option<i32>,
+    #[serde(default)]
+    pub(crate) containers: Vec<WatchedContainer>,
+    /// Those that stay run probes, too.
+    #[serde(default)]
+    pub(crate) init_containers: Vec<WatchedContainer>,
+}
+
+/// What the kubelet runs in a container by itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WatchedContainer {
+    pub(crate) name: String,
+    pub(crate) liveness_probe: Option<WatchedProbe>,
+    pub(crate) readiness_probe: Option<WatchedProbe>,
+    pub(crate) startup_probe: Option<WatchedProbe>,
+    pub(crate) lifecycle: Option<WatchedLifecycle>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct WatchedStatus {
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WatchedProbe {
+    pub(crate) timeout_seconds: Option<u32>,
+    #[serde(flatten)]
+    pub(crate) handler: WatchedHandler,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WatchedLifecycle {
+    pub(crate) post_start: Option<WatchedHandler>,
+    pub(crate) pre_stop: Option<WatchedHandler>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct WatchedHandler {
+    exec: Option<WatchedCommand>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct WatchedCommand {
+    #[serde(default)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WatchedStatus {
     phase: Option<String>,
     #[serde(default)]
     conditions: Vec<WatchedCondition>,
+    #[serde(default)]
+    container_statuses: Vec<WatchedContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<WatchedContainerStatus>,
+    #[serde(default)]
+    ephemeral_container_statuses: Vec<WatchedContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WatchedContainerStatus {
+    pub(crate) name: String,
+    /// As `containerd://ID`.
+    #[serde(rename = "containerID")]
+    pub(crate) container_id: Option<String>,
+    #[serde(default)]
+    state: WatchedContainerState,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct WatchedContainerState {
+    terminated: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -53,10 +119,70 @@ impl WatchedPod {
     pub(crate) fn is_on(&self, node: &str) -> bool {
         self.spec.node_name.as_deref() == Some(node)
     }
+
+    /// Which pod it is.
+    pub(crate) fn id(&self) -> PodId {
+        let meta = &self.metadata;
+        PodId {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Its metadata.
+    pub(crate) fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    /// Whether it has the label of pods that were interacted with.
+    pub(crate) fn is_marked(&self) -> bool {
+        let labels = self.metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get(metadata::LABEL));
+        label.map(String::as_str) == Some(metadata::INTERACTED)
+    }
+
+    /// Its priority, which admission has set.
+    pub(crate) fn priority(&self) -> Option<i32> {
+        self.spec.priority
+    }
+}
+
+impl WatchedSpec {
+    /// All containers that can have probes and hooks.
+    pub(crate) fn all_containers(&self) -> impl Iterator<Item = &WatchedContainer> {
+        self.containers.iter().chain(&self.init_containers)
+    }
+}
+
+impl WatchedStatus {
+    /// The containers of all kinds, and whether each is an ephemeral one.
+    pub(crate) fn all_containers(&self) -> impl Iterator<Item = (&WatchedContainerStatus, bool)> {
+        let statuses = self.container_statuses.iter();
+        let statuses = statuses.chain(&self.init_container_statuses);
+        let ephemeral = self.ephemeral_container_statuses.iter();
+        let statuses = statuses.map(|status| (status, false));
+        statuses.chain(ephemeral.map(|status| (status, true)))
+    }
+}
+
+impl WatchedContainerStatus {
+    /// Whether it has ended, and was not started again yet.
+    pub(crate) fn has_terminated(&self) -> bool {
+        self.state.terminated.is_some()
+    }
+}
+
+impl WatchedHandler {
+    /// The command that runs in the container, if it is one.
+    pub(crate) fn command(&self) -> Option<&[String]> {
+        Some(self.exec.as_ref()?.command.as_slice())
+    }
 }
 
 impl From<WatchedPod> for PodView {
     fn from(pod: WatchedPod) -> Self {
+        let (id, labelled) = (pod.id(), pod.is_marked());
         let meta = pod.metadata;
         let termination = termination(&meta);
         let annotations = meta.annotations.unwrap_or_default();
@@ -66,11 +192,6 @@ impl From<WatchedPod> for PodView {
             api_version: &owner.api_version,
             kind: &owner.kind,
         });
-        let id = PodId {
-            namespace: meta.namespace.unwrap_or_default(),
-            name: meta.name.unwrap_or_default(),
-            uid: meta.uid.unwrap_or_default(),
-        };
         let marks = metadata::read(&id, &annotations).unwrap_or_else(|error| {
             tracing::warn!(pod = %id, uid = id.uid, %error, "the pod's metadata cannot be read");
             Marks {
@@ -80,9 +201,7 @@ impl From<WatchedPod> for PodView {
         });
         let state = PodSnapshot {
             version: meta.resource_version.unwrap_or_default(),
-            labelled: meta.labels.is_some_and(|labels| {
-                labels.get(metadata::LABEL).map(String::as_str) == Some(metadata::INTERACTED)
-            }),
+            labelled,
             annotations_digest: digest(|key| annotations.get(key).map(String::as_str)),
             room: metadata::room(&annotations) as u32,
             priority: pod.spec.priority.unwrap_or_default(),
@@ -117,7 +236,8 @@ fn termination(meta: &ObjectMeta) -> Option<Termination> {
     })
 }
 
-/// Watches the pods of the node and reports what it sees, for as long as somebody takes that.
+/// Watches the pods of the node and reports what it sees, for as long as somebody takes that. The thread that looks at
+/// containers is told of them, too.
 ///
 /// # Errors
 /// When nobody takes it any more; the watch does not end by itself.
@@ -126,6 +246,7 @@ pub(crate) async fn watch(
     client: Client,
     node: &str,
     observations: mpsc::Sender<Observation>,
+    mut containers: PodsOnNode,
 ) -> anyhow::Result<()> {
     let pods: Api<WatchedPod> = Api::all(client);
     let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
@@ -138,16 +259,23 @@ pub(crate) async fn watch(
                 Observation::ListBegins
             }
             Ok(Some(watcher::Event::InitApply(pod))) => {
+                containers.seen(pod.id(), || facts(&pod));
                 let pod = PodView::from(pod);
                 listed.insert(pod.id.uid.clone());
                 Observation::PodSeen(Box::new(pod))
             }
             Ok(Some(watcher::Event::InitDone)) => {
+                containers.listed(&listed);
                 Observation::PodsListed(std::mem::take(&mut listed))
             }
-            Ok(Some(watcher::Event::Apply(pod))) => Observation::PodSeen(Box::new(pod.into())),
+            Ok(Some(watcher::Event::Apply(pod))) => {
+                containers.seen(pod.id(), || facts(&pod));
+                Observation::PodSeen(Box::new(pod.into()))
+            }
             Ok(Some(watcher::Event::Delete(pod))) => {
-                Observation::PodGone(PodView::from(pod).id.uid)
+                let uid = pod.id().uid;
+                containers.gone(&uid);
+                Observation::PodGone(uid)
             }
             Ok(None) => anyhow::bail!("the watch of the node's pods ended"),
             Err(error) => Observation::WatchFailed(error_chain::watch(&error)),

@@ -24,7 +24,7 @@ const MAX_ANSWER: usize = 10 * 1024 * 1024;
 
 /// What the API server has under the name of a pod.
 #[derive(Debug)]
-pub(super) enum PodRead<K> {
+pub(crate) enum PodRead<K> {
     /// A pod, of this UID or another.
     Found(K),
     /// None on this node.
@@ -37,7 +37,7 @@ pub(super) enum PodRead<K> {
 ///
 /// # Errors
 /// When the API server does not answer, or its answer cannot be read.
-pub(super) async fn pod(
+pub(crate) async fn pod(
     client: &Client,
     node: &str,
     pod: &PodId,

@@ -27,6 +27,7 @@ use crate::{
         executor::{Executor, LookUp, Report},
     },
     events::EventRecorder,
+    evidence::EvidenceHandle,
     store::{
         NotRecorded, StoreError,
         inspect::Holdings,
@@ -56,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) writer: StoreWriter,
     pub(crate) executor: Executor,
     pub(crate) recorder: EventRecorder,
+    pub(crate) evidence: EvidenceHandle,
     pub(crate) inbox: Inbox,
     pub(crate) observations: mpsc::Receiver<Observation>,
 }
@@ -152,6 +154,7 @@ impl Controller {
                 self.recent_evictions
                     .add(&eviction.pod, cause, time, &outcome, dry_run, now);
             }
+            self.parts.evidence.tell(&event, now);
             self.parts.recorder.record(event, now);
         }
         for action in decisions.actions {
@@ -223,6 +226,7 @@ impl Controller {
                 self.watch_error = Some(WatchError { time: now, message });
             }
             Observation::BudgetSeen(id, view) => state.budget_seen(&id, view, now, out),
+            Observation::Looked(uid, drift) => state.looked(&uid, drift, now, out),
         }
     }
 
@@ -326,6 +330,7 @@ impl Controller {
                 });
             }
             self.set_aside = contents.aside;
+            self.parts.evidence.restored(&contents.records);
             state.restore(contents.records, now, &mut out);
         }
         match written.result {

@@ -2,7 +2,7 @@
 
 use curfew_agent_state::{NodeState, PodRow};
 use curfew_core::{
-    Enforcement, Interaction, State,
+    Drift, Enforcement, Interaction, State,
     record::{EvictNow, Extension, Hold},
 };
 use jiff::Timestamp;
@@ -106,6 +106,12 @@ pub struct ScheduledPod {
     /// The order to evict the pod now, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_now: Option<EvictNow>,
+    /// What the latest look at its containers found, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// The time up to which interactions start no timer, because nothing had changed, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<Timestamp>,
     /// How many interactions there were.
     pub interactions: u32,
     /// The interaction that set the deadline; none if nobody interacted with the pod.
@@ -150,6 +156,8 @@ impl NodeSchedule {
                     extension: record.extension.clone(),
                     hold: record.hold.clone(),
                     evict_now: record.evict_now().cloned(),
+                    drift: record.drift.as_deref().cloned(),
+                    released: record.released,
                     interactions: record.interactions(),
                     decisive: record.decisive().map(|known| known.interaction.clone()),
                     last: record.last().map(|known| known.interaction.clone()),

@@ -10,7 +10,9 @@ use curfew_agent_state::{
     StoreLoss,
 };
 use curfew_core::{
-    Action, Exemption, Kind, PodId, RecordedInteraction, State, duration,
+    Action, Drift, Exemption, Kind, PodId, RecordedInteraction, State,
+    drift::Verdict,
+    duration,
     text::{cut, visible},
 };
 use jiff::Timestamp;
@@ -197,6 +199,28 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
             }
             pod_event(&eviction.pod, false, reason, action, note)
         }
+        DomainEvent::Drifted(found) if found.drift.verdict == Verdict::Changed => {
+            let mut note = "something in the pod has changed since the first interaction".to_owned();
+            note += &counts(&found.drift);
+            if let Some(at) = found.eviction_time {
+                note += &format!("; it {} evicted at {at}", will_be(found.dry_run));
+            }
+            // Last, so that nothing else is lost when it is cut.
+            note += &findings(&found.drift);
+            pod_event(&found.pod, true, "PodInteractionChanged", "Look", note)
+        }
+        DomainEvent::Released(released) => {
+            let not_evicted = match released.dry_run {
+                true => "dry run: the pod would not have been evicted",
+                false => "the pod is not evicted",
+            };
+            let note = format!(
+                "{not_evicted}: when its files and processes were looked at, at {}, nothing had changed since the \
+                 first interaction, and no session went on",
+                released.drift.time
+            );
+            pod_event(&released.pod, false, "PodInteractionUnchanged", "Release", note)
+        }
         DomainEvent::Unmarked(refusal) if !refusal.again => {
             let why = &refusal.why;
             let follows = match refusal.eviction_time {
@@ -262,6 +286,7 @@ fn telling(event: &DomainEvent) -> Option<EventContent> {
         | DomainEvent::Marked { .. }
         | DomainEvent::MarkFailed { .. }
         | DomainEvent::Unmarked(_)
+        | DomainEvent::Drifted(_)
         | DomainEvent::EvictionAnswered(_)
         | DomainEvent::Gone { .. }
         | DomainEvent::ClockWentBack(_)
@@ -279,9 +304,14 @@ fn interaction(new: &NewInteraction) -> String {
         Kind::Attach => "attached",
         Kind::Portforward => "forwarded a port",
         Kind::Debug => "added a debug container",
-        Kind::Bypass => "reached past the API server's admission",
+        Kind::Bypass => "began a session that was not admitted, past the API server",
     };
-    let mut note = format!("{} {what} ({}) at {}", by(&did.user), did.kind, did.time);
+    let who = match did.kind {
+        // The node does not tell who it was.
+        Kind::Bypass => "somebody".into(),
+        _ => by(&did.user),
+    };
+    let mut note = format!("{who} {what} ({}) at {}", did.kind, did.time);
     if let Some(container) = &did.container {
         note += &format!(", container {container}");
     }
@@ -314,6 +344,21 @@ fn interaction(new: &NewInteraction) -> String {
         note += &format!("; command: {}", did.command);
     }
     note
+}
+
+/// What was found, in numbers.
+fn counts(drift: &Drift) -> String {
+    let summary = drift.summary();
+    let counts = summary.split_once(' ');
+    counts.map_or_else(String::new, |(_, counts)| format!(" {counts}"))
+}
+
+/// What was found first.
+fn findings(drift: &Drift) -> String {
+    match drift.findings.is_empty() {
+        true => String::new(),
+        false => format!("; found: {}", drift.findings.join(", ")),
+    }
 }
 
 /// What is said of an eviction to come.

@@ -99,6 +99,16 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                 ),
             }
         }
+        DomainEvent::Drifted(found) => tracing::info!(
+            event = "drift", node, pod = %found.pod, uid = found.pod.uid, id = found.id,
+            verdict = found.drift.verdict.as_str(), drift = found.drift.summary(), sessions = found.drift.sessions,
+            "looked at the containers"
+        ),
+        DomainEvent::Released(released) => tracing::info!(
+            event = "released", node, pod = %released.pod, uid = released.pod.uid,
+            id = request(released.decisive.as_ref()), ids = released.ids, dry_run = released.dry_run,
+            "not evicted: nothing had changed"
+        ),
         DomainEvent::Blocked(block) => tracing::warn!(
             event = "blocked", node, pod = %block.pod, uid = block.pod.uid, id = block.id,
             reason = block.why.as_str(), answer = block.why.message(), dry_run = block.dry_run, "eviction blocked"

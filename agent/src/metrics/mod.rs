@@ -10,11 +10,11 @@ mod tests;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use curfew_agent_state::{DomainEvent, EvictionOutcome, Source, Summary};
-use curfew_core::{Action, Actor, Kind};
+use curfew_core::{Action, Actor, Kind, drift::Verdict};
 use curfew_runtime::{
     metrics::{Catalog, unix_seconds},
     tls::Refusals,
@@ -46,6 +46,10 @@ pub struct Metrics {
     /// Whether the API server lets the agent read and evict pods as its node.
     pub acts_as_node: IntGauge,
     lateness: Histogram,
+    looks: IntCounterVec,
+    look_seconds: Histogram,
+    released: IntCounter,
+    sessions: IntGauge,
     panicked: IntCounterVec,
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
@@ -116,6 +120,24 @@ impl Metrics {
                 "curfew_agent_eviction_lateness_seconds",
                 "How long after its deadline the eviction of a pod was accepted.",
                 &[0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0],
+            )?,
+            looks: all.counters(
+                "curfew_agent_looks_total",
+                "Looks at the containers of touched pods, by what they found.",
+                &[("result", Verdict::NAMES)],
+            )?,
+            look_seconds: all.histogram(
+                "curfew_agent_look_duration_seconds",
+                "How long a look at the containers of a pod took.",
+                &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0],
+            )?,
+            released: all.counter(
+                "curfew_agent_released_pods_total",
+                "Pods whose timers ended because nothing had changed in their containers.",
+            )?,
+            sessions: all.gauge(
+                "curfew_agent_sessions",
+                "Sessions that run in containers of this node, as far as the agent sees processes.",
             )?,
             panicked: all.counters(
                 "curfew_agent_actions_panicked_total",
@@ -224,9 +246,11 @@ impl Metrics {
             DomainEvent::StoreOpened { set_aside, .. } => self.set_aside.set(*set_aside as i64),
             DomainEvent::StoreFailed { .. } => self.store_faults.inc(),
             DomainEvent::StoreRebuilt { .. } => self.store_rebuilt.inc(),
+            DomainEvent::Released(_) => self.released.inc(),
             DomainEvent::Extended(_)
             | DomainEvent::Held(_)
             | DomainEvent::Stored(_)
+            | DomainEvent::Drifted(_)
             | DomainEvent::Marked { .. }
             | DomainEvent::Unmarked(_)
             | DomainEvent::Blocked(_)
@@ -235,6 +259,17 @@ impl Metrics {
             | DomainEvent::Gone { .. }
             | DomainEvent::ClockWentBack(_) => {}
         }
+    }
+
+    /// The containers of a pod were looked at.
+    pub(crate) fn looked(&self, verdict: Verdict, took: Duration) {
+        self.looks.with_label_values(&[verdict.as_str()]).inc();
+        self.look_seconds.observe(took.as_secs_f64());
+    }
+
+    /// So many sessions run in containers of this node.
+    pub(crate) fn sessions(&self, open: usize) {
+        self.sessions.set(open.try_into().unwrap_or(i64::MAX));
     }
 
     /// An action of this name panicked.

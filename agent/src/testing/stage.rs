@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use curfew_agent_state::{EvictionOutcome, NodeSettings, NodeState};
+use curfew_agent_state::{EvictionOutcome, Evidence, NodeSettings, NodeState};
 use curfew_core::{Notice, PodId, RecordedInteraction};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -31,6 +31,7 @@ use crate::{
         run::{Clock, Controller, Parts},
     },
     events::{self, EventRecorder},
+    evidence::{EvidenceHandle, PodsOnNode},
     metrics::Metrics,
     store::writer::StoreWriter,
 };
@@ -162,6 +163,7 @@ impl Stage {
             state: NodeState::new(NodeSettings {
                 max_evictions: self.most_evictions,
                 blocked_after: Duration::from_secs(3600),
+                evidence: Evidence::Off,
             }),
             writer: StoreWriter::new(self.disk.of_an_agent(), metrics.sync.clone()),
             executor: Executor::new(
@@ -170,8 +172,10 @@ impl Stage {
                 NODE,
                 metrics.clone(),
                 observed.clone(),
+                EvidenceHandle::default(),
             ),
             recorder,
+            evidence: EvidenceHandle::default(),
             inbox,
             observations,
         });
@@ -185,7 +189,13 @@ impl Stage {
         ));
         let watch = metrics.watches.open("pods");
         let pods = self.node_user.client(client);
-        let watch = pod_watch::watch(watch, pods, NODE, observed);
+        let watch = pod_watch::watch(
+            watch,
+            pods,
+            NODE,
+            observed,
+            PodsOnNode::new(EvidenceHandle::default()),
+        );
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
         let agent = Agent {
             task: tokio::spawn(task.run(stop.clone())),
