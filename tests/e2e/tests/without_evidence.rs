@@ -34,15 +34,20 @@ async fn the_base_needs_no_right_to_look_and_does_not() {
         Err(_) => Ok(()),
     };
     // Whatever happened: the other binaries need the cluster as it was.
-    installation::install(&cluster).await.unwrap();
-    installed.unwrap();
+    let restored = installation::install(&cluster).await;
     if let Err(panic) = tested {
         resume_unwind(panic);
     }
+    assert!(
+        installed.is_ok() && restored.is_ok(),
+        "{installed:?}, {restored:?}"
+    );
 }
 
 async fn all(cluster: &TestCluster) {
-    agents_are_as_tight_as_the_base(cluster).await.unwrap();
+    if let Err(error) = agents_are_as_tight_as_the_base(cluster).await {
+        panic!("{error:#}");
+    }
     an_interaction_takes_its_course().await;
     a_session_goes_on_while_agents_begin_to_look().await;
 }

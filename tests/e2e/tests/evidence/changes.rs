@@ -99,7 +99,7 @@ const FILES: [Deed; 11] = [
 const PROCESSES: [Deed; 3] = [
     Deed {
         pod: "background",
-        script: "nohup sleep 600 >/dev/null 2>&1 </dev/null & sleep 5",
+        script: "(sleep 600 >/dev/null 2>&1 </dev/null &); sleep 5",
         finding: &["running", "sleep 600"],
         counted: |drift| drift.running,
     },

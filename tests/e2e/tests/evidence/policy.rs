@@ -20,8 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{SOON, session, under};
 
-const TTL: &str = "20s";
-const TTL_SECONDS: u64 = 20;
+// A release needs that the last interaction was some time before the look.
+const TTL: &str = "50s";
+const TTL_SECONDS: u64 = 50;
 /// How soon a pod that changed has to go where a policy says `Now`, after the session.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(15);
 const READS: &str = "ls -l /etc; cat /etc/passwd; sleep 3";
