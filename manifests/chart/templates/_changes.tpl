@@ -24,7 +24,7 @@ Changes an object of the manifests to what the values say. Takes root and object
     {{- $container := first $.object.spec.template.spec.containers -}}
     {{- $_ := set $container.securityContext "seLinuxOptions" (dict "type" .) -}}
   {{- end -}}
-  {{- $env := dict -}}
+  {{- $env := include "curfew.defaults" .root | fromJson -}}
   {{- if .root.Values.evidence.enabled -}}
     {{- include "curfew.evidence" . -}}
     {{- $_ := set $env "CURFEW_EVIDENCE" "files" -}}
@@ -43,20 +43,29 @@ Changes an object of the manifests to what the values say. Takes root and object
 {{- end -}}
 
 {{/*
+What holds where no policy says otherwise: for the webhook, and for agents that look into containers.
+*/}}
+{{- define "curfew.defaults" -}}
+{{- $defaults := .Values.defaults -}}
+{{- $env := dict
+  "CURFEW_DEFAULT_TTL" $defaults.ttl
+  "CURFEW_DEFAULT_MAX_EXTENSION" $defaults.maxExtension
+  "CURFEW_DEFAULT_MAX_HOLD" $defaults.maxHold
+-}}
+{{- if ne $defaults.enforcement "Enforce" -}}
+  {{- $_ := set $env "CURFEW_DEFAULT_ENFORCEMENT" $defaults.enforcement -}}
+{{- end -}}
+{{- toJson $env -}}
+{{- end -}}
+
+{{/*
 The Deployment of the webhook.
 */}}
 {{- define "curfew.webhook" -}}
 {{- $values := .root.Values -}}
 {{- $spec := .object.spec -}}
 {{- $_ := set $spec "replicas" $values.webhook.replicas -}}
-{{- $env := dict
-  "CURFEW_DEFAULT_TTL" $values.defaults.ttl
-  "CURFEW_DEFAULT_MAX_EXTENSION" $values.defaults.maxExtension
-  "CURFEW_DEFAULT_MAX_HOLD" $values.defaults.maxHold
--}}
-{{- if ne $values.defaults.enforcement "Enforce" -}}
-  {{- $_ := set $env "CURFEW_DEFAULT_ENFORCEMENT" $values.defaults.enforcement -}}
-{{- end -}}
+{{- $env := include "curfew.defaults" .root | fromJson -}}
 {{- if ne $values.unrecorded "deny" -}}
   {{- $_ := set $env "CURFEW_UNRECORDED" $values.unrecorded -}}
 {{- end -}}

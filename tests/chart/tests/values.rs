@@ -83,13 +83,17 @@ fn flags_reach_the_pods() {
         environment(&objects, AGENT),
         owned(&[
             ("CURFEW_BLOCKED_AFTER", "45s"),
+            ("CURFEW_DEFAULT_ENFORCEMENT", "DryRun"),
+            ("CURFEW_DEFAULT_MAX_EXTENSION", "1h"),
+            ("CURFEW_DEFAULT_MAX_HOLD", "2h"),
+            ("CURFEW_DEFAULT_TTL", "20s"),
             ("CURFEW_EVIDENCE", "files"),
             ("CURFEW_LOG_FORMAT", "text"),
             ("CURFEW_LOG_LEVEL", "debug"),
         ])
     );
     let all = container(&objects, AGENT)["env"].as_array().unwrap();
-    assert_eq!(all.len(), 6, "those of the base are still there");
+    assert_eq!(all.len(), 10, "those of the base are still there");
     assert_eq!(
         container(&objects, WEBHOOK)["ports"],
         json!([{"name": "admission", "containerPort": 10250}, {"name": "metrics", "containerPort": 9443}])
