@@ -11,7 +11,7 @@ RULE := manifests/components/monitoring/rules.yaml
 # Properties use the same cases in every run, unless the environment sets another seed (.cargo/config.toml).
 SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
 
-.PHONY: help cluster bare demo test compat flaky torture disasters upgrade bench fuzz status down crd metrics rules release deny cargo
+.PHONY: help cluster bare demo test compat flaky torture disasters upgrade bench growth fuzz status down crd metrics rules release deny cargo
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ upgrade: bare ## Replace an older Curfew by this one while clients exec, and rep
 
 bench: cluster ## Measure what Curfew costs, and compare with the targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape, connections
 	cargo run --package curfew-bench -- $(ARGS)
+
+growth: cargo ## Measure how schedule, store, policies and reviews grow, without a cluster; ARGS="--bench store"
+	cargo bench --package curfew-core --package curfew-agent --package curfew-webhook \
+		$(or $(ARGS),--bench evaluation --bench schedule --bench store --bench review)
 
 fuzz: cargo ## Search for counterexamples at random: ARGS="--cases 1000000 properties", or "--seconds 600 review" (needs nightly and cargo-fuzz)
 	cargo run --quiet --package curfew-fuzz-targets -- $(ARGS)

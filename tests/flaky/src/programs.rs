@@ -55,6 +55,10 @@ fn program(line: &str) -> Option<Program> {
     let package = folder.file_name()?.to_str()?.to_owned();
     let target = message["target"]["name"].as_str()?;
     let kind = message["target"]["kind"][0].as_str()?;
+    // It would only run each function once, and it counts no tests.
+    if kind == "bench" {
+        return None;
+    }
     Some(Program {
         name: match kind {
             "lib" => package,
@@ -84,6 +88,7 @@ mod tests {
         assert_eq!(of_lib.folder, PathBuf::from("/src/agent"));
         let of_test = program(&line("test", true, r#""/target/y""#)).unwrap();
         assert_eq!(of_test.name, "agent test store");
+        assert_eq!(program(&line("bench", true, r#""/target/z""#)), None);
         assert_eq!(program(&line("bin", false, r#""/target/z""#)), None);
         assert_eq!(program(&line("lib", true, "null")), None);
         assert_eq!(program("{\"reason\":\"build-finished\"}"), None);
