@@ -59,13 +59,20 @@ async fn one_id_leads_from_the_admission_to_the_eviction() {
             Ok(ended.then_some(lines))
         })
         .await?;
-        for what in ["stored", "marked", "evicted", "gone"] {
+        // The second mark tells what was found in the pod.
+        for (what, times) in [
+            ("stored", 1),
+            ("marked", 2),
+            ("looked at the containers", 1),
+            ("evicted", 1),
+            ("gone", 1),
+        ] {
             let told: Vec<_> = lines
                 .iter()
                 .filter(|line| line["message"] == what)
                 .collect();
             ensure!(
-                told.len() == 1,
+                told.len() == times,
                 "{what} is told {} times: {lines:#?}",
                 told.len()
             );
