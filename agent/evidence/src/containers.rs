@@ -86,7 +86,7 @@ impl Containers {
         }
     }
 
-    /// Finds the first process of each new container. A container whose first process has ended gets no other one.
+    /// Finds the first process of each new container. A container whose first process has ended gets no later one.
     pub(crate) fn elect(
         &mut self,
         table: &mut Table,
@@ -107,11 +107,15 @@ impl Containers {
             };
             let start = of_ticks(boot, process.start);
             let former = self.by_id.get(id);
-            // Unless one that came later was taken for it.
-            if former.is_some_and(|former| former.gone || former.start <= start) {
+            // Unless one that came later was taken for it, or it was taken for gone.
+            let is_first =
+                |former: &Container| start < former.start || (former.gone && former.start == start);
+            if former.is_some_and(|former| !is_first(former)) {
                 continue;
             }
-            let former = former.map(|former| former.init);
+            let former = former
+                .map(|former| former.init)
+                .filter(|former| *former != pid);
             let parent = table.get(process.parent);
             let is_inside = parent.is_some_and(|parent| candidate(parent, &is_known) == Some(id));
             if is_inside {

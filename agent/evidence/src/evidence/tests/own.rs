@@ -216,3 +216,40 @@ fn one_that_came_later_does_not_stay_the_first_process_of_a_container() {
     assert_eq!(node.role(40), crate::table::Role::Init);
     assert!(node.role(41).session().is_some(), "{:?}", node.role(41));
 }
+
+#[test]
+fn one_that_came_later_and_is_gone_does_not_stand_for_the_first_process() {
+    let mut node = Node::new();
+    let first = |node: &Node, name| {
+        let process = node.fake.process(40, 10).name(name);
+        process.inside('2', 'b').start(10_050).write();
+    };
+    first(&node, "runc:[2:INIT]");
+    let session = node.fake.process(41, 10).inside('2', 'b').start(10_190);
+    session.write();
+    node.scan(102.0);
+    node.fake.remove(41);
+    node.scan(104.0);
+    first(&node, "sh");
+    node.scan(106.0);
+    node.scan(108.0);
+    assert_eq!(node.role(40), crate::table::Role::Init);
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn a_first_process_that_was_not_listed_once_is_still_the_first() {
+    let mut node = Node::new();
+    node.touch("sh", 101.0);
+    node.session(30, &["sh"], 101);
+    node.scan(101.5);
+    node.fake.remove(20);
+    node.scan(102.0);
+    let first = node.fake.process(20, 10).inside('1', 'a').session(20);
+    first.start(2000).write();
+    for second in [104.0, 106.0, 110.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.role(20), crate::table::Role::Init);
+    assert_eq!(node.evidence.sessions(), 1);
+}
