@@ -186,7 +186,7 @@ async fn told(shop: &Namespace, tools: &Namespace) -> Result<()> {
         let courses = nothing_is_evicted(&[&shop, &tools], &looped, &looping, &agents).await?;
         the_suggestion_makes_the_loop_harmless(&tools, &looping, &agents).await?;
         one_namespace_is_enforced(&shop, &tools, &courses[0], &agents).await?;
-        the_rest_is_enforced(&tools, &policies, &courses[1], &agents).await?;
+        the_rest_is_enforced(&tools, &policies, &courses[1]).await?;
         looping.over.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
@@ -349,7 +349,6 @@ async fn the_rest_is_enforced(
     tools: &Scene<'_>,
     policies: &Policies<'_>,
     courses: &course::Courses,
-    agents: &Agents,
 ) -> Result<()> {
     let namespace = tools.namespace;
     let dry = json!({
@@ -358,11 +357,13 @@ async fn the_rest_is_enforced(
     });
     policies.hold(&[("not-yet", dry)]).await?;
     installation::install(&namespace.cluster).await?;
+    // The agents start anew with it.
+    let agents = Agents::connect(&namespace.cluster).await?;
     tools.touch("rest").await?;
     let is_dry = |pod: &&Pod| pod.labels().get("app").is_some_and(|app| app == "logs");
     let (dry, enforced): (Vec<_>, Vec<_>) = tools.pods.iter().partition(is_dry);
     let enforced: Vec<Pod> = enforced.into_iter().cloned().collect();
-    let happened = happened(namespace, agents, &enforced).await?;
+    let happened = happened(namespace, &agents, &enforced).await?;
     let mut expected = courses.clone();
     expected.retain(|name, _| dry.iter().all(|pod| pod.name_any() != *name));
     ensure!(happened == expected, "{courses:?} became {happened:?}");
