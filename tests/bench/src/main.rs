@@ -15,6 +15,7 @@ mod node;
 mod plugin;
 mod policies;
 mod profiles;
+mod quiet;
 mod recording;
 mod report;
 mod restart;

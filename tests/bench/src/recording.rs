@@ -9,7 +9,6 @@
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context, Result, ensure};
-use axum::http::Request;
 use curfew_core::duration;
 use curfew_e2e::{
     Namespace, TestCluster, Workload,
@@ -28,7 +27,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 
 use crate::{
     instant::{self, Instant},
-    policies, profiles,
+    policies, profiles, quiet,
     report::{Report, ms, signed_ms},
     say,
     tidy::{remove, tidily, unique},
@@ -224,6 +223,7 @@ async fn measured(
     exempt: &Namespace,
     at_once: &Instant,
 ) -> Result<Measured> {
+    quiet::settled(cluster).await?;
     let before = Counts::read(cluster, at_once).await?;
     say(&format!(
         "for {} s, {} execs a second to each of two webhooks",
@@ -431,8 +431,7 @@ impl Counts {
             let metrics = disrupt::metrics(&pod).await?;
             recorded += sample(&metrics, RECORDED).context("no count of what was recorded")? as u64;
         }
-        let metrics = Request::get("/metrics").body(Vec::new())?;
-        let metrics = cluster.client.request_text(metrics).await?;
+        let metrics = quiet::metrics(cluster).await?;
         Ok(Self {
             recorded,
             answered: at_once.answered(),
