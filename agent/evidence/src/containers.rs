@@ -18,6 +18,8 @@ pub(crate) struct Container {
     /// The runtime's process that started it, or took it over.
     pub(crate) runtime: Pid,
     pub(crate) start: Timestamp,
+    /// The same as the kernel counts it: the boot's time differs a little from scan to scan.
+    ticks: u64,
     /// The session (in the sense of the kernel) of its first process.
     pub(crate) session: Pid,
     /// Its pod, as the kubelet calls it.
@@ -105,11 +107,12 @@ impl Containers {
             let Some(id) = candidate(process, &is_known).filter(|_| is_candidate) else {
                 continue;
             };
-            let start = of_ticks(boot, process.start);
             let former = self.by_id.get(id);
             // Unless one that came later was taken for it, or it was taken for gone.
-            let is_first =
-                |former: &Container| start < former.start || (former.gone && former.start == start);
+            let is_first = |former: &Container| match former.gone {
+                true => process.start <= former.ticks,
+                false => process.start < former.ticks,
+            };
             if former.is_some_and(|former| !is_first(former)) {
                 continue;
             }
@@ -118,7 +121,9 @@ impl Containers {
                 .filter(|former| *former != pid);
             let parent = table.get(process.parent);
             let is_inside = parent.is_some_and(|parent| candidate(parent, &is_known) == Some(id));
-            if is_inside {
+            // Its parent was started after the list was made.
+            let is_early = parent.is_none() && process.parent != 0 && process.reads < 2;
+            if is_inside || is_early {
                 continue;
             }
             // What shares the mounts of the node (`nsenter -t 1 -m`) has none of its own by which to know others.
@@ -132,6 +137,7 @@ impl Containers {
                 init: pid,
                 runtime: process.parent,
                 start: of_ticks(boot, process.start),
+                ticks: process.start,
                 session: process.session,
                 pod: process.pod.clone(),
                 shares_pids: proc.pids(pid).len() < 2,

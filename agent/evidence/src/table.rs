@@ -137,6 +137,12 @@ impl Table {
         }
         let age = |pid: &Pid| self.processes.get(pid).map(|process| (process.start, *pid));
         found.read.sort_by_key(age);
+        for &pid in &found.read {
+            let is_sent = (self.processes.get(&pid)).is_some_and(|process| self.is_sent(process));
+            if is_sent && let Some(process) = self.processes.get_mut(&pid) {
+                process.stage |= process.start >= stage_since;
+            }
+        }
         if self.scan.is_multiple_of(TURN) {
             self.names.retain(|name| Arc::strong_count(name) > 1);
         }
@@ -221,6 +227,15 @@ impl Table {
         process.pod = place.pod.map(|pod| self.name(pod));
         process.mounts = proc.mounts_of(pid).unwrap_or(0);
         process
+    }
+
+    /// Whether its parent put it into a container in whose mounts it is not yet. `runc` does so with its own first
+    /// process before that has a name by which to know it, and then lets another one become the container's.
+    fn is_sent(&self, process: &Process) -> bool {
+        let parent = self.processes.get(&process.parent);
+        parent.is_some_and(|parent| {
+            process.mounts != 0 && process.mounts == parent.mounts && process.ids != parent.ids
+        })
     }
 
     /// The same text for each process of a container.

@@ -253,3 +253,59 @@ fn a_first_process_that_was_not_listed_once_is_still_the_first() {
     assert_eq!(node.role(20), crate::table::Role::Init);
     assert_eq!(node.evidence.sessions(), 1);
 }
+
+/// What `runc` does, as it was seen on a busy node: it puts its own process (50) into the cgroup, which then starts
+/// the one that becomes the container's (52) and ends.
+fn begin_with_an_unnamed_process(node: &Node, pod: char, container: char) {
+    let runtime = node.fake.process(49, 10).name("runc").start(10_090);
+    runtime.write();
+    let first = node.fake.process(50, 49).name("6").inside(pod, container);
+    first.mounts(1).pids(&[50]).start(10_095).write();
+}
+
+fn go_on_with_the_next(node: &Node, pod: char, container: char, command: &[&str]) {
+    node.fake.remove(49);
+    node.fake.remove(50);
+    let next = node.fake.process(52, 10).inside(pod, container);
+    next.command(command).start(10_097).write();
+}
+
+#[test]
+fn a_process_of_the_runtime_without_a_name_is_not_the_first_of_a_container() {
+    let mut node = Node::new();
+    begin_with_an_unnamed_process(&node, '2', 'b');
+    node.scan(101.0);
+    assert_eq!(node.role(50), crate::table::Role::Undecided);
+    go_on_with_the_next(&node, '2', 'b', &["sleep"]);
+    for second in [101.1, 102.0, 104.0, 106.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    assert_eq!(node.role(52), crate::table::Role::Init);
+    assert_eq!(node.evidence.sessions(), 0);
+}
+
+#[test]
+fn a_process_of_the_runtime_without_a_name_is_no_session() {
+    let mut node = Node::new();
+    node.touch("sh", 101.0);
+    begin_with_an_unnamed_process(&node, '1', 'a');
+    node.scan(101.0);
+    assert_eq!(node.evidence.sessions(), 0);
+    go_on_with_the_next(&node, '1', 'a', &["sh"]);
+    for second in [101.1, 102.0, 104.0, 106.0] {
+        assert!(bypasses(&node.scan(second)).is_empty());
+    }
+    assert_eq!(node.evidence.sessions(), 1);
+}
+
+#[test]
+fn one_that_stays_where_its_parent_put_it_is_a_session_after_a_while() {
+    let mut node = Node::new();
+    let entered = node.fake.process(50, 1).inside('1', 'a').mounts(1);
+    entered.command(&["sh"]).start(10_100).write();
+    for second in [101.0, 104.0, 110.0] {
+        assert!(node.scan(second).is_empty());
+    }
+    node.scan(112.0);
+    assert_eq!(bypasses(&node.scan(114.0)), [("sh".to_owned(), 101)]);
+}
