@@ -29,7 +29,7 @@ struct Args {
     /// Only on these minors, such as 1.33,1.37; the other rows of the table stay
     #[arg(long, value_delimiter = ',', value_name = "MINOR")]
     only: Vec<Minor>,
-    /// Only these programs in tests/e2e/tests, such as exec,authority; the table then stays as it is
+    /// Only these programs in tests/e2e/tests, such as together,torture; the table then stays as it is
     #[arg(long = "program", value_delimiter = ',', value_name = "NAME")]
     programs: Vec<String>,
 }

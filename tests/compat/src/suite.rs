@@ -33,7 +33,8 @@ pub(crate) fn programs(root: &Path) -> Result<Vec<String>> {
     let mut programs = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_program = path.extension().is_some_and(|extension| extension == "rs");
+        let is_file = path.extension().is_some_and(|extension| extension == "rs");
+        let is_program = is_file || path.join("main.rs").exists();
         if let Some(stem) = path.file_stem().filter(|_| is_program) {
             programs.push(stem.to_string_lossy().into_owned());
         }

@@ -127,7 +127,7 @@ async fn a_job_of_many_execs_completes_under_the_defaults() {
 
 /// The `podFailurePolicy` that the documentation shows.
 fn documented() -> Result<String> {
-    let page = include_str!("../../../../docs/policies.md");
+    let page = include_str!("../../../../../docs/policies.md");
     let (_, block) = page
         .split_once("```yaml\npodFailurePolicy:")
         .context("no podFailurePolicy in docs/policies.md")?;

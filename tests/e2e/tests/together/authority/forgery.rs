@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{NODE, SOON, WAYS, Way, annotate, kubectl_of, lasting, passed, people, refused, set};
+use super::{NODE, SOON, WAYS, Way, annotate, kubectl_of, lasting, passed, people, refused, set};
 
 const POLICY: &str = "curfew-marks";
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{ResourceExt, api::PostParams};
 use serde_json::json;
 
-use crate::{
+use super::{
     NODE, SOON, WAYS, Way, annotate, kubectl_of, lasting, passed, people, refused, set, user,
 };
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use curfew_e2e::{Kubectl, Namespace, eventually, kubectl::Said, within_namespace};
 use serde_json::json;
 
-use crate::{SOON, kubectl_of, passed, refused, user};
+use super::{SOON, kubectl_of, passed, refused, user};
 
 const POLICY: &str = "curfew-exemptions";
 const EXEMPT: &str = "curfew.dev/exempt=true";

@@ -1,12 +1,8 @@
 //! Policies on the real API server: what it refuses, what it shows, and what follows from an exec.
 
-#[path = "policies/conditions.rs"]
 mod conditions;
-#[path = "policies/examples.rs"]
 mod examples;
-#[path = "policies/jobs.rs"]
 mod jobs;
-#[path = "policies/object.rs"]
 mod object;
 
 use anyhow::{Context, Result, ensure};

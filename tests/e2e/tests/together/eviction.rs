@@ -1,19 +1,12 @@
 //! What becomes of an eviction: budgets that stand in its way, the order among many, and pods of every
 //! kind.
 
-#[path = "eviction/budgets.rs"]
 mod budgets;
-#[path = "eviction/evict_now.rs"]
 mod evict_now;
-#[path = "eviction/kinds.rs"]
 mod kinds;
-#[path = "eviction/last_moment.rs"]
 mod last_moment;
-#[path = "eviction/leaving.rs"]
 mod leaving;
-#[path = "eviction/order.rs"]
 mod order;
-#[path = "eviction/requests.rs"]
 mod requests;
 
 use std::time::Duration;

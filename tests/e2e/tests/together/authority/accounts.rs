@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::SOON;
+use super::SOON;
 
 const NODE_BOUND: &str = "authentication.kubernetes.io/node-name";
 

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::{
+use super::{
     NODE, SOON, WAYS, annotate, kubectl_of, lasting, marked, may, passed, people, refused, set,
     user,
 };

@@ -1,22 +1,13 @@
 //! Who may do what about pods that somebody interacted with, tried on the real API server: the right
 //! ones pass, all others are told in a sentence what would be right.
 
-#[path = "authority/accounts.rs"]
 mod accounts;
-#[path = "authority/as_node.rs"]
 mod as_node;
-#[path = "authority/evict_now.rs"]
 mod evict_now;
-#[path = "authority/forgery.rs"]
 mod forgery;
-#[path = "authority/hiding.rs"]
 mod hiding;
-#[path = "authority/namespaces.rs"]
 mod namespaces;
-#[path = "authority/overrides.rs"]
 mod overrides;
-#[path = "authority/system.rs"]
-mod system;
 
 use std::time::Duration;
 
