@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use curfew_e2e::{
     NODES, Namespace, Workload, eventually, figures,
     kubectl::Said,
+    life,
     marks::noted,
     namespace::uid,
     policies::Policies,
@@ -40,7 +41,9 @@ const WRITTEN: Duration = Duration::from_secs(75);
 const KNOWN: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(20);
 /// How soon a misused pod has to be on its way out.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = life::PROMPT;
+/// Between two rounds of a client's requests: without it, the client would take a processor from the tests beside it.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How many interactions are learned.
 const SAMPLES: usize = 30;
 /// How many days ago learning began, as far as the policies know.
@@ -132,7 +135,7 @@ async fn serve(namespace: &Namespace) -> Result<Vec<Pod>> {
     namespace.ready_of("web", 3).await
 }
 
-/// A client that calls the ready endpoints of the Service without pause.
+/// A client that calls the ready endpoints of the Service again and again.
 struct Caller {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -155,6 +158,7 @@ impl Caller {
                         }
                     }
                 }
+                sleep(PAUSE).await;
             }
             failed
         });

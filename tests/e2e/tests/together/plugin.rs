@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Scheduled, Workload, marks, namespace::uid, table, within_namespace,
+    Agents, NODES, Scheduled, Workload, marks, namespace::uid, policies::long_ttl, table,
+    within_namespace,
 };
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ async fn get_shows_what_stands_on_the_pods() {
 
         let agents = Agents::connect(&namespace.cluster).await?;
         let user = namespace.cluster.administrator().await?;
+        long_ttl(namespace).await?;
         let web = namespace.run_pod(&Workload::new("web").on(NODE)).await?;
         namespace
             .run_pod(&Workload::new("untouched").on(NODES[1]))

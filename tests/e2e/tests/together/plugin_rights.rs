@@ -6,6 +6,7 @@ use curfew_e2e::{
     Agents, Namespace,
     kubectl::Said,
     life::run_touched,
+    policies::long_ttl,
     rights::{kubectl_of, people, user},
     within_namespace,
 };
@@ -37,6 +38,7 @@ async fn whoever_lacks_a_right_hears_which_and_who_has_it() {
     within_namespace("rights", async |namespace| {
         people(namespace).await?;
         let agents = Agents::connect(&namespace.cluster).await?;
+        long_ttl(namespace).await?;
         run_touched(namespace, &agents, "web").await?;
         let run = async |role: &str, words: &[&str], way: &[&str]| {
             let words = [&["pi"], words, way].concat();

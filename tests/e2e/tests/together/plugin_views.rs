@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Workload, kubectl::Running, life::run_touched, table, within_namespace,
+    Agents, NODES, Workload, kubectl::Running, life::run_touched, policies::long_ttl, table,
+    within_namespace,
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -145,6 +146,7 @@ async fn templates_and_completion_work_through_kubectl() {
     within_namespace("words", async |namespace| {
         let kubectl = &namespace.kubectl;
         let agents = Agents::connect(&namespace.cluster).await?;
+        long_ttl(namespace).await?;
         run_touched(namespace, &agents, "web").await?;
         namespace
             .run_pod(&Workload::new("untouched").on(NODES[1]))
