@@ -32,16 +32,20 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::{sync::Mutex, time::sleep};
 
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Whether the test before has left the cluster whole.
+static WHOLE: Mutex<bool> = Mutex::const_new(false);
 
 /// Runs a test that nobody else disturbs, and makes the cluster whole after it.
 async fn alone(test: &str, body: impl AsyncFnOnce(&Namespace) -> Result<()>) {
-    let _turn = TURN.lock().await;
+    let mut whole = WHOLE.lock().await;
     within_namespace(test, async |namespace| {
         // A run that was broken off may have left something.
-        disrupt::heal(&namespace.cluster).await?;
+        if !*whole {
+            disrupt::heal(&namespace.cluster).await?;
+        }
         let outcome = AssertUnwindSafe(body(namespace)).catch_unwind().await;
         let healed = disrupt::heal(&namespace.cluster).await;
+        *whole = healed.is_ok();
         match outcome {
             Err(panic) => resume_unwind(panic),
             Ok(outcome) => outcome.and(healed.context("the cluster does not get well again")),
