@@ -116,7 +116,7 @@ async fn names(namespace: &Namespace, policy: String) -> Result<Names> {
         ("POD", pod),
         ("TEXT", "test".to_owned()),
     ];
-    // Kubernetes removes them after an hour, and the tests of `identity` remove their own at once.
+    // Kubernetes removes them after an hour, and those of the tests of `identity` may go at any time.
     let mut requests = requests.split_whitespace();
     let request = requests.find(|request| !request.starts_with("curfew-e2e-"));
     names.extend(request.map(|request| ("csr NAME", format!("csr {request}"))));
