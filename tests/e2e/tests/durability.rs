@@ -15,6 +15,7 @@ mod rollout;
 mod webhook_away;
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, resume_unwind},
     time::Duration,
 };
@@ -40,7 +41,7 @@ async fn alone(test: &str, body: impl AsyncFnOnce(&Namespace) -> Result<()>) {
     let mut whole = WHOLE.lock().await;
     within_namespace(test, async |namespace| {
         // A run that was broken off may have left something.
-        if !*whole {
+        if !mem::take(&mut *whole) {
             disrupt::heal(&namespace.cluster).await?;
         }
         let outcome = AssertUnwindSafe(body(namespace)).catch_unwind().await;
