@@ -72,7 +72,7 @@ const UNIT_TESTED: [(&str, &str); 8] = [
     ),
     (
         "CurfewIrregularInteractions",
-        "the test `behaviour` makes such interactions, before Prometheus looks",
+        "the tests of `behaviour` make such interactions, when no Prometheus looks",
     ),
     (
         "CurfewPodTerminatingLong",
