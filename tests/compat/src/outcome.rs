@@ -121,32 +121,32 @@ mod tests {
 
     #[test]
     fn a_test_that_skips_itself_has_not_passed() {
-        let stderr = "   Running tests/authority.rs\n\
+        let stderr = "   Running tests/together/main.rs\n\
             skipped on Kubernetes 1.33: as_node::two: agents act: since 1.36\n\
             skipped in part on Kubernetes 1.33: accounts::one: no room\n";
-        let outcome = Outcome::read("authority", STDOUT, stderr);
+        let outcome = Outcome::read("together", STDOUT, stderr);
         assert_eq!(outcome.passed, 1);
-        assert_eq!(outcome.failed, ["authority::three"]);
+        assert_eq!(outcome.failed, ["together::three"]);
         let skipped: Vec<_> = outcome.skipped.iter().collect();
         assert_eq!(skipped[0].0, "agents act: since 1.36");
-        assert_eq!(skipped[0].1, &["authority::as_node::two"]);
+        assert_eq!(skipped[0].1, &["together::as_node::two"]);
         assert_eq!(skipped[1].0, "needs a browser");
         assert_eq!(
             outcome.skipped_in_part["no room"],
-            ["authority::accounts::one"]
+            ["together::accounts::one"]
         );
         assert_eq!(
             outcome.to_string(),
-            "1 passed, 1 failed, 2 skipped (authority::three)"
+            "1 passed, 1 failed, 2 skipped (together::three)"
         );
     }
 
     #[test]
     fn a_program_that_does_not_end_has_failed() {
         let begin = &STDOUT[..STDOUT.find("test three").unwrap()];
-        let mut outcome = Outcome::read("authority", begin, "");
-        assert_eq!(outcome.failed, ["authority (it did not end)"]);
-        outcome.add(Outcome::read("authority", STDOUT, ""));
+        let mut outcome = Outcome::read("together", begin, "");
+        assert_eq!(outcome.failed, ["together (it did not end)"]);
+        outcome.add(Outcome::read("together", STDOUT, ""));
         assert_eq!((outcome.passed, outcome.failed.len()), (4, 2));
     }
 }

@@ -21,8 +21,8 @@ use crate::outcome::Outcome;
 
 /// As many as in `make test`.
 const THREADS: &str = "--test-threads=6";
-/// A program that runs for longer hangs, and is ended.
-const LIMIT: Duration = Duration::from_secs(1800);
+/// A program that runs for longer hangs, and is ended. `together` has more than a hundred tests.
+const LIMIT: Duration = Duration::from_secs(3600);
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(100);
 

@@ -113,16 +113,16 @@ mod tests {
     fn what_failed_and_why_something_was_skipped_stands_in_the_row() {
         let mut outcome = Outcome {
             passed: 1,
-            failed: vec!["exec::a".into()],
+            failed: vec!["together::a".into()],
             ..Outcome::default()
         };
-        let tests = vec!["authority::b".into(), "authority::c".into()];
+        let tests = vec!["together::b".into(), "together::c".into()];
         outcome.skipped.insert("since 1.36".into(), tests);
         let part = vec!["monitoring::d".into()];
         outcome.skipped_in_part.insert("a|b".into(), part);
         assert_eq!(
             row("1.33", 13, &outcome).line,
-            "| 1.33.13 | 2026-11-27 | 1 | 1: `exec::a` | 2; since 1.36 (`authority::b`, `authority::c`); \
+            "| 1.33.13 | 2026-11-27 | 1 | 1: `together::a` | 2; since 1.36 (`together::b`, `together::c`); \
              in part: a\\|b (`monitoring::d`) |"
         );
     }
