@@ -18,8 +18,8 @@ use super::{NODE, SOON, in_state, now, until_deadline};
 
 /// How many eviction requests an agent has open at a time, unless it is told otherwise.
 const OPEN: usize = 5;
-/// The priorities of the first that are asked for.
-const LOWEST: [i32; OPEN] = [1, 1, 2, 2, 3];
+/// The highest priority of the first that are asked for.
+const FIRST: i32 = 3;
 /// How many pods share a priority.
 const EACH: usize = 2;
 const PRIORITIES: [i32; 5] = [1, 2, 3, 4, 5];
@@ -120,7 +120,7 @@ async fn ten_pods(namespace: &Namespace, classes: &[String]) -> Result<()> {
         .map(|answer| priorities[&answer.eviction.pod])
         .collect();
     // One may have been asked for again by itself, right before the agent saw that the budget is gone.
-    if order[0] > LOWEST[OPEN - 1] {
+    if order[0] > FIRST {
         order.remove(0);
     }
     // Those that are open at a time may overtake each other on their way; nobody overtakes more.
@@ -131,9 +131,9 @@ async fn ten_pods(namespace: &Namespace, classes: &[String]) -> Result<()> {
             .count();
         ensure!(overtaken < OPEN, "{order:?}");
     }
-    let mut first = order[..OPEN].to_vec();
-    first.sort_unstable();
-    ensure!(first == LOWEST, "{order:?}");
+    // One of the first may be late on its way, and then another one comes before it.
+    let early = order[..OPEN].iter().filter(|priority| **priority > FIRST);
+    ensure!(early.count() <= 1, "{order:?}");
     let open = most_open(&answers);
     ensure!(open <= OPEN, "{open} requests were open at a time");
     Ok(())
