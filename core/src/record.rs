@@ -5,6 +5,7 @@
 //! the others have added. Everything that people see (the deadline, the first and the last interaction and their
 //! number) is derived from the facts.
 
+mod again;
 mod deadline;
 mod evidence;
 mod marks;
@@ -71,7 +72,8 @@ impl RecordedInteraction {
         self.did_the_same(other)
             && (self.timer() == other.timer()
                 // Told before the pod had a controller.
-                || (self.has_lost_its_exemption() && other.timer().is_none()))
+                || (self.has_lost_its_exemption() && other.timer().is_none())
+                || self.was_told_as(other))
     }
 }
 
@@ -196,10 +198,6 @@ impl Record {
 
     /// Whether the interaction is one of those that are kept, or repeats one of them.
     fn repeats(&self, known: &RecordedInteraction) -> bool {
-        let request = &known.interaction.request;
-        let same_request = |kept: &RecordedInteraction| {
-            !request.is_empty() && kept.interaction.request == *request
-        };
         let is_repeat_of = |first: &RecordedInteraction| {
             let apart = known
                 .interaction
@@ -213,16 +211,17 @@ impl Record {
         };
         self.known
             .iter()
-            .any(|kept| same_request(kept) || shown(kept))
+            .any(|kept| kept.is_of_same_request(known) || shown(kept))
             || self.distinct().any(is_repeat_of)
     }
 
-    /// Whether the record keeps an interaction of that time that is the same.
+    /// Whether the record keeps an interaction of that time that is the same, whatever its terms were at first.
     pub fn tells_of(&self, known: &RecordedInteraction) -> bool {
         self.known.iter().any(|kept| {
             // A record that was rebuilt from the pod has it without its request.
             let nameless = kept.interaction.request.is_empty();
-            (nameless && known.is_shown_by(kept))
+            kept.is_of_same_request(known)
+                || (nameless && known.is_shown_by(kept))
                 || (kept.interaction.time == known.interaction.time && kept.is_repeat_of(known))
         })
     }
@@ -389,13 +388,13 @@ impl Record {
 
     /// Brings the facts into their one form: sorted, each once, no more than are to be kept.
     fn settle(&mut self) {
-        // Sorted by time first: of the same request the earliest stays.
+        // Sorted by time first: of the same request the earliest stays, with the strictest terms of all.
         self.known.sort();
         let mut kept: Vec<RecordedInteraction> = Vec::with_capacity(self.known.len());
         for known in self.known.drain(..) {
-            let request = &known.interaction.request;
-            if request.is_empty() || kept.iter().all(|k| k.interaction.request != *request) {
-                kept.push(known);
+            match kept.iter_mut().find(|kept| kept.is_of_same_request(&known)) {
+                Some(kept) => kept.add(known),
+                None => kept.push(known),
             }
         }
         // What the metadata tells without its request is the one of the same second with a request.

@@ -1,5 +1,7 @@
 //! The terms on which an interaction is recorded: what follows from it, and when.
 
+mod strictest;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;

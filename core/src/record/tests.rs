@@ -7,6 +7,7 @@ use crate::{
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod again;
 mod deadline;
 mod dry_run;
 mod evict_now;
