@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-use crate::text::{cut, visible};
+use crate::{
+    left::{self, Leftover},
+    text::{cut, visible},
+};
 
 /// The most findings that are kept of one look.
 pub const MAX_FINDINGS: usize = 8;
@@ -82,6 +85,9 @@ pub struct Drift {
     /// What could not be seen, as clauses: at most [`MAX_UNSEEN`] of at most [`MAX_FINDING`] bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+    /// What sessions certainly left behind: at most [`MAX_LEFT`](left::MAX_LEFT). Earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Leftover>,
 }
 
 impl Drift {
@@ -97,6 +103,7 @@ impl Drift {
             sessions: 0,
             findings: Vec::new(),
             unseen: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -108,7 +115,8 @@ impl Drift {
         if self.sessions > 0 && self.unseen.is_empty() {
             self.unseen.push(OPEN_SESSION.to_owned());
         }
-        let found = (self.counts()).into_iter().any(|(count, _)| count > 0);
+        self.left = left::bounded(self.left);
+        let found = !self.left.is_empty() || self.counts().iter().any(|(count, _)| *count > 0);
         let least = match (found, self.unseen.is_empty()) {
             (true, _) => Verdict::Changed,
             (false, false) => Verdict::Unknown,
@@ -123,7 +131,8 @@ impl Drift {
     /// Whether all was seen, nothing was found and nothing goes on: the pod is as it was before the first interaction.
     pub fn is_clean(&self) -> bool {
         let none = self.counts().into_iter().all(|(count, _)| count == 0);
-        self.verdict == Verdict::Unchanged && none && self.sessions == 0 && self.unseen.is_empty()
+        let quiet = self.sessions == 0 && self.unseen.is_empty() && self.left.is_empty();
+        self.verdict == Verdict::Unchanged && none && quiet
     }
 
     /// The verdict and all counts: what people are told of anew where it is another than before.
@@ -195,6 +204,16 @@ impl Drift {
         let drift = drift.bounded();
         // Nothing else than what was read is to be written in its place.
         (drift.summary() == summary).then_some(drift)
+    }
+
+    /// The same, where this [text](left::text) tells what sessions left behind.
+    #[must_use]
+    pub fn with_left(mut self, text: Option<&str>) -> Self {
+        // Where nothing was found, nothing was left.
+        if self.verdict == Verdict::Changed {
+            self.left = text.map(left::parse).unwrap_or_default();
+        }
+        self
     }
 
     /// What was found, in numbers.
@@ -290,8 +309,9 @@ mod tests {
         let verdict = prop::sample::select(Verdict::ALL);
         let counts = prop::array::uniform5(prop_oneof![3 => Just(0u32), 1 => 1u32..3]);
         let texts = || prop::collection::vec("[a-z\u{1b}\u{202e}é]{0,300}", 0..12);
-        (verdict, 0i64..100, counts, texts(), texts()).prop_map(
-            |(verdict, second, counts, findings, unseen)| Drift {
+        let left = left::tests::any_left();
+        (verdict, 0i64..100, counts, texts(), texts(), left).prop_map(
+            |(verdict, second, counts, findings, unseen, left)| Drift {
                 verdict,
                 time: Timestamp::from_second(second).unwrap(),
                 added: counts[0],
@@ -301,6 +321,7 @@ mod tests {
                 sessions: counts[4],
                 findings,
                 unseen,
+                left,
             },
         )
     }
@@ -321,7 +342,10 @@ mod tests {
             prop_assert_eq!(&serde_json::from_str::<Drift>(&text).unwrap(), &kept);
             // The look itself is preferred to what its summary tells.
             let told = Drift::from_summary(&kept.summary(), kept.time).unwrap();
+            let left = left::text(&kept.left);
+            let told = told.with_left(Some(&left).filter(|left| !left.is_empty()).map(String::as_str));
             prop_assert_eq!(told.summary(), kept.summary());
+            prop_assert_eq!(&told.left, &kept.left);
             prop_assert!(told <= kept);
         }
 

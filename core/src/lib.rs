@@ -2,8 +2,8 @@
 //!
 //! Curfew evicts pods that people have touched. This crate owns what all parts share: what an [interaction] is, the
 //! [terms] with which it is recorded and the [policy] that sets them, the [record] of a pod, which is built from
-//! notices and from the pod's own [metadata], what was found in the pod ([drift]), the deadline of the pod, and the wire format of the [notice] of an
-//! interaction. There is no I/O and no Kubernetes client here: callers that have a store, a clock or a connection
+//! notices and from the pod's own [metadata], what was found in the pod ([drift]) and what sessions [left] there, the
+//! deadline of the pod, and the wire format of the [notice] of an interaction. There is no I/O and no Kubernetes client here: callers that have a store, a clock or a connection
 //! pass in the facts.
 #![warn(missing_docs)]
 
@@ -16,6 +16,7 @@ pub mod duration;
 pub mod ending;
 pub mod identity;
 pub mod interaction;
+pub mod left;
 pub mod masking;
 pub mod metadata;
 pub mod names;
@@ -35,6 +36,7 @@ pub use actor::Actor;
 pub use drift::{Drift, Verdict};
 pub use ending::Ending;
 pub use interaction::{Command, Interaction, Kind};
+pub use left::{LeftHow, Leftover};
 pub use notice::{Notice, Receipt};
 pub use overrides::Overrides;
 pub use pod_id::PodId;

@@ -14,6 +14,7 @@ use crate::{
     drift::Drift,
     duration,
     interaction::{Command, Interaction, Kind},
+    left,
     pod_id::PodId,
     record::{
         Counted, EvictNow, EvidenceMarks, Extension, Hold, MAX_KNOWN, MAX_REASON, Marks, Record,
@@ -55,6 +56,8 @@ pub const EVICTION_TIME: &str = "curfew.dev/eviction-time";
 pub const ENFORCEMENT: &str = "curfew.dev/enforcement";
 /// What was found in the pod ([`Drift::summary`]); absent where nobody looked.
 pub const DRIFT: &str = "curfew.dev/drift";
+/// What sessions left behind in the pod ([`left::text`]); absent where nothing was found.
+pub const LEFT: &str = "curfew.dev/left";
 /// By how much somebody extended the time to live (Go duration, as it was typed).
 pub const EXTENSION: &str = "curfew.dev/extension";
 /// Who extended it.
@@ -78,7 +81,7 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 const MAX_UNSYNCED: usize = MAX_KNOWN - 2;
 
 /// The annotations that Curfew itself writes, and removes where the record has no value for them.
-pub const WRITTEN: [&str; 12] = [
+pub const WRITTEN: [&str; 13] = [
     INTERACTION_TIME,
     INTERACTOR,
     INTERACTION,
@@ -91,6 +94,7 @@ pub const WRITTEN: [&str; 12] = [
     EVICTION_TIME,
     ENFORCEMENT,
     DRIFT,
+    LEFT,
 ];
 
 /// An annotation that does not say what it should.
@@ -195,6 +199,9 @@ pub fn annotations(
     }
     if let Some(drift) = &record.drift {
         marks.insert(DRIFT, drift.summary());
+        if !drift.left.is_empty() {
+            marks.insert(LEFT, left::text(&drift.left));
+        }
     }
     if record.deadline().is_some() {
         marks.insert(TTL, duration::format(terms.ttl));
@@ -227,6 +234,16 @@ fn untold_bounds(record: &Record, last: &RecordedInteraction) -> Vec<RecordedInt
     }
     // Nothing else tells of terms that hold once the pod has another controller.
     bounds.extend(record.exempt_bounds());
+    // What was left behind is of an exec, and whoever judges it has to know which request that was.
+    let left = record
+        .drift
+        .as_ref()
+        .is_some_and(|drift| !drift.left.is_empty());
+    if let Some(exec) = record.latest_exec().filter(|_| left)
+        && !bounds.contains(&exec)
+    {
+        bounds.push(exec);
+    }
     let untold = bounds.into_iter().filter(|known| *known != last);
     untold.cloned().collect()
 }
@@ -383,6 +400,7 @@ pub fn read(pod: &PodId, annotations: &BTreeMap<String, String>) -> Result<Marks
     let first = known.iter().map(|known| known.interaction.time).min();
     let first = first.into_iter().chain(last.since).min();
     let drift = first.and_then(|first| Drift::from_summary(get(DRIFT)?, first));
+    let drift = drift.map(|drift| drift.with_left(get(LEFT)));
     Ok(Marks {
         known,
         unsynced: latest(last.unsynced.iter()),

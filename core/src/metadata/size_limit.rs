@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     COMMAND, CONTAINER, DRIFT, ENFORCEMENT, EVICT_NOW, EVICTION_TIME, INTERACTION,
-    INTERACTION_TIME, INTERACTIONS, INTERACTOR, LAST_INTERACTION, WRITTEN, annotations,
+    INTERACTION_TIME, INTERACTIONS, INTERACTOR, LAST_INTERACTION, LEFT, WRITTEN, annotations,
     enforcement,
 };
 use crate::{
@@ -62,6 +62,7 @@ pub fn fitting(
         if fits(&all) {
             return all;
         }
+        all.remove(LEFT);
         if all.remove(DRIFT).is_some() && fits(&all) {
             return all;
         }

@@ -13,6 +13,7 @@ mod dry_run;
 mod evict_now;
 mod evidence;
 mod exempt;
+mod left;
 mod room;
 
 fn pod() -> PodId {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     drift::{Drift, Verdict},
+    left::{self, LeftHow, Leftover},
     metadata::{DRIFT, fitting, room},
     terms::{WhenChanged, WhenUnchanged},
 };
@@ -255,6 +256,11 @@ fn what_was_found_is_left_out_first_where_there_is_no_room() {
     let fits = fitting(&record, &unsynced, size - 1);
     assert_eq!(fits.len(), without.len());
     assert!(!fits.contains_key(DRIFT));
+    record.found(Drift {
+        left: left::parse("running nc"),
+        ..changed(10)
+    });
+    assert_eq!(fitting(&record, &unsynced, size), fits, "nothing of it");
     assert!(fits[metadata::LAST_INTERACTION].contains("alone"));
     // It is Curfew's own: it takes no room from itself.
     let own: BTreeMap<_, _> = [(DRIFT.to_owned(), "Unchanged".to_owned())].into();
@@ -290,14 +296,15 @@ fn on_a_pod_stands_what_follows() {
 
 prop_compose! {
     fn any_found()(
-        drift in prop::option::of((0i64..60, 0u32..3, 0u32..2, prop::option::of("[a-z]{1,5}"))),
+        drift in prop::option::of((0i64..60, 0u32..3, 0u32..2, prop::option::of("[a-z]{1,5}"), "[a-c]{0,2}")),
         changed in prop::option::of(0i64..60),
         released in prop::option::of(0i64..40),
         since in prop::option::of(-5i64..30),
     ) -> EvidenceMarks {
-        let look = |(second, added, sessions, unseen): (i64, u32, u32, Option<String>)| {
+        let look = |(second, added, sessions, unseen, left): (i64, u32, u32, Option<String>, String)| {
             let unseen = unseen.into_iter().collect();
-            let drift = Drift { added, sessions, unseen, ..Drift::new(at(second)) };
+            let left = Leftover::new(LeftHow::Running, &left).into_iter().collect();
+            let drift = Drift { added, sessions, unseen, left, ..Drift::new(at(second)) };
             Box::new(drift.bounded())
         };
         EvidenceMarks {
