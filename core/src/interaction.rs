@@ -7,7 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-use crate::{actor::Actor, text::cut};
+use crate::{
+    actor::Actor,
+    masking::MASK,
+    text::{ELLIPSIS, cut},
+};
 
 /// The longest name of a user that is kept, in bytes. Names of ServiceAccounts and certificates are
 /// far shorter; an identity provider may make longer ones.
@@ -105,6 +109,15 @@ impl Command {
     /// The text of the command.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its words, as far as they can be read, and whether these are all there were: nothing was cut off or masked.
+    pub fn words(&self) -> (Vec<String>, bool) {
+        let words = shlex::split(&self.0).unwrap_or_default();
+        let is_masked = |word: &String| word.contains(MASK);
+        let is_whole =
+            !words.is_empty() && !self.0.ends_with(ELLIPSIS) && !words.iter().any(is_masked);
+        (words, is_whole)
     }
 
     /// Whether there is none.
@@ -244,6 +257,21 @@ mod tests {
         assert!(command.as_str().len() <= Command::MAX);
         assert!(command.as_str().starts_with("0 1 2 3"));
         assert!(command.as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn whether_all_words_are_known_is_told() {
+        for (text, words, is_whole) in [
+            ("sh -c 'echo hi'", &["sh", "-c", "echo hi"][..], true),
+            ("mysql -pxxxxx", &["mysql", "-pxxxxx"], false),
+            ("echo a…", &["echo", "a…"], false),
+            ("sh 'torn", &[], false),
+            ("", &[], false),
+        ] {
+            let (found, whole) = Command::from_text(text).words();
+            assert_eq!(found, words, "{text}");
+            assert_eq!(whole, is_whole, "{text}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     facet::{By, Facet},
     profile::Learned,
 };
-use crate::interaction::Kind;
+use crate::{interaction::Kind, left::LeftHow};
 
 /// What of the learned criteria is to be allowed.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ struct Adoption<'a> {
     programs: BTreeMap<(By<'a>, &'a str), BTreeSet<ArgumentClass>>,
     pipes: BTreeMap<By<'a>, BTreeSet<String>>,
     unread: BTreeSet<By<'a>>,
+    left: BTreeMap<(By<'a>, LeftHow), BTreeSet<&'a str>>,
 }
 
 /// Criteria that say the same as these, but for hours and rates, which are not worth the room. What people did is
@@ -70,6 +71,9 @@ impl<'a> Adoption<'a> {
             Some(Facet::Unread { by }) => {
                 self.unread.insert(by);
             }
+            Some(Facet::Left { by, how, program }) => {
+                self.left.entry((by, how)).or_default().insert(program);
+            }
             // A user who is allowed may be in any group.
             Some(
                 Facet::Group { .. }
@@ -90,6 +94,7 @@ impl<'a> Adoption<'a> {
             programs,
             pipes,
             unread,
+            left,
         } = self;
         let is_person = |user: &&&str| crate::Actor::of(user) == crate::Actor::User;
         let people: Vec<_> = users.iter().filter(is_person).map(own).collect();
@@ -156,6 +161,13 @@ impl<'a> Adoption<'a> {
         for by in &unread {
             of(Some(*by), &|criterion| criterion.unread = true);
         }
+        for ((by, how), programs) in &left {
+            for part in chunks(programs.iter().map(own)) {
+                of(Some(*by), &|criterion| {
+                    criterion.left_mut(*how).clone_from(&part);
+                });
+            }
+        }
         criteria
     }
 }
@@ -177,6 +189,8 @@ impl Criterion {
             (&self.containers, &learned.containers),
             (&self.programs, &learned.programs),
             (&self.pipes, &learned.pipes),
+            (&self.left_running, &learned.left_running),
+            (&self.dropped, &learned.dropped),
         ];
         if let Some((own, other)) = part.into_iter().find(|(_, other)| !other.is_empty()) {
             let classes = self.arguments.is_empty()

@@ -9,7 +9,7 @@ use super::{
     features::Features,
     hours::Hours,
 };
-use crate::{actor::Actor, interaction::Kind};
+use crate::{actor::Actor, interaction::Kind, left::LeftHow};
 
 /// Stands at the end of a name for anything that can follow.
 const WILDCARD: char = '*';
@@ -92,6 +92,14 @@ pub struct Criterion {
     /// If true: commands of which some could not be read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
+    /// Programs that a session leaves running, written as programs are. One can end in *.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub left_running: Vec<String>,
+    /// Programs whose files a session adds, written as programs are. One can end in *.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub dropped: Vec<String>,
 }
 
 /// What makes a criterion unfit to be followed.
@@ -123,13 +131,7 @@ impl Criterion {
         if *self == Self::default() {
             return Err(InvalidCriterion::Empty);
         }
-        let names = [
-            &self.users,
-            &self.groups,
-            &self.containers,
-            &self.programs,
-            &self.pipes,
-        ];
+        let names = self.names_in_lists();
         let counts = [
             self.actors.len(),
             self.kinds.len(),
@@ -156,28 +158,45 @@ impl Criterion {
         Ok(())
     }
 
-    /// How many values its lists have together.
-    pub(super) fn values(&self) -> usize {
-        let names = [
+    /// The lists of names.
+    fn names_in_lists(&self) -> [&Vec<String>; 7] {
+        [
             &self.users,
             &self.groups,
             &self.containers,
             &self.programs,
             &self.pipes,
-        ];
+            &self.left_running,
+            &self.dropped,
+        ]
+    }
+
+    /// The programs that are left behind so.
+    pub(super) fn left(&self, how: LeftHow) -> &[String] {
+        match how {
+            LeftHow::Running => &self.left_running,
+            LeftHow::Dropped => &self.dropped,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn left_mut(&mut self, how: LeftHow) -> &mut Vec<String> {
+        match how {
+            LeftHow::Running => &mut self.left_running,
+            LeftHow::Dropped => &mut self.dropped,
+        }
+    }
+
+    /// How many values its lists have together.
+    pub(super) fn values(&self) -> usize {
+        let names = self.names_in_lists();
         let names: usize = names.iter().map(|names| names.len()).sum();
         names + self.actors.len() + self.kinds.len() + self.arguments.len() + self.hours.len()
     }
 
     /// About how many bytes it takes as JSON.
     pub(super) fn size(&self) -> usize {
-        let names = [
-            &self.users,
-            &self.groups,
-            &self.containers,
-            &self.programs,
-            &self.pipes,
-        ];
+        let names = self.names_in_lists();
         let text: usize = names
             .iter()
             .map(|names| names.iter().map(|n| n.len() + 3).sum::<usize>())
@@ -214,6 +233,7 @@ impl Criterion {
             Facet::Hour { .. } => !self.hours.is_empty(),
             Facet::Rate { .. } => self.rate.is_some(),
             Facet::Unread { .. } => self.unread,
+            Facet::Left { how, program, .. } => any(self.left(how), program),
             Facet::Class { .. } => false,
         }
     }
@@ -320,9 +340,21 @@ impl Criterion {
                 unread: true,
                 ..with(by)
             },
+            Facet::Left { by, how, program } => {
+                let mut learned = with(by);
+                *learned.left_mut(how) = named(program);
+                learned
+            }
             Facet::Class { .. } | Facet::Kind { .. } => return None,
         };
         Some(learned)
+    }
+
+    /// How the programs are left behind that it names.
+    fn has_left(&self) -> Option<LeftHow> {
+        [LeftHow::Running, LeftHow::Dropped]
+            .into_iter()
+            .find(|how| !self.left(*how).is_empty())
     }
 
     /// The facet that this was learned from; none if it has another form, because a person wrote it.
@@ -368,6 +400,12 @@ impl Criterion {
             }
         } else if self.unread {
             Facet::Unread { by: by? }
+        } else if let Some(how) = self.has_left() {
+            Facet::Left {
+                by: by?,
+                how,
+                program: one(self.left(how))?,
+            }
         } else if !self.groups.is_empty() {
             Facet::Group {
                 user: one(&self.users)?,

@@ -11,7 +11,7 @@ use super::{
     index::ProfileIndex,
     reason::{Novelty, Reason, Weight},
 };
-use crate::{actor::Actor, interaction::Kind};
+use crate::{actor::Actor, interaction::Kind, left::LeftHow};
 
 /// The most reasons of one decision. Strong ones come first.
 pub const MAX_REASONS: usize = 8;
@@ -134,11 +134,23 @@ impl Assessment {
     /// The one that has more against it. One request may add several containers.
     #[must_use]
     pub fn worse(self, other: Self) -> Self {
-        let against = |one: &Self| (one.strong, one.all, !one.allowed);
-        match against(&self) < against(&other) {
+        match self.against() < other.against() {
             true => other,
             false => self,
         }
+    }
+
+    /// The one that has less against it. Nobody knows of which of several sessions something is.
+    #[must_use]
+    pub fn better(self, other: Self) -> Self {
+        match other.against() < self.against() {
+            true => other,
+            false => self,
+        }
+    }
+
+    fn against(&self) -> (bool, usize, bool) {
+        (self.strong, self.all, !self.allowed)
     }
 
     /// The decision, where so much is enough.
@@ -177,6 +189,27 @@ pub fn assess<S: BuildHasher>(
     now: Timestamp,
     workload: &str,
 ) -> Assessment {
+    assess_facets(features, features.facets(), profile, now, workload)
+}
+
+/// Compares what the session of an interaction left behind with a profile. The interaction itself was compared when it
+/// happened, and is not asked about again.
+pub fn assess_left<S: BuildHasher>(
+    features: &Features,
+    profile: &ProfileIndex<S>,
+    now: Timestamp,
+    workload: &str,
+) -> Assessment {
+    assess_facets(features, features.left_facets(), profile, now, workload)
+}
+
+fn assess_facets<'a, S: BuildHasher>(
+    features: &'a Features,
+    facets: impl Iterator<Item = Facet<'a>>,
+    profile: &ProfileIndex<S>,
+    now: Timestamp,
+    workload: &str,
+) -> Assessment {
     let age = profile
         .since()
         .map_or(0, |since| now.as_second() - since.as_second());
@@ -189,7 +222,7 @@ pub fn assess<S: BuildHasher>(
     };
     let mut reasons: Vec<Reason> = Vec::new();
     let mut allowed = true;
-    for facet in features.facets() {
+    for facet in facets {
         let is_known = profile.knows(&facet);
         // The criteria that people wrote are asked one by one: only where they can make a difference.
         let decides = allowed && is_essential(&facet);
@@ -255,6 +288,10 @@ impl<S: BuildHasher> Asking<'_, S> {
     fn weigh(&self, facet: &Facet<'_>) -> Option<Weight> {
         let by = self.features.by();
         let is_person = self.features.actor == Actor::User;
+        // Whoever it was: the interaction itself was judged before.
+        if let Facet::Left { how, program, .. } = *facet {
+            return Some(weigh_left(is_person, how, program));
+        }
         let weak_for_people = match is_person {
             true => Weight::Weak,
             false => Weight::Strong,
@@ -303,7 +340,7 @@ impl<S: BuildHasher> Asking<'_, S> {
             Facet::Hour { .. } => self.hours.then_some(Weight::Weak),
             // Twice in a row is no habit of its own.
             Facet::Rate { exponent, .. } => (exponent > 1).then_some(Weight::Weak),
-            Facet::Class { .. } | Facet::Kind { .. } => None,
+            Facet::Left { .. } | Facet::Class { .. } | Facet::Kind { .. } => None,
         }
     }
 
@@ -327,6 +364,20 @@ impl<S: BuildHasher> Asking<'_, S> {
     }
 }
 
+/// People forget what shows or waits for something. What a machine leaves, it leaves each time.
+fn weigh_left(is_person: bool, how: LeftHow, program: &str) -> Weight {
+    match (how, ProgramClass::of(program)) {
+        (
+            LeftHow::Running,
+            ProgramClass::Reader
+            | ProgramClass::Changer
+            | ProgramClass::Debugger
+            | ProgramClass::Builtin,
+        ) if is_person => Weight::Weak,
+        _ => Weight::Strong,
+    }
+}
+
 /// What a reason is called in metrics.
 impl Novelty {
     pub(super) fn of<S: BuildHasher>(facet: &Facet<'_>, profile: &ProfileIndex<S>) -> Self {
@@ -345,6 +396,7 @@ impl Novelty {
             Facet::Hour { .. } => Novelty::Hour,
             Facet::Rate { .. } => Novelty::Rate,
             Facet::Unread { .. } => Novelty::Unread,
+            Facet::Left { .. } => Novelty::Left,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     features::Features,
     hours::HourOfWeek,
 };
-use crate::{actor::Actor, interaction::Kind};
+use crate::{actor::Actor, interaction::Kind, left::LeftHow};
 
 /// By whom a fact was learned. What one person did is usual for others, too, because people take turns. A machine does
 /// the same again and again, so what is learned of one says nothing of another.
@@ -64,6 +64,12 @@ pub(super) enum Facet<'a> {
     Rate { by: By<'a>, exponent: u8 },
     /// That some of the command could not be read.
     Unread { by: By<'a> },
+    /// What was left behind. It is not among the others, because it is known only later.
+    Left {
+        by: By<'a>,
+        how: LeftHow,
+        program: &'a str,
+    },
     /// Derived from the programs: that one of this class was run.
     Class { by: By<'a>, class: ProgramClass },
     /// Derived from the streams: how.
@@ -143,6 +149,16 @@ impl Features {
                     exponent: exponent(self.rate),
                 },
             ])
+    }
+
+    /// What is learned of what the session left behind, and asked about it.
+    pub(super) fn left_facets(&self) -> impl Iterator<Item = Facet<'_>> {
+        let by = self.by();
+        self.left.iter().map(move |left| Facet::Left {
+            by,
+            how: left.how,
+            program: &left.program,
+        })
     }
 
     /// Whose habits count.

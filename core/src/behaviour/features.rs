@@ -6,6 +6,7 @@ use super::{command::CommandReading, hours::HourOfWeek};
 use crate::{
     actor::Actor,
     interaction::{Kind, MAX_USER},
+    left::Leftover,
     text::cut,
 };
 
@@ -63,6 +64,8 @@ pub struct Features {
     pub hour: HourOfWeek,
     /// How many interactions of this user with this workload there were within the last [`RATE_WINDOW`].
     pub rate: u32,
+    /// What its session left behind; nothing as long as that is not known.
+    pub left: Vec<Leftover>,
 }
 
 impl Features {
@@ -89,7 +92,14 @@ impl Features {
             command: CommandReading::of(seen.argv),
             hour: HourOfWeek::of(seen.time),
             rate: seen.rate.max(1),
+            left: Vec::new(),
         }
+    }
+
+    /// The same, now that it is known what its session left behind.
+    #[must_use]
+    pub fn leaving(self, left: Vec<Leftover>) -> Self {
+        Self { left, ..self }
     }
 }
 

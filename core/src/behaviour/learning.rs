@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     actor_count::ActorCount,
     criterion::Criterion,
+    facet::Facet,
     features::Features,
     profile::{
         LastIrregular, Learned, MAX_LEARNED, MAX_LEARNED_BYTES, Period, ProfileStatus, Sighting,
@@ -77,8 +78,17 @@ impl Gathered {
         self.samples += 1;
         self.people += u64::from(features.actor == Actor::User);
         self.since = Some(self.since.map_or(time, |since| since.min(time)));
-        let mut criteria: Vec<_> = features
-            .facets()
+        self.add(&features.user, features.facets(), time);
+    }
+
+    /// Adds what the session of such an interaction left behind. The interaction itself was learned when it happened, and
+    /// is not counted again.
+    pub fn learn_left(&mut self, features: &Features, time: Timestamp) {
+        self.add(&features.user, features.left_facets(), time);
+    }
+
+    fn add<'a>(&mut self, user: &str, facets: impl Iterator<Item = Facet<'a>>, time: Timestamp) {
+        let mut criteria: Vec<_> = facets
             .filter_map(|facet| Criterion::learned(&facet))
             .collect();
         criteria.sort();
@@ -87,7 +97,7 @@ impl Gathered {
             first_seen: time,
             last_seen: time,
             samples: 1,
-            actors: ActorCount::one(&features.user),
+            actors: ActorCount::one(user),
         };
         for criterion in criteria {
             if let Some(known) = self.seen.get_mut(&criterion) {

@@ -7,7 +7,8 @@
 //!
 //! An interaction has *facets*: who it was, in which container, which program ran, with an argument of which class,
 //! and so on. Each facet is learned and asked on its own. A facet that is neither learned nor allowed by a person is a
-//! reason, weak or strong. This is a comparison with what was seen before, and not a judgement of what is hostile.
+//! reason, weak or strong. What its session left behind has facets, too, which are asked when that is known. This is a
+//! comparison with what was seen before, and not a judgement of what is hostile.
 
 mod actor_count;
 mod adoption;
@@ -26,10 +27,10 @@ pub use actor_count::{ActorCount, MAX_COUNTED};
 pub use adoption::adopted;
 pub use command::{
     ArgumentClass, ArgumentSet, CommandReading, Link, MAX_PROGRAM, MAX_STEPS, ProgramClass, Step,
-    UNREADABLE,
+    UNREADABLE, program_of_file, program_of_process,
 };
 pub use criterion::{Criterion, InvalidCriterion};
-pub use decision::{Assessment, Decision, MAX_REASONS, Thresholds, assess, decide};
+pub use decision::{Assessment, Decision, MAX_REASONS, Thresholds, assess, assess_left, decide};
 pub use features::{Features, MAX_GROUPS, RATE_WINDOW, SeenInteraction};
 pub use hours::{HourOfWeek, Hours, UnknownHours};
 pub use index::{IndexBuilder, ProfileIndex};

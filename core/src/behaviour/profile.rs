@@ -25,7 +25,7 @@ pub const MAX_LEARNED_BYTES: usize = 1_000_000;
 pub const MISUSED: SignedDuration = SignedDuration::from_hours(24);
 
 /// The lists of a criterion.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 11] = [
     "users",
     "groups",
     "actors",
@@ -35,6 +35,8 @@ const LISTS: [&str; 9] = [
     "arguments",
     "pipes",
     "hours",
+    "leftRunning",
+    "dropped",
 ];
 
 /// What people say about a workload, and what is usual there whether it was learned or not.

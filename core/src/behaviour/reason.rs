@@ -8,7 +8,10 @@ use super::{
     features::Features,
     index::ProfileIndex,
 };
-use crate::text::{cut, visible};
+use crate::{
+    left::LeftHow,
+    text::{cut, visible},
+};
 
 /// The most bytes of a name in a reason.
 const MAX_SHOWN: usize = 80;
@@ -38,11 +41,13 @@ pub enum Novelty {
     Rate,
     /// That some of the command cannot be read.
     Unread,
+    /// What the session left behind.
+    Left,
 }
 
 impl Novelty {
     /// Every one.
-    pub const ALL: [Novelty; 11] = [
+    pub const ALL: [Novelty; 12] = [
         Novelty::User,
         Novelty::Group,
         Novelty::Kind,
@@ -54,6 +59,7 @@ impl Novelty {
         Novelty::Hour,
         Novelty::Rate,
         Novelty::Unread,
+        Novelty::Left,
     ];
 
     /// The name in metrics and logs.
@@ -70,6 +76,7 @@ impl Novelty {
             Novelty::Hour => "hour",
             Novelty::Rate => "rate",
             Novelty::Unread => "unread",
+            Novelty::Left => "left",
         }
     }
 }
@@ -134,6 +141,7 @@ fn subject(facet: &Facet<'_>, weight: Weight) -> String {
         }
         (Facet::Argument { program, .. }, _) => (*program).to_owned(),
         (Facet::Pipe { to, .. }, _) => (*to).to_owned(),
+        (Facet::Left { how, program, .. }, Weight::Strong) => format!("{how} {program}"),
         _ => String::new(),
     }
 }
@@ -192,6 +200,17 @@ fn text(facet: &Facet<'_>, novelty: Novelty, features: &Features, workload: &str
             features.rate
         ),
         Facet::Unread { .. } => "some of the command cannot be read".to_owned(),
+        Facet::Left { how, program, .. } => {
+            let program = shown(program);
+            let nobody = match features.by() {
+                By::People => "no session of a person ever",
+                By::Machine(_) => nobody.as_str(),
+            };
+            match how {
+                LeftHow::Running => format!("{nobody} left `{program}` running there"),
+                LeftHow::Dropped => format!("{nobody} dropped `{program}` there"),
+            }
+        }
         Facet::Class { .. } => String::new(),
     }
 }

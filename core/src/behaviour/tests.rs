@@ -4,6 +4,7 @@ mod adoption;
 mod criteria;
 mod decisions;
 mod learning;
+mod left;
 
 use std::hash::RandomState;
 

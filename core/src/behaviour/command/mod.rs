@@ -10,6 +10,7 @@
 mod argument;
 mod catalogue;
 mod network;
+mod process;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -19,14 +20,14 @@ use std::fmt;
 
 pub use argument::{ArgumentClass, ArgumentSet};
 pub use catalogue::ProgramClass;
+pub use process::{program_of_file, program_of_process};
 
+pub use crate::left::MAX_PROGRAM;
 use crate::text::{cut, visible};
 use catalogue::{INTERPRETERS, SHELLS};
 
 /// The most steps that are kept of a command.
 pub const MAX_STEPS: usize = 16;
-/// The longest name of a program, in bytes.
-pub const MAX_PROGRAM: usize = 64;
 /// The most words of an argv that are looked at.
 const MAX_WORDS: usize = 256;
 /// The most bytes of an argv that are looked at.
