@@ -362,7 +362,7 @@ impl Spec {
             && listed.any(|listed| pattern::is_open_command(listed, subject.argv))
     }
 
-    /// The terms on which an interaction is let through that this policy does not deny.
+    /// The terms on which an interaction is let through, as one to which this policy applies.
     pub(super) fn admit<'a>(
         &self,
         policy: Option<&'a str>,
@@ -373,7 +373,7 @@ impl Spec {
         let action = match self.action {
             Some(PolicyAction::Record) => Action::Record,
             Some(PolicyAction::Evict) => Action::Evict,
-            // What is denied and comes this far is a bypass, which is too late to deny.
+            // What is denied and comes this far, it is too late to deny: a bypass, or what is irregular as it turned out.
             Some(PolicyAction::Deny) | None => usual.action,
         };
         let exemption = match action {

@@ -10,6 +10,7 @@
 
 mod conditions;
 mod evaluate;
+mod later;
 mod length;
 mod pattern;
 mod pod_choice;
@@ -21,6 +22,7 @@ pub use conditions::BehaviourCondition;
 pub use evaluate::{
     Admitted, Considered, Mismatch, Policies, Policy, PolicyDecision, PolicyMatch, Subject,
 };
+pub use later::{Later, Past};
 pub use length::Length;
 pub use pod_choice::PodChoice;
 pub use selector::{Operator, Requirement, Selector};

@@ -3,6 +3,7 @@
 mod behaviour;
 mod conditions;
 mod evidence;
+mod later;
 mod pod_choice;
 mod properties;
 mod spec_values;
