@@ -3,14 +3,22 @@
 //! No picture of the folder from before is needed. The kernel sets the ctime of a file with each change of its
 //! contents, names and attributes, and no system call can set it to another time.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use rustix::{fd::OwnedFd, fs::FileType};
 
-use curfew_core::drift::{MAX_FINDINGS, MAX_UNSEEN};
+use curfew_core::{
+    LeftHow, Leftover,
+    behaviour::program_of_file,
+    drift::{MAX_FINDINGS, MAX_UNSEEN},
+    left::MAX_LEFT,
+};
 
 use crate::{
     folder::{FileStat, name_below, stat},
     shown::shown,
+    spans::Span,
     time::later,
     walk::Visitor,
 };
@@ -32,6 +40,8 @@ pub(crate) struct Findings {
     executables: Vec<String>,
     others: Vec<String>,
     pub(crate) unseen: Vec<String>,
+    /// What sessions certainly left behind.
+    pub(crate) left: BTreeSet<Leftover>,
     /// What the workload itself wrote.
     pub(crate) workload: u32,
 }
@@ -48,6 +58,14 @@ impl Findings {
     pub(crate) fn runs(&mut self, text: String) {
         self.running = self.running.saturating_add(1);
         push(&mut self.programs, MAX_FINDINGS, || text);
+    }
+
+    /// A program that a session left behind. Of too many always the same are kept.
+    pub(crate) fn leaves(&mut self, how: LeftHow, program: &str) {
+        self.left.extend(Leftover::new(how, program));
+        if self.left.len() > MAX_LEFT {
+            self.left.pop_last();
+        }
     }
 
     /// A part that is not seen.
@@ -142,6 +160,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) container_since: Timestamp,
     /// When the last session ended, if all did.
     pub(crate) ended: Option<Timestamp>,
+    /// When somebody was there who could make files.
+    pub(crate) sessions: Vec<&'a Span>,
     pub(crate) lower: Lower,
     /// Whether the workload itself holds the file open for writing.
     pub(crate) is_open: &'a dyn Fn(&[u8]) -> bool,
@@ -164,6 +184,13 @@ impl Judge<'_> {
     /// Whether the file was made since then, as far as its file system says.
     fn is_new(&self, file: &FileStat) -> Option<bool> {
         file.btime.map(|btime| btime >= self.since)
+    }
+
+    /// Whether a program that was added is certainly of a session: it was made while one was there, and the workload does
+    /// not write it. What the workload made meanwhile and has left alone since cannot be told apart.
+    fn is_dropped(&self, path: &[u8], file: &FileStat) -> bool {
+        let is_within = |time| self.sessions.iter().any(|span| span.has(time));
+        file.executable && file.btime.is_some_and(is_within) && !(self.is_open)(path)
     }
 
     /// A file that is mounted by itself.
@@ -218,6 +245,10 @@ impl Visitor for Judge<'_> {
             _ => What::Changed,
         };
         self.findings.file(what, path, file);
+        if matches!(what, What::Added) && self.is_dropped(path, file) {
+            let program = program_of_file(&shown(path));
+            self.findings.leaves(LeftHow::Dropped, &program);
+        }
         true
     }
 

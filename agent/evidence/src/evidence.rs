@@ -15,6 +15,7 @@ use crate::{
     process::Proc,
     rights,
     sessions::{SETUP, Session, Sessions, Standing, Update},
+    spans::{Span, Spans},
     table::Table,
     time::{TICKS, boot, later},
     touches::Touches,
@@ -43,6 +44,8 @@ pub(crate) struct Pod {
     pub(crate) touches: Touches,
     /// When its last session ended.
     pub(crate) ended: Option<Timestamp>,
+    /// When its sessions were that have ended.
+    pub(crate) spans: Spans,
 }
 
 /// Who reached into the containers of one node, and what changed in them.
@@ -223,6 +226,9 @@ impl Evidence {
             {
                 session.told = true;
                 pod.ended = pod.ended.max(Some(end));
+                if let Some(span) = Span::of(session, now) {
+                    pod.spans.add(span);
+                }
                 ended.insert(uid.clone());
             }
         }

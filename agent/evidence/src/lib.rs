@@ -23,6 +23,7 @@ mod rights;
 mod runner;
 mod sessions;
 mod shown;
+mod spans;
 mod table;
 #[cfg(test)]
 mod testing;

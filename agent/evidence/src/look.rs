@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use curfew_core::{Drift, Kind, drift::OPEN_SESSION};
+use curfew_core::{Drift, Kind, LeftHow, drift::OPEN_SESSION};
 use jiff::Timestamp;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     programs,
     sessions::{SETUP, Standing},
     shown::command,
+    spans::Span,
     table::{Process, Role},
     time::later,
     volumes,
@@ -60,6 +61,7 @@ impl Evidence {
                     evidence: self,
                     since: pod.touches.since(since),
                     ended: ended.filter(|_| open == 0 && pod.touches.endless().is_none()),
+                    spans: self.spans(pod, &facts.containers, now),
                 };
                 look.containers(&facts.containers, &mut findings);
             }
@@ -77,7 +79,19 @@ impl Evidence {
         drift.running = findings.running;
         drift.findings = findings.texts();
         drift.unseen = findings.unseen;
+        drift.left = findings.left.into_iter().collect();
         drift.bounded()
+    }
+
+    /// When sessions were in the containers of a pod.
+    fn spans(&self, pod: &Pod, containers: &[ContainerFacts], now: Timestamp) -> Vec<Span> {
+        let is_of_pod = |id: &str| containers.iter().any(|container| container.id == id);
+        let open = self
+            .sessions
+            .iter()
+            .filter(|session| session.ended.is_none() && is_of_pod(&session.container));
+        let open = open.filter_map(|session| Span::of(session, now));
+        pod.spans.iter().cloned().chain(open).collect()
     }
 
     /// What cannot be known of the sessions of a pod.
@@ -101,6 +115,8 @@ struct Look<'a> {
     evidence: &'a Evidence,
     since: Timestamp,
     ended: Option<Timestamp>,
+    /// When sessions were in the containers.
+    spans: Vec<Span>,
 }
 
 impl Look<'_> {
@@ -125,7 +141,7 @@ impl Look<'_> {
                     // What is in the layer of an ephemeral container is not the workload, and goes with it.
                     if self.evidence.mode == Mode::Files && !facts.ephemeral {
                         self.files(
-                            container,
+                            (&facts.id, container),
                             &processes,
                             &starts,
                             &mut done,
@@ -170,9 +186,13 @@ impl Look<'_> {
     fn programs(&self, processes: &[(Pid, &Process)], since: Timestamp, findings: &mut Findings) {
         let proc = &self.evidence.proc;
         for &(pid, process) in processes {
+            let is_left = self.is_left(process);
+            if is_left && let Some(program) = programs::name(proc, pid) {
+                findings.leaves(LeftHow::Running, &program);
+            }
             match programs::changed(proc, pid, since) {
                 Ok(Some(text)) => findings.runs(text),
-                Ok(None) if self.is_left(process) => {
+                Ok(None) if is_left => {
                     findings.runs(format!("left running: {}", command(&proc.command(pid))));
                 }
                 Ok(None) => {}
@@ -198,7 +218,7 @@ impl Look<'_> {
     /// What changed in the files of a container.
     fn files(
         &self,
-        container: &Container,
+        (id, container): (&str, &Container),
         processes: &[(Pid, &Process)],
         starts: &[Timestamp],
         done: &mut Done,
@@ -223,6 +243,11 @@ impl Look<'_> {
             since: self.container_since(container),
             container_since: self.container_since(container),
             ended: self.ended,
+            sessions: self
+                .spans
+                .iter()
+                .filter(|span| *span.container == *id)
+                .collect(),
             lower: Lower::default(),
             is_open: &is_open,
         };
@@ -236,6 +261,8 @@ impl Look<'_> {
             Err(clause) => judge.findings.unseen(clause),
         }
         judge.since = self.since;
+        // Volumes may be mounted in other containers, too.
+        judge.sessions = self.spans.iter().collect();
         match proc.folder(container.init, "root") {
             Ok(root) => volumes::look(&mounts, &root, done, budget, starts, &mut judge),
             Err(error) => (judge.findings).unseen(format!("the volumes cannot be read: {error}")),

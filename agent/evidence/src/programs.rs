@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use curfew_core::behaviour::program_of_process;
 use jiff::Timestamp;
 use rustix::{
     fs::{Mode, OFlags, RawDir, openat, readlinkat},
@@ -38,6 +39,13 @@ pub(crate) fn changed(proc: &Proc, pid: Pid, since: Timestamp) -> io::Result<Opt
     }
     let link = proc.link(pid, "exe").unwrap_or_default();
     Ok(Some(format!("running {}", shown(&link))))
+}
+
+/// The name of the program that a process runs, as far as the process tells; none if it has ended.
+pub(crate) fn name(proc: &Proc, pid: Pid) -> Option<String> {
+    let file = proc.link(pid, "exe").ok();
+    let file = file.map(|file| shown(&file));
+    program_of_process(&proc.command(pid), file.as_deref())
 }
 
 /// The files that the processes hold open for writing, as the container names them.

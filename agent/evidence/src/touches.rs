@@ -30,7 +30,7 @@ const AFTER_OTHER: SignedDuration = SignedDuration::from_secs(5);
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(1);
 
 /// File systems take their times from a clock that advances once a tick.
-const TICK: SignedDuration = SignedDuration::from_millis(20);
+pub(crate) const TICK: SignedDuration = SignedDuration::from_millis(20);
 
 /// How much earlier a look begins if it is not known exactly when the interaction was: by another node's clock.
 const SKEW: SignedDuration = SignedDuration::from_secs(2);

@@ -19,6 +19,7 @@ struct Layer {
     temp: TempDir,
     since: Timestamp,
     ended: Option<Timestamp>,
+    sessions: Vec<Span>,
     open: Vec<&'static str>,
 }
 
@@ -34,6 +35,7 @@ impl Layer {
             temp,
             since: now(),
             ended: None,
+            sessions: Vec::new(),
             open: Vec::new(),
         }
     }
@@ -57,6 +59,7 @@ impl Layer {
             since: self.since,
             container_since: self.since,
             ended: self.ended,
+            sessions: self.sessions.iter().collect(),
             lower: Lower::new(vec![folder("lower")]),
             is_open: &is_open,
         };
@@ -220,6 +223,52 @@ fn what_the_workload_writes_is_told_apart() {
     // While a session is open nobody can tell.
     layer.ended = None;
     assert!(layer.texts().contains(&"changed /closed.log".to_owned()));
+}
+
+#[test]
+fn programs_that_were_made_during_a_session_were_dropped() {
+    let mut layer = Layer::new(|upper| fs::create_dir(upper.join("tmp")).unwrap());
+    layer.image("bin/sh");
+    let make = |name: &str| {
+        fs::write(layer.upper(name), "").unwrap();
+        executable(&layer.upper(name));
+    };
+    make("before");
+    let from = now();
+    make("tmp/xmrig");
+    make("held");
+    fs::write(layer.upper("data"), "").unwrap();
+    fs::create_dir(layer.upper("bin")).unwrap();
+    make("bin/sh");
+    let to = now();
+    make("after");
+    let left = |layer: &Layer| curfew_core::left::text(&Vec::from_iter(layer.found().left));
+    assert_eq!(left(&layer), "", "nobody was there");
+    layer.sessions = vec![Span::test(from, to)];
+    assert_eq!(left(&layer), "dropped /tmp/xmrig, dropped held");
+    // What the workload still writes is its own.
+    layer.open = vec!["/held"];
+    assert_eq!(left(&layer), "dropped /tmp/xmrig");
+}
+
+#[test]
+fn of_many_dropped_programs_the_same_are_told_each_time() {
+    let mut layer = Layer::new(|_| ());
+    let from = now();
+    for name in 0..100 {
+        let name = layer.upper(&format!("p{name:02}"));
+        fs::write(&name, "").unwrap();
+        executable(&name);
+    }
+    layer.sessions = vec![Span::test(from, now())];
+    let names: Vec<_> = layer
+        .found()
+        .left
+        .into_iter()
+        .map(|left| left.program)
+        .collect();
+    let expected: Vec<_> = (0..MAX_LEFT).map(|name| format!("p{name:02}")).collect();
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -225,6 +225,8 @@ fn what_a_session_leaves_running_is_found() {
         drift.findings,
         ["left running: x", "left running: sleep 1000"]
     );
+    let left = curfew_core::left::text(&drift.left);
+    assert_eq!(left, "running sleep, running x");
     assert_eq!(drift.sessions, 0);
 }
 
@@ -256,6 +258,7 @@ fn what_left_its_session_unseen_is_doubtful() {
             .contains(&"a session may have left running: nc -l".to_owned()),
         "{drift:?}"
     );
+    assert_eq!(drift.left, [], "it may be another's");
 }
 
 #[test]

@@ -184,6 +184,30 @@ fn a_program_that_was_changed_and_runs_is_found() {
 }
 
 #[test]
+fn what_was_made_during_a_session_is_told_apart() {
+    let mut pod = Pod::overlay();
+    let session = pod.fake.process(30, 10).inside('1', 'a');
+    session.command(&["sh"]).start(720_000).write();
+    pod.evidence.scan(Timestamp::now());
+    let make = |pod: &Pod, name: &str| {
+        sleep(Duration::from_millis(40));
+        fs::write(pod.upper(name), "").unwrap();
+        fs::set_permissions(pod.upper(name), Permissions::from_mode(0o755)).unwrap();
+        sleep(Duration::from_millis(40));
+    };
+    make(&pod, "tmp/nc");
+    let left = |drift: &Drift| curfew_core::left::text(&drift.left);
+    assert_eq!(left(&pod.look()), "dropped /tmp/nc", "it is open");
+    pod.evidence.scan(Timestamp::now());
+    pod.fake.remove(30);
+    pod.evidence.scan(Timestamp::now());
+    // Nobody can tell whether this is of the workload.
+    make(&pod, "tmp/later");
+    let drift = pod.look();
+    assert_eq!((drift.added, left(&drift).as_str()), (2, "dropped /tmp/nc"));
+}
+
+#[test]
 fn what_the_start_of_a_container_made_is_no_change() {
     let mut pod = Pod::overlay();
     fs::write(pod.upper("tmp/made"), "").unwrap();

@@ -79,6 +79,7 @@ fn found(root: &std::path::Path, line: &str, since: Timestamp, starts: &[Timesta
         since,
         container_since: since,
         ended: None,
+        sessions: Vec::new(),
         lower: Lower::default(),
         is_open: &|_| false,
     };
