@@ -338,7 +338,10 @@ impl Controller {
                 state.written(now, &mut out);
                 for Waiting { notice, answer } in written.waiting {
                     let Notice { pod, known, .. } = *notice;
-                    let before = state.record(&pod.uid).and_then(Record::eviction_time);
+                    let record = state.record(&pod.uid);
+                    let before = record.and_then(Record::eviction_time);
+                    let request = &known.interaction.request;
+                    let again = record.is_some_and(|record| record.has_request(request));
                     let record = state.learned(pod.clone(), known.clone(), now, &mut out);
                     // The webhook may have given up; it has recorded it elsewhere then.
                     let _ = answer.send(Ok(receipt(&record)));
@@ -348,6 +351,7 @@ impl Controller {
                         before,
                         eviction_time: record.eviction_time(),
                         interactions: record.interactions(),
+                        again,
                     }));
                 }
             }

@@ -52,6 +52,10 @@ pub(super) fn line(node: &str, event: &DomainEvent) {
                     event = "exemption-ended", node, %pod, uid = pod.uid, id = did.request, eviction_time,
                     "no longer exempt: the pod has a controller"
                 ),
+                Source::Leftovers => tracing::warn!(
+                    event = "irregular", node, %pod, uid = pod.uid, id = did.request, user = did.user, eviction_time,
+                    irregular = new.known.irregular.as_deref(), "irregular by what its session left behind"
+                ),
             }
         }
         DomainEvent::Extended(change) => {

@@ -152,6 +152,8 @@ impl EvidenceHandle {
     /// This happened now: an interaction explains a session.
     pub(crate) fn tell(&self, event: &DomainEvent, now: Timestamp) {
         match event {
+            // It explains a session already.
+            DomainEvent::Stored(stored) if stored.again => {}
             // It is admitted later than that.
             DomainEvent::Stored(stored) => {
                 self.touched(&stored.pod, &stored.interaction, Some(now));

@@ -212,7 +212,8 @@ impl Metrics {
     pub fn count(&self, event: &DomainEvent, now: Timestamp) {
         match event {
             // It was counted when it was noticed.
-            DomainEvent::Interaction(new) if new.source == Source::Controller => {}
+            DomainEvent::Interaction(new)
+                if matches!(new.source, Source::Controller | Source::Leftovers) => {}
             DomainEvent::Interaction(new) => self
                 .interactions
                 .with_label_values(&[

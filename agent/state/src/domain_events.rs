@@ -89,6 +89,20 @@ pub(super) fn learned(
     several(record, &news, times, Source::Metadata, ending, out);
 }
 
+/// Tells of the interactions that were known before, and turned out to be irregular.
+pub(super) fn irregular(
+    before: Option<&Record>,
+    record: &Record,
+    ending: Option<Ending>,
+    out: &mut Decisions,
+) {
+    let Some(before) = before else { return };
+    for known in record.irregular_since(before) {
+        out.events
+            .push(interaction(record, known, Source::Leftovers, ending, None));
+    }
+}
+
 /// Tells of so many interactions, of which these are kept: the others are told with the last of them.
 fn several(
     record: &Record,

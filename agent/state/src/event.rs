@@ -20,6 +20,8 @@ pub enum Source {
     Metadata,
     /// It was known before, and starts a timer since the pod has a controller.
     Controller,
+    /// It was known before, and is irregular by what its session left behind.
+    Leftovers,
 }
 
 /// Interactions that are told in the Event of another.
@@ -246,6 +248,8 @@ pub struct StoredNotice {
     pub eviction_time: Option<Timestamp>,
     /// How many interactions there are.
     pub interactions: u32,
+    /// Whether it was known before.
+    pub again: bool,
 }
 
 /// The API server does not let the pod's labels and annotations be written.

@@ -186,6 +186,7 @@ impl NodeState {
         let entry = self.entry(&uid, now);
         let before = entry.record.as_ref();
         domain_events::noticed(before, &record, &known, entry.ending(), out);
+        domain_events::irregular(before, &record, entry.ending(), out);
         domain_events::overrides(before, &record, entry, out);
         entry.record = Some(record.clone());
         self.noted(&uid, std::slice::from_ref(&known), now);
@@ -257,6 +258,7 @@ impl NodeState {
         {
             self.dirty.insert(uid.clone());
             domain_events::learned(before.as_ref(), record, ending, out);
+            domain_events::irregular(before.as_ref(), record, ending, out);
             domain_events::overrides(before.as_ref(), record, entry, out);
             let is_told = ordered_before.is_some_and(|since| since <= now);
             domain_events::ordered(before.as_ref(), record, entry, is_told, out);

@@ -6,6 +6,7 @@ mod evict_now;
 mod evictions;
 mod evidence;
 mod exempt;
+mod leftovers;
 mod marks;
 mod overrides;
 mod stored;
