@@ -16,6 +16,7 @@ pub mod behaviour;
 pub mod eviction_guard;
 mod health;
 pub mod identity;
+mod leftovers;
 pub mod metrics;
 pub mod names;
 pub mod placement;
@@ -49,6 +50,7 @@ use crate::{
     eviction_guard::EvictionGuard,
     health::Health,
     identity::{Identities, Identity},
+    leftovers::Leftovers,
     metrics::Metrics,
     names::TIMEOUT,
     placement::agents::{self, Agents},
@@ -76,7 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (known_agents, agents) = watch::channel(Agents::default());
     let (new_identities, identities) = watch::channel(None);
     let (rules, updater) = policy::rules(args.defaults.terms(), &metrics.watches);
-    let (behaviour, behaviour_updater) = behaviour::behaviour(&metrics);
+    let (behaviour, behaviour_updater, found) = behaviour::behaviour(&metrics);
     let forwarder = Forwarder::new(
         agents.clone(),
         identities.clone(),
@@ -88,8 +90,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         pod_timeout: budgets.pod,
         metrics: metrics.clone(),
     });
+    let recorder = Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone());
+    let leftovers = Leftovers {
+        client: client.clone(),
+        recorder: recorder.clone(),
+        rules: rules.clone(),
+        behaviour: behaviour.clone(),
+        pod_timeout: budgets.pod,
+    };
     let admission = Arc::new(Admission {
-        recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
+        recorder,
         client: client.clone(),
         namespace: args.namespace.clone(),
         rules: rules.clone(),
@@ -132,6 +142,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         "behaviour",
         behaviour_updater.run(client.clone(), metrics.watches.clone(), drained.clone()),
     );
+    tasks.spawn_until(&drained, "leftovers", leftovers.run(found));
     let controller = identity::controller::IdentityController {
         client: client.clone(),
         namespace: args.namespace.clone(),

@@ -42,6 +42,14 @@ const BEHAVIOURS: [&str; 3] = ["usual", "irregular", "not_enough"];
 /// In place of the stage of a profile that cannot be used.
 const UNFIT: &str = "unfit";
 
+fn result(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Usual { .. } => BEHAVIOURS[0],
+        Decision::Irregular { .. } => BEHAVIOURS[1],
+        Decision::NotEnough { .. } => BEHAVIOURS[2],
+    }
+}
+
 fn stages() -> Vec<&'static str> {
     let stages = Stage::ALL.map(Stage::as_str);
     stages.into_iter().chain([UNFIT]).collect()
@@ -79,6 +87,7 @@ pub struct Metrics {
     exempted: IntCounterVec,
     compared: IntCounterVec,
     irregular: IntCounterVec,
+    left: IntCounterVec,
     profiles: IntGaugeVec,
     profile_writes: IntCounterVec,
     unlearned: IntCounter,
@@ -185,6 +194,12 @@ impl Metrics {
                 "curfew_webhook_irregular_total",
                 "Irregular interactions, by reason; one that is irregular for several reasons is counted for each.",
                 &[("reason", &Novelty::ALL.map(Novelty::as_str))],
+            )?,
+            left: all.counters(
+                "curfew_webhook_leftovers_total",
+                "What sessions left behind in pods, as it was compared with the profile of the workload, by result. Each \
+                 replica compares it.",
+                &[("behaviour", &BEHAVIOURS)],
             )?,
             profiles: all.gauges(
                 "curfew_webhook_profiles",
@@ -293,12 +308,17 @@ impl Metrics {
 
     /// An interaction was compared with a profile.
     pub(crate) fn compared(&self, decision: &Decision) {
-        let behaviour = match decision {
-            Decision::Usual { .. } => BEHAVIOURS[0],
-            Decision::Irregular { .. } => BEHAVIOURS[1],
-            Decision::NotEnough { .. } => BEHAVIOURS[2],
-        };
-        self.compared.with_label_values(&[behaviour]).inc();
+        self.compared.with_label_values(&[result(decision)]).inc();
+        self.count_reasons(decision);
+    }
+
+    /// What a session left behind was compared with a profile.
+    pub(crate) fn left_compared(&self, decision: &Decision) {
+        self.left.with_label_values(&[result(decision)]).inc();
+        self.count_reasons(decision);
+    }
+
+    fn count_reasons(&self, decision: &Decision) {
         for novelty in decision.novelties() {
             self.irregular.with_label_values(&[novelty.as_str()]).inc();
         }

@@ -68,7 +68,16 @@ pub(super) enum Seen {
         request: String,
         thresholds: Thresholds,
     },
-    /// An interaction that is not.
+    /// What the session of an interaction left behind, which is to be learned, too.
+    Left {
+        key: ProfileKey,
+        features: Features,
+        time: Timestamp,
+        /// The UID of the request, and what was left.
+        request: String,
+        thresholds: Thresholds,
+    },
+    /// An interaction that is not, or what its session left.
     Irregular {
         key: ProfileKey,
         user: Option<String>,
@@ -165,6 +174,12 @@ impl LearningTask {
                 thresholds,
                 ..
             }
+            | Seen::Left {
+                key,
+                request,
+                thresholds,
+                ..
+            }
             | Seen::Irregular {
                 key,
                 request,
@@ -195,7 +210,10 @@ impl LearningTask {
                     pending.learner.gathered().learn(features, time);
                 }
             }
-            Seen::Usual { .. } => return self.metrics.unlearned(),
+            Seen::Left { features, time, .. } if waiting < MAX_CRITERIA => {
+                pending.learner.gathered().learn_left(&features, time);
+            }
+            Seen::Usual { .. } | Seen::Left { .. } => return self.metrics.unlearned(),
             Seen::Irregular {
                 user, reason, time, ..
             } => {

@@ -1,4 +1,5 @@
-//! Pods that were found misused: what was learned while they were is not trusted.
+//! The watch of touched pods. Of those that were found misused, what was learned while they were is not trusted; what
+//! sessions left behind in the others is for [`super::left`].
 //!
 //! Somebody asked for the eviction of the pod at once (`kubectl pi evict`), which stands on the pod. Owns the memory of
 //! which pods that was seen of.
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 
 use curfew_runtime::watch::Watch;
 
-use super::{ProfileKey, learning::Seen, profiles::Profiles};
+use super::{ProfileKey, learning::Seen, left::LeftWatch, profiles::Profiles};
 
 /// Tells of them. Ends only with the watch.
 pub(super) async fn run(
@@ -22,45 +23,65 @@ pub(super) async fn run(
     client: Client,
     profiles: &Profiles,
     seen: &mpsc::Sender<Seen>,
+    left: &mut LeftWatch,
 ) {
     let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
     let touched =
         ListParams::default().labels(&format!("{}={}", metadata::LABEL, metadata::INTERACTED));
-    follow(watch.events(all, touched), profiles, seen).await;
+    follow(watch.events(all, touched), profiles, seen, left).await;
 }
 
 pub(super) async fn follow(
     events: impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Pod>>>>,
     profiles: &Profiles,
     seen: &mpsc::Sender<Seen>,
+    left: &mut LeftWatch,
 ) {
     let mut events = std::pin::pin!(events);
     let mut told: HashSet<String> = HashSet::new();
     loop {
         match events.try_next().await {
-            Ok(Some(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod))) => {
-                let uid = pod.uid().unwrap_or_default();
-                if !told.contains(&uid)
-                    && let Some((key, period)) = misused(&pod, Timestamp::now())
-                {
-                    // A replica that has just started finds what another has told of.
-                    let known = profiles.get(&key);
-                    let is_known = known.is_some_and(|known| {
-                        let mut known = known.distrusted.iter();
-                        known.any(|known| known.contains(period.from))
-                    });
-                    if is_known || seen.try_send(Seen::Misused { key, period }).is_ok() {
-                        told.insert(uid);
-                    }
-                }
+            Ok(Some(watcher::Event::Init)) => left.list_begins(),
+            Ok(Some(watcher::Event::InitDone)) => left.list_ends(),
+            Ok(Some(watcher::Event::InitApply(pod))) => {
+                left.listed(&pod);
+                tell(&pod, &mut told, profiles, seen);
+            }
+            Ok(Some(watcher::Event::Apply(pod))) => {
+                left.seen(&pod);
+                tell(&pod, &mut told, profiles, seen);
             }
             Ok(Some(watcher::Event::Delete(pod))) => {
-                told.remove(&pod.uid().unwrap_or_default());
+                let uid = pod.uid().unwrap_or_default();
+                left.gone(&uid);
+                told.remove(&uid);
             }
-            Ok(Some(_)) => {}
             Ok(None) => return,
             // The watch tries again, and logs it.
             Err(_) => {}
+        }
+    }
+}
+
+/// Tells that the pod was found misused, if it was and that was not told.
+fn tell(
+    pod: &PartialObjectMeta<Pod>,
+    told: &mut HashSet<String>,
+    profiles: &Profiles,
+    seen: &mpsc::Sender<Seen>,
+) {
+    let uid = pod.uid().unwrap_or_default();
+    if !told.contains(&uid)
+        && let Some((key, period)) = misused(pod, Timestamp::now())
+    {
+        // A replica that has just started finds what another has told of.
+        let known = profiles.get(&key);
+        let is_known = known.is_some_and(|known| {
+            let mut known = known.distrusted.iter();
+            known.any(|known| known.contains(period.from))
+        });
+        if is_known || seen.try_send(Seen::Misused { key, period }).is_ok() {
+            told.insert(uid);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! A profile that is missing, not read yet or unfit makes nothing irregular: nobody is stopped by accident.
 
 mod learning;
+mod left;
 mod misuse;
 mod profiles;
 mod projection;
@@ -35,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 use curfew_runtime::watch::Watches;
 
+pub(crate) use self::left::PodLeftovers;
 use self::{
     learning::{LearningTask, Seen},
+    left::LeftWatch,
     profiles::Profiles,
     rates::Rates,
 };
@@ -72,6 +75,7 @@ pub struct BehaviourUpdater {
     profiles: Profiles,
     seen: mpsc::Sender<Seen>,
     queue: mpsc::Receiver<Seen>,
+    left: LeftWatch,
     metrics: Metrics,
 }
 
@@ -84,8 +88,11 @@ pub(crate) struct Compared {
     time: Timestamp,
 }
 
-/// A behaviour that knows nothing yet, and who is to keep it.
-pub fn behaviour(metrics: &Metrics) -> (Behaviour, BehaviourUpdater) {
+/// A behaviour that knows nothing yet, who is to keep it, and what is found in touched pods.
+pub(crate) fn behaviour(
+    metrics: &Metrics,
+) -> (Behaviour, BehaviourUpdater, mpsc::Receiver<PodLeftovers>) {
+    let (found, leftovers) = mpsc::channel(QUEUE);
     let (seen, queue) = mpsc::channel(QUEUE);
     let profiles = Profiles::default();
     let behaviour = Behaviour {
@@ -98,9 +105,10 @@ pub fn behaviour(metrics: &Metrics) -> (Behaviour, BehaviourUpdater) {
         profiles,
         seen,
         queue,
+        left: LeftWatch::new(found),
         metrics: metrics.clone(),
     };
-    (behaviour, updater)
+    (behaviour, updater, leftovers)
 }
 
 impl Behaviour {
@@ -166,7 +174,7 @@ impl Behaviour {
         compared: Option<&Compared>,
         asked: Option<Thresholds>,
     ) -> Option<Decision> {
-        let decision = compared?.assessment.as_ref()?.decide(&asked?);
+        let decision = compared?.decide(asked)?;
         self.metrics.compared(&decision);
         Some(decision)
     }
@@ -229,6 +237,11 @@ impl Compared {
     pub(crate) fn assessment(&self) -> Option<&Assessment> {
         self.assessment.as_ref()
     }
+
+    /// What it is, where so much is enough.
+    pub(crate) fn decide(&self, asked: Option<Thresholds>) -> Option<Decision> {
+        Some(self.assessment.as_ref()?.decide(&asked?))
+    }
 }
 
 /// Why it is irregular, as far as that is kept; none where it is not.
@@ -252,6 +265,18 @@ impl BehaviourUpdater {
         // That they are not reported is nothing to these tests.
         let (seen, _) = mpsc::channel(1);
         profiles::follow(events, &self.profiles, &seen).await;
+    }
+
+    /// The watch of touched pods shows this one, which no list had.
+    #[cfg(test)]
+    pub(crate) async fn touched(&mut self, pod: serde_json::Value) {
+        use kube::runtime::watcher::Event;
+        let pod = serde_json::from_value(pod).unwrap();
+        let list = [Event::Init, Event::InitDone].into_iter();
+        let list = list.filter(|_| self.left.is_first_list);
+        let events: Vec<_> = list.chain([Event::Apply(pod)]).map(Ok).collect();
+        let events = futures::stream::iter(events);
+        misuse::follow(events, &self.profiles, &self.seen, &mut self.left).await;
     }
 
     /// What the learning task was told, in the words of the debugger.
@@ -278,6 +303,7 @@ impl BehaviourUpdater {
             profiles,
             seen,
             queue,
+            mut left,
             metrics,
         } = self;
         let process = RandomState::new().hash_one(Timestamp::now());
@@ -286,7 +312,7 @@ impl BehaviourUpdater {
         tokio::select! {
             () = task.run(queue, stop) => Ok(()),
             () = profiles::run(watch, client.clone(), &profiles, &seen) => anyhow::bail!("the watch of profiles ended"),
-            () = misuse::run(touched, client, &profiles, &seen) => anyhow::bail!("the watch of touched pods ended"),
+            () = misuse::run(touched, client, &profiles, &seen, &mut left) => anyhow::bail!("the watch of touched pods ended"),
         }
     }
 }

@@ -20,11 +20,12 @@ use std::{sync::Arc, time::Duration};
 use curfew_core::{
     Terms,
     behaviour::{Assessment, Thresholds},
-    policy::{PolicyDecision, RecordCommand, Subject},
+    policy::{Past, PolicyDecision, RecordCommand, Subject},
     terms::DefaultTerms,
 };
 use curfew_crd::{Attempt, Stored};
 use futures::{Stream, TryStreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, api::ListParams, runtime::watcher};
 use tokio::{sync::watch, time::timeout};
 
@@ -96,6 +97,21 @@ pub enum AdmissionDecision {
         /// What is enough to tell usual from irregular; none where the policy looks at neither.
         behaviour: Option<Thresholds>,
     },
+}
+
+/// What follows from an interaction by what became known after it was let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaterDecision {
+    /// The policy that applies; none where the flags hold.
+    pub policy: Option<String>,
+    /// What follows by it.
+    pub terms: Terms,
+    /// Whether it applies because the interaction is irregular.
+    pub because_irregular: bool,
+    /// Whether it has learned what is not irregular.
+    pub learn: bool,
+    /// What is enough to tell usual from irregular; none where the policy looks at neither.
+    pub behaviour: Option<Thresholds>,
 }
 
 /// Rules that know nothing yet, and who is to keep them.
@@ -203,6 +219,52 @@ impl Rules {
                 behaviour,
             },
         }
+    }
+}
+
+impl Rules {
+    /// What follows from an interaction that was let through by this policy, or by the flags, as what its session left
+    /// behind compares so with the profile. The attempt has no groups. None where that depends on what is not known.
+    pub fn decide_later(
+        &self,
+        attempt: Attempt<'_>,
+        pod: (&ObjectMeta, Option<i32>),
+        assessment: Option<&Assessment>,
+        policy: Option<&str>,
+        whole_command: bool,
+    ) -> Option<LaterDecision> {
+        let known = self.policies().unwrap_or_default();
+        let (metadata, priority) = pod;
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let namespace_labels = namespaces::labels(self.namespaces.borrow().as_ref(), namespace);
+        let subject = Subject {
+            behaviour: assessment,
+            ..attempt.with(metadata, priority, &namespace_labels)
+        };
+        // A policy that is not there any more may have had less of the command recorded.
+        let applied = known
+            .policies
+            .iter()
+            .find(|known| Some(known.name.as_str()) == policy);
+        let is_full = match policy {
+            Some(_) => {
+                applied.is_some_and(|known| known.spec.record_command == RecordCommand::Full)
+            }
+            None => true,
+        };
+        let past = Past {
+            policy,
+            whole_command: whole_command && is_full,
+        };
+        let later = known.policies.decide_later(&subject, past, self.defaults)?;
+        let admitted = later.admitted;
+        Some(LaterDecision {
+            policy: admitted.policy.map(str::to_owned),
+            terms: admitted.terms,
+            because_irregular: later.because_irregular,
+            learn: admitted.learn,
+            behaviour: admitted.behaviour,
+        })
     }
 }
 

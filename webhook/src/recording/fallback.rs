@@ -115,7 +115,7 @@ struct Joined {
     /// endless loop: if an update of ephemeral containers is in progress, this patch makes the API server retry the
     /// update with a new request, which would lead to another patch.
     news: Vec<RecordedInteraction>,
-    /// Whether the pod goes at another time by them.
+    /// Whether the pod goes at another time by them, or tells something else of those that it tells of.
     moves: bool,
 }
 
@@ -168,10 +168,18 @@ fn join(
             record.interactions(),
             timer(record),
         );
-        record.learn(known.clone());
+        let request = &known.interaction.request;
+        let again = record.has_request(request);
+        let changed = record.learn(known.clone());
         if !repeated {
             unsynced.push(known.clone());
             news.push(known.clone());
+        }
+        // What is told anew of a request makes no other interaction of it, and the agent has to learn it all the same.
+        if again && changed {
+            unsynced.retain(|other| other.interaction.request != *request);
+            unsynced.push(known.clone());
+            moves = true;
         }
         // The pod says until which second its interactions are counted. Another interaction in the same second would
         // seem to be counted already.
@@ -214,7 +222,7 @@ fn is_repeated(record: &Record, known: &RecordedInteraction, short: bool) -> boo
             Kind::Debug => before.is_repeat_of(did) || (short && may_be(before, did)),
             _ => told.is_repeat_of(known) && again,
         }
-    })
+    }) || record.has_request(&did.request)
 }
 
 /// Whether what was cut may have been this.
@@ -350,6 +358,46 @@ mod tests {
         assert_eq!(typed.record.interactions(), 3);
         let again = join(&id(), &marks(&typed), &[exec(2, "r4")]).unwrap();
         assert!(!again.is_news(), "a fallback to SPDY");
+    }
+
+    #[test]
+    fn what_is_told_anew_of_an_interaction_is_no_other_one() {
+        let exec = |second, request: &str, user| {
+            let mut known = known(second, request, user);
+            known.interaction.kind = Kind::Exec;
+            known
+        };
+        let first = join(&id(), &BTreeMap::new(), &[exec(0, "r1", "alice")]).unwrap();
+        let both = join(&id(), &marks(&first), &[exec(9, "r2", "bob")]).unwrap();
+        for (before, told, count) in [
+            (first, exec(0, "r1", "alice"), 1),
+            (both, exec(9, "r2", "bob"), 2),
+        ] {
+            let mut irregular = told;
+            irregular.terms.ttl = Duration::from_secs(1);
+            irregular.irregular =
+                Some("no session of a person ever left `nc` running there".into());
+            let again = join(&id(), &marks(&before), std::slice::from_ref(&irregular)).unwrap();
+            assert!(again.is_news());
+            assert_eq!(again.record.interactions(), count);
+            let marks = marks(&again);
+            let read = metadata::read(&id(), &marks).unwrap();
+            let told = Record::from_marks(id(), read.clone()).unwrap();
+            let expected = irregular.interaction.time + Duration::from_secs(1);
+            assert_eq!(
+                (told.interactions(), told.deadline()),
+                (count, Some(expected))
+            );
+            // The agent knows the others.
+            let mut agent = before.record;
+            agent.absorb(read);
+            assert_eq!(
+                (agent.interactions(), agent.deadline()),
+                (count, Some(expected))
+            );
+            let twice = join(&id(), &marks, &[irregular]).unwrap();
+            assert!(!twice.is_news());
+        }
     }
 
     #[test]

@@ -84,10 +84,38 @@ impl Recorder {
         pod: Pod,
         known: &[RecordedInteraction],
     ) -> Result<RecordOutcome, RecordError> {
+        let outcome = self.place(pod, known).await;
+        match &outcome {
+            Ok(outcome) => self.metrics.recorded(outcome.recorded_in, known.len()),
+            Err(RecordError::Gone) => {}
+            Err(RecordError::Unauthorised(_) | RecordError::Nowhere { .. }) => {
+                self.metrics.recorded(RecordedIn::Nowhere, known.len());
+            }
+        }
+        outcome
+    }
+
+    /// Records what has become known of an interaction that was recorded before. It is not another one, and so it is not
+    /// counted.
+    ///
+    /// # Errors
+    /// If it could not be recorded anywhere.
+    pub async fn correct(
+        &self,
+        pod: Pod,
+        known: RecordedInteraction,
+    ) -> Result<RecordOutcome, RecordError> {
+        self.place(pod, &[known]).await
+    }
+
+    async fn place(
+        &self,
+        pod: Pod,
+        known: &[RecordedInteraction],
+    ) -> Result<RecordOutcome, RecordError> {
         let id = pod.id();
         let agent = match self.tell(&pod, &id, known).await {
             Ok((deadline, dry_run)) => {
-                self.metrics.recorded(RecordedIn::Agent, known.len());
                 return Ok(RecordOutcome {
                     pod: id,
                     recorded_in: RecordedIn::Agent,
@@ -99,23 +127,19 @@ impl Recorder {
             Err(why) => why,
         };
         match fallback::record(&self.client, pod, known, self.budgets.fallback).await {
-            Ok(record) => {
-                self.metrics.recorded(RecordedIn::Metadata, known.len());
-                Ok(RecordOutcome {
-                    deadline: record.eviction_time(),
-                    dry_run: record.is_dry_run(),
-                    pod: record.pod,
-                    recorded_in: RecordedIn::Metadata,
-                    without_agent: Some(agent),
-                })
-            }
+            Ok(record) => Ok(RecordOutcome {
+                deadline: record.eviction_time(),
+                dry_run: record.is_dry_run(),
+                pod: record.pod,
+                recorded_in: RecordedIn::Metadata,
+                without_agent: Some(agent),
+            }),
             Err(FallbackError::Gone) => Err(RecordError::Gone),
-            Err(FallbackError::Pod(failure)) => {
-                self.metrics.recorded(RecordedIn::Nowhere, known.len());
-                Err(match failure {
-                    PodReadError::Unauthorised(why) => RecordError::Unauthorised(why),
-                    PodReadError::Failed(metadata) => RecordError::Nowhere { agent, metadata },
-                })
+            Err(FallbackError::Pod(PodReadError::Unauthorised(why))) => {
+                Err(RecordError::Unauthorised(why))
+            }
+            Err(FallbackError::Pod(PodReadError::Failed(metadata))) => {
+                Err(RecordError::Nowhere { agent, metadata })
             }
         }
     }

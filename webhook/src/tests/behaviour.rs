@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::script::{Agent, Api, Script, changed, exec};
 
 /// A pod of the Deployment till.
-fn owned() -> Api {
+pub(super) fn owned() -> Api {
     let mut api = Api::default();
     api.pod["metadata"]["labels"] = json!({"app": "till", "pod-template-hash": "1"});
     api.pod["metadata"]["ownerReferences"] = json!([{
@@ -17,7 +17,7 @@ fn owned() -> Api {
 }
 
 /// A profile of that Deployment that has learned so many interactions by alice, each of `ls`.
-fn profile(people: u64) -> Value {
+pub(super) fn profile(people: u64) -> Value {
     let now = Timestamp::now().to_string();
     let learned = |criterion: Value| json!({"criterion": criterion, "firstSeen": now, "lastSeen": now, "samples": people, "actors": "0:"});
     json!({
@@ -34,14 +34,14 @@ fn profile(people: u64) -> Value {
     })
 }
 
-async fn script(policies: &[(&str, Value)], profiles: Vec<Value>) -> Script {
+pub(super) async fn script(policies: &[(&str, Value)], profiles: Vec<Value>) -> Script {
     let script = Script::start(Agent::Stores, owned()).await;
     script.policies(policies, &[]);
     script.behaviour.set(profiles).await;
     script
 }
 
-fn by(user: &str, command: &str) -> String {
+pub(super) fn by(user: &str, command: &str) -> String {
     let body = changed(exec(), r#""curfew-admin""#, &json!(user).to_string());
     let argv: Vec<_> = command.split(' ').collect();
     changed(body, r#"["echo","hi"]"#, &json!(argv).to_string())

@@ -4,6 +4,7 @@
 mod behaviour;
 mod evictions;
 mod forged;
+mod leftovers;
 mod log;
 mod policies;
 mod script;

@@ -1,7 +1,7 @@
 //! An agent and an API server that do as they are told, and the router between them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,9 +10,10 @@ use std::{
 use crate::{
     admission::{Admission, Removal},
     args::{Budgets, Unrecorded},
-    behaviour::{self, BehaviourUpdater},
+    behaviour::{self, BehaviourUpdater, PodLeftovers},
     eviction_guard::EvictionGuard,
     identity::{Identity, paths::Paths, secret::Authorities},
+    leftovers::Leftovers,
     metrics::Metrics,
     names::INTERACTION_PATH,
     policy::{self, RulesUpdater},
@@ -37,7 +38,10 @@ use curfew_runtime::{
 use http_body_util::BodyExt;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
-use tokio::{net::TcpSocket, sync::watch};
+use tokio::{
+    net::TcpSocket,
+    sync::{mpsc, watch},
+};
 use tower::ServiceExt;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -125,6 +129,8 @@ pub(crate) struct Script {
     api: ApiServer,
     updater: RulesUpdater,
     pub(crate) behaviour: BehaviourUpdater,
+    leftovers: Leftovers,
+    found: mpsc::Receiver<PodLeftovers>,
     told: Paths,
     gate: Gate,
     _identities: watch::Sender<Option<Identity>>,
@@ -177,7 +183,7 @@ impl Script {
             // Without their updater the rules need not be waited for: they know nothing, and never will.
             Reads::Nothing => updater = policy::rules(defaults, &metrics.watches).1,
         }
-        let (behaviour, behaviour_updater) = behaviour::behaviour(&metrics);
+        let (behaviour, behaviour_updater, found) = behaviour::behaviour(&metrics);
         let gate = server::gate(identities.clone(), metrics.clone());
         let forwarder = Forwarder::new(agents, identities, budgets.agent, metrics.refusals.clone());
         let guard = Arc::new(EvictionGuard {
@@ -185,8 +191,16 @@ impl Script {
             pod_timeout: budgets.pod,
             metrics: metrics.clone(),
         });
+        let recorder = Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone());
+        let leftovers = Leftovers {
+            client: client.clone(),
+            recorder: recorder.clone(),
+            rules: rules.clone(),
+            behaviour: behaviour.clone(),
+            pod_timeout: budgets.pod,
+        };
         let admission = Arc::new(Admission {
-            recorder: Recorder::new(client.clone(), forwarder.clone(), budgets, metrics.clone()),
+            recorder,
             client,
             namespace: "curfew".to_owned(),
             rules,
@@ -205,6 +219,8 @@ impl Script {
             api,
             updater,
             behaviour: behaviour_updater,
+            leftovers,
+            found,
             told,
             gate,
             _identities: keep,
@@ -269,6 +285,18 @@ impl Script {
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    /// The pod has these annotations, too; what sessions left there is looked at. Returns how often that failed.
+    pub(crate) async fn touched(&mut self, annotations: &BTreeMap<&'static str, String>) -> usize {
+        let mut pod = the_pod(&self.api);
+        pod["metadata"]["annotations"] = json!(annotations);
+        self.behaviour.touched(pod).await;
+        let mut failures = 0;
+        while let Ok(found) = self.found.try_recv() {
+            failures += usize::from(self.leftovers.judge_once(found).await.is_err());
+        }
+        failures
     }
 
     /// What the agent stored.
