@@ -67,6 +67,12 @@ pub(crate) struct ExplainProfile {
     /// On a terminal, as in `kubectl exec -t`
     #[arg(short = 't', long)]
     pub(crate) tty: bool,
+    /// A program that the session leaves running; can be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) left_running: Vec<String>,
+    /// A program that the session drops; can be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) dropped: Vec<String>,
     /// The minimumDays of the policy
     #[arg(long, default_value_t = 14, value_name = "DAYS")]
     pub(crate) minimum_days: u32,

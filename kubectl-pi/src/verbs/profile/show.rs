@@ -3,9 +3,10 @@
 use curfew_core::{
     behaviour::{
         ActorCount, Criterion, Decision, Features, Learned, MAX_COUNTED, ProfileStatus,
-        SeenInteraction, Stage, Thresholds, decide,
+        SeenInteraction, Stage, Thresholds, assess_left, decide,
     },
     duration::relative,
+    left::{self, LeftHow, Leftover},
 };
 use curfew_crd::InteractionProfile;
 use futures::join;
@@ -282,27 +283,66 @@ fn explained(
     page.line("Profile", &name);
     page.line("User", user);
     page.line("Interaction", args.kind.as_str());
-    let (what, reasons, title) = match &decision {
-        Decision::Usual { noticed } => ("usual", noticed.as_slice(), "New, And Tolerated"),
-        Decision::Irregular { reasons } => ("irregular", reasons.as_slice(), "Reasons"),
-        Decision::NotEnough { .. } => ("neither usual nor irregular", &[][..], ""),
-    };
-    page.line("Behaviour", what);
+    page.line("Behaviour", word(&decision));
     if let Decision::NotEnough { .. } = decision {
         page.line("Reason", &decision.to_string());
     }
-    if !reasons.is_empty() {
-        let lines = reasons.iter().map(|reason| {
-            let weight = format!("{:?}", reason.weight).to_lowercase();
-            [
-                reason.novelty.as_str().to_owned(),
-                weight,
-                reason.to_string(),
-            ]
-        });
-        page.section(title, Ok(&plain(["WHAT", "WEIGHT", "REASON"], lines)));
+    let left = left(args);
+    if !left.is_empty() {
+        let features = features.leaving(left);
+        let decision = assess_left(&features, &index, now, &workload).decide(&thresholds);
+        let text = format!("{}: {}", left::text(&features.left), word(&decision));
+        page.line("Left Behind", &text);
+        section_of(&mut page, "Left Behind", &decision);
     }
+    section_of(&mut page, "", &decision);
     Ok(page.0)
+}
+
+/// What is asked about to be left behind.
+fn left(args: &ExplainProfile) -> Vec<Leftover> {
+    let all = [
+        (LeftHow::Running, &args.left_running),
+        (LeftHow::Dropped, &args.dropped),
+    ];
+    let all = all.into_iter().flat_map(|(how, programs)| {
+        let programs = programs.iter();
+        programs.filter_map(move |program| Leftover::new(how, program))
+    });
+    left::bounded(all.collect())
+}
+
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Usual { .. } => "usual",
+        Decision::Irregular { .. } => "irregular",
+        Decision::NotEnough { .. } => "neither usual nor irregular",
+    }
+}
+
+/// Says why, where there is something to say.
+fn section_of(page: &mut Page, of: &str, decision: &Decision) {
+    let (reasons, title) = match decision {
+        Decision::Usual { noticed } => (noticed.as_slice(), "New, And Tolerated"),
+        Decision::Irregular { reasons } => (reasons.as_slice(), "Reasons"),
+        Decision::NotEnough { .. } => return,
+    };
+    if reasons.is_empty() {
+        return;
+    }
+    let lines = reasons.iter().map(|reason| {
+        let weight = format!("{:?}", reason.weight).to_lowercase();
+        [
+            reason.novelty.as_str().to_owned(),
+            weight,
+            reason.to_string(),
+        ]
+    });
+    let title = match of {
+        "" => title.to_owned(),
+        of => format!("{of}, {title}"),
+    };
+    page.section(&title, Ok(&plain(["WHAT", "WEIGHT", "REASON"], lines)));
 }
 
 #[cfg(test)]
@@ -401,5 +441,16 @@ mod tests {
         );
         let page = ask("--by mallory --minimum-samples 41 -- nc x");
         assert!(page.contains("40 of 41 interactions"), "{page}");
+        assert!(!page.contains("Left Behind"), "{page}");
+        let page = ask("--by alice --left-running sleep --dropped /tmp/x -- cat");
+        assert!(page.contains("Behaviour:          usual"), "{page}");
+        assert!(
+            page.contains("Left Behind:        running sleep, dropped /tmp/x: irregular"),
+            "{page}"
+        );
+        assert!(
+            page.contains("no session of a person ever dropped `/tmp/x` there"),
+            "{page}"
+        );
     }
 }
