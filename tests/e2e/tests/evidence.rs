@@ -1,5 +1,6 @@
-//! Agents look into containers: what a session changed is found, what the workload writes is not taken for it, policies
-//! decide what follows, and who reaches into a container past the API server is noticed.
+//! Agents look into containers: what a session changed is found, what the workload writes is not taken for it, what it left
+//! behind is compared with what was left before, policies decide what follows, and who reaches into a container past the
+//! API server is noticed.
 
 #[path = "evidence/bypass.rs"]
 mod bypass;
@@ -7,6 +8,8 @@ mod bypass;
 mod changes;
 #[path = "evidence/hostile.rs"]
 mod hostile;
+#[path = "evidence/left.rs"]
+mod left;
 #[path = "evidence/policy.rs"]
 mod policy;
 #[path = "evidence/quiet.rs"]
