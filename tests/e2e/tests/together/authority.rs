@@ -12,9 +12,7 @@ mod overrides;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::metadata::{
-    DRIFT, EVICTION_TIME, EXTENSION, EXTENSION_REQUESTER, LAST_INTERACTION,
-};
+use curfew_core::metadata::{EVICTION_TIME, EXTENSION, EXTENSION_REQUESTER, LAST_INTERACTION};
 use curfew_e2e::{
     Kubectl, NODES, Namespace, Workload, eventually,
     kubectl::Said,
@@ -48,13 +46,11 @@ async fn lasting(namespace: &Namespace, name: &str) -> Result<Pod> {
     let wish = [(EXTENSION, "1h"), (EXTENSION_REQUESTER, user.as_str())];
     passed(&annotate(&namespace.kubectl, name, &wish, &[]).await?)?;
     let later = Timestamp::now() + SignedDuration::from_mins(30);
-    // It has also looked into the pod: nothing more is written on it then.
     eventually(SOON, "the agent saw the extension", async || {
         let pod = namespace.pods().get(name).await?;
         let time = pod.annotations().get(EVICTION_TIME);
         let time: Timestamp = time.context("no time of eviction")?.parse()?;
-        let is_told = time > later && pod.annotations().contains_key(DRIFT);
-        Ok(is_told.then_some(pod))
+        Ok((time > later).then_some(pod))
     })
     .await
 }
