@@ -10,10 +10,10 @@ use std::{
 };
 
 use curfew_core::{
-    Interaction, Kind, Notice, PodId, RecordedInteraction, Terms,
+    Interaction, Kind, Notice, PodId, RecordedInteraction,
     interaction::BYPASS_USER,
     namespaces, notice,
-    policy::{Policies, Policy, PolicyDecision, RecordCommand},
+    policy::{Policies, Policy},
     terms::DefaultTerms,
 };
 use curfew_crd::{Attempt, InForce, Reading, Stored};
@@ -50,13 +50,6 @@ pub(crate) struct Recorder {
     pub(crate) node: String,
     pub(crate) controller: ControllerHandle,
     pub(crate) defaults: DefaultTerms,
-}
-
-/// What follows from a session.
-struct Ruling {
-    policy: Option<String>,
-    terms: Terms,
-    record_command: RecordCommand,
 }
 
 /// Why a session is not recorded.
@@ -129,20 +122,20 @@ impl Recorder {
             tty: false,
         };
         let subject = attempt.with(found.metadata(), found.priority(), &labels);
-        let ruling = ruling(&policies, &subject, self.defaults);
+        let admitted = policies.decide_past(&subject, self.defaults);
         let known = RecordedInteraction {
             interaction: Interaction {
                 time: Timestamp::from_second(bypass.start.as_second()).unwrap_or(bypass.start),
                 kind: Kind::Bypass,
                 user: BYPASS_USER.to_owned(),
                 container: Some(bypass.container.clone()),
-                command: ruling.record_command.of(&bypass.argv),
+                command: admitted.record_command.of(&bypass.argv),
                 stdin: false,
                 tty: false,
                 request: format!("bypass-{}-{}", pod.uid, bypass.start.as_nanosecond()),
             },
-            terms: ruling.terms,
-            policy: ruling.policy.map(Into::into),
+            terms: admitted.terms,
+            policy: admitted.policy.map(Into::into),
             irregular: None,
         };
         let notice = Notice {
@@ -156,30 +149,6 @@ impl Recorder {
         recorded
             .map(drop)
             .map_err(|error| Unrecorded::Later(error.to_string()))
-    }
-}
-
-/// What follows by the policies. It is too late to deny it, so no policy does.
-fn ruling(
-    policies: &Policies,
-    subject: &curfew_core::policy::Subject<'_>,
-    defaults: DefaultTerms,
-) -> Ruling {
-    match policies.decide(subject, defaults) {
-        PolicyDecision::Admit(admitted) => Ruling {
-            policy: admitted.policy.map(str::to_owned),
-            terms: admitted.terms,
-            record_command: admitted.record_command,
-        },
-        PolicyDecision::Deny {
-            policy,
-            record_command,
-            ..
-        } => Ruling {
-            policy: Some(policy.to_owned()),
-            terms: defaults.of(Kind::Bypass),
-            record_command,
-        },
     }
 }
 

@@ -252,6 +252,23 @@ impl Policies {
     /// What follows from this interaction. Where no policy applies, or the one that does leaves
     /// something out, `defaults` hold.
     pub fn decide(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> PolicyDecision<'_> {
+        match self.applying(subject) {
+            Some(policy) if policy.spec.denies(subject) => PolicyDecision::Deny {
+                policy: &policy.name,
+                record_command: policy.spec.record_command,
+                behaviour: policy.spec.asked_of_behaviour(),
+            },
+            policy => PolicyDecision::Admit(admit(policy, subject, defaults)),
+        }
+    }
+
+    /// The same of what has happened: it is too late to deny it.
+    pub fn decide_past(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> Admitted<'_> {
+        admit(self.applying(subject), subject, defaults)
+    }
+
+    /// The policy that applies.
+    fn applying(&self, subject: &Subject<'_>) -> Option<&Policy> {
         let asked = Prefilter::of_subject(subject);
         let mut may_apply = self
             .prefilters
@@ -259,19 +276,7 @@ impl Policies {
             .zip(&self.all)
             .filter(|(prefilter, _)| prefilter.may_apply(&asked))
             .map(|(_, policy)| policy);
-        let applies = may_apply.find(|policy| policy.spec.mismatch(subject).is_none());
-        match applies {
-            Some(policy) if policy.spec.denies(subject) => PolicyDecision::Deny {
-                policy: &policy.name,
-                record_command: policy.spec.record_command,
-                behaviour: policy.spec.asked_of_behaviour(),
-            },
-            Some(policy) => {
-                PolicyDecision::Admit(policy.spec.admit(Some(&policy.name), subject, defaults))
-            }
-            // The same as a policy that says nothing.
-            None => PolicyDecision::Admit(Spec::default().admit(None, subject, defaults)),
-        }
+        may_apply.find(|policy| policy.spec.mismatch(subject).is_none())
     }
 
     /// What becomes of each policy when it is asked about this interaction, in the order in which they
@@ -293,6 +298,18 @@ impl Policies {
             Considered { policy, matched }
         });
         considered.collect()
+    }
+}
+
+/// On which terms the interaction is let through by this policy. None is the same as one that says nothing.
+pub(super) fn admit<'a>(
+    policy: Option<&'a Policy>,
+    subject: &Subject<'_>,
+    defaults: DefaultTerms,
+) -> Admitted<'a> {
+    match policy {
+        Some(policy) => policy.spec.admit(Some(&policy.name), subject, defaults),
+        None => Spec::default().admit(None, subject, defaults),
     }
 }
 

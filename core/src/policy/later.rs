@@ -5,7 +5,7 @@
 
 use super::{
     BehaviourCondition,
-    evaluate::{Admitted, Policies, Policy, Subject},
+    evaluate::{Admitted, Policies, Policy, Subject, admit},
     spec::Spec,
 };
 use crate::terms::DefaultTerms;
@@ -50,7 +50,7 @@ impl Policies {
             }
         }
         Some(Later {
-            admitted: Spec::default().admit(None, subject, defaults),
+            admitted: admit(None, subject, defaults),
             because_irregular: false,
         })
     }
@@ -59,7 +59,7 @@ impl Policies {
 impl Policy {
     fn later(&self, subject: &Subject<'_>, defaults: DefaultTerms) -> Later<'_> {
         Later {
-            admitted: self.spec.admit(Some(&self.name), subject, defaults),
+            admitted: admit(Some(self), subject, defaults),
             because_irregular: self.spec.behaviour == Some(BehaviourCondition::Irregular),
         }
     }
