@@ -113,7 +113,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (observed, observations) = cluster::observations();
     let node_user = NodeUser::pending();
     let (recorder, events) = EventRecorder::new(&node, metrics.clone());
-    let (evidence, looking) = evidence::prepare(args.evidence, &node);
+    let (evidence, looking) = evidence::prepare(args.evidence, &node, &metrics);
     let clock: Clock = Arc::new(Timestamp::now);
     let task = Controller::new(Parts {
         node: node.clone(),

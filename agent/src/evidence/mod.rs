@@ -19,6 +19,7 @@ use curfew_agent_state::{DomainEvent, Source};
 use curfew_core::{Drift, Interaction, PodId, Record};
 use curfew_evidence::{Bypass, Command, Evidence, Mode, Report, Touch};
 use jiff::Timestamp;
+use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
 pub(crate) use pods::PodsOnNode;
@@ -53,6 +54,7 @@ pub(crate) struct EvidenceHandle(Option<Thread>);
 #[derive(Debug, Clone)]
 struct Thread {
     commands: SyncSender<Command>,
+    dropped: IntCounter,
     pods: Pods,
 }
 
@@ -68,7 +70,11 @@ pub(crate) struct Looking {
 }
 
 /// A handle of the thread, and what starts it; the log says what cannot be seen with the rights of this process.
-pub(crate) fn prepare(mode: EvidenceMode, node: &str) -> (EvidenceHandle, Option<Looking>) {
+pub(crate) fn prepare(
+    mode: EvidenceMode,
+    node: &str,
+    metrics: &Metrics,
+) -> (EvidenceHandle, Option<Looking>) {
     let mode = match mode {
         EvidenceMode::Off => return (EvidenceHandle::default(), None),
         EvidenceMode::Processes => Mode::Processes,
@@ -85,6 +91,7 @@ pub(crate) fn prepare(mode: EvidenceMode, node: &str) -> (EvidenceHandle, Option
     let pods = Pods::default();
     let handle = EvidenceHandle(Some(Thread {
         commands: sender,
+        dropped: metrics.messages_dropped(),
         pods: pods.clone(),
     }));
     let looking = Looking {
@@ -106,6 +113,7 @@ impl Looking {
         metrics: Metrics,
     ) -> io::Result<mpsc::Receiver<(PodId, Bypass)>> {
         let (found, bypasses) = mpsc::channel(BYPASSES);
+        let dropped = metrics.bypasses_dropped();
         let report = move |report| match report {
             Report::Drift {
                 uid, drift, took, ..
@@ -118,6 +126,7 @@ impl Looking {
                 // Without a pod, it is gone.
                 let Some(pod) = pod else { return };
                 if let Err(error) = found.try_send((pod, bypass)) {
+                    dropped.inc();
                     tracing::error!(
                         event = "bypass-dropped", %error,
                         "a session that was not admitted cannot be recorded"
@@ -193,10 +202,13 @@ impl EvidenceHandle {
         match thread.commands.try_send(command) {
             // It ends with the process.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => tracing::error!(
-                event = "evidence-busy",
-                "the thread that looks at containers does not keep up"
-            ),
+            Err(TrySendError::Full(_)) => {
+                thread.dropped.inc();
+                tracing::error!(
+                    event = "evidence-busy",
+                    "the thread that looks at containers does not keep up"
+                );
+            }
         }
     }
 }

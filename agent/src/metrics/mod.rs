@@ -50,6 +50,7 @@ pub struct Metrics {
     look_seconds: Histogram,
     released: IntCounter,
     sessions: IntGauge,
+    unseen: IntCounterVec,
     panicked: IntCounterVec,
     /// How long writing a batch of records takes, sync included.
     pub sync: Histogram,
@@ -138,6 +139,12 @@ impl Metrics {
             sessions: all.gauge(
                 "curfew_agent_sessions",
                 "Sessions that run in containers of this node, as far as the agent sees processes.",
+            )?,
+            unseen: all.counters(
+                "curfew_agent_evidence_dropped_total",
+                "What was lost because too much waited: sessions that were not admitted and are not recorded \
+                 (bypass), and messages to the thread that looks at containers (message).",
+                &[("what", &["bypass", "message"])],
             )?,
             panicked: all.counters(
                 "curfew_agent_actions_panicked_total",
@@ -271,6 +278,16 @@ impl Metrics {
     /// So many sessions run in containers of this node.
     pub(crate) fn sessions(&self, open: usize) {
         self.sessions.set(open.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Counts the sessions that were not admitted and cannot be recorded.
+    pub(crate) fn bypasses_dropped(&self) -> IntCounter {
+        self.unseen.with_label_values(&["bypass"])
+    }
+
+    /// Counts the messages that the thread that looks at containers did not take.
+    pub(crate) fn messages_dropped(&self) -> IntCounter {
+        self.unseen.with_label_values(&["message"])
     }
 
     /// An action of this name panicked.
