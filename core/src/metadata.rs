@@ -135,7 +135,7 @@ struct Last {
     /// [`Record::released`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     released: Option<Timestamp>,
-    /// [`Record::since`], where the interactions that are told are later.
+    /// [`Record::since`], where the decisive interaction is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     #[serde(flatten)]
@@ -248,11 +248,11 @@ fn untold_bounds(record: &Record, last: &RecordedInteraction) -> Vec<RecordedInt
     untold.cloned().collect()
 }
 
-/// The time since which changes count, where looks at the pod matter and the decisive interaction is later.
+/// The time since which changes count, where the decisive interaction is later. The terms do not matter: an interaction
+/// that is still to come may be the first whose timer depends on what is found.
 fn since(record: &Record, decisive: &RecordedInteraction) -> Option<Timestamp> {
-    let matters = record.drift.is_some() || !decisive.terms.on_evidence.is_default();
     let earlier = |since: &Timestamp| *since < decisive.interaction.time;
-    record.since().filter(|_| matters).filter(earlier)
+    record.since().filter(earlier)
 }
 
 /// The latest [`MAX_UNSYNCED`].

@@ -206,6 +206,23 @@ fn one_that_may_not_be_released_is_never_forgotten() {
     assert_eq!(serde_json::from_value::<Record>(stored).unwrap(), record);
 }
 
+/// An interaction that is still to come may be released, and what was changed before the first one is a change.
+#[test]
+fn the_pod_tells_since_when_changes_count_whatever_the_terms_are() {
+    let mut first = known(0, "a", Action::Record, 600, "a");
+    let plain = known(20, "b", Action::Record, 600, "b");
+    for evidence in [OnEvidence::default(), on_evidence(false, true)] {
+        first.terms.on_evidence = evidence;
+        let mut told = record(&[first.clone(), plain.clone()]);
+        assert!(told.begin_at(at(-3)));
+        let mut again = rebuilt(&rebuilt(&told));
+        assert_eq!(again.since(), Some(at(-3)), "{evidence:?}");
+        again.learn(on(30, "c", 600, false, true));
+        assert!(again.may_be_released());
+        assert_eq!(rebuilt(&again).since(), Some(at(-3)));
+    }
+}
+
 #[test]
 fn an_exemption_that_ends_after_the_release_starts_no_timer() {
     let mut record = record(&[on(10, "a", 600, false, true)]);
@@ -461,6 +478,7 @@ proptest! {
         prop_assert_eq!(marks_of(&same), marks_of(&told));
         let rebuilt = Record::from_marks(pod(), marks).unwrap();
         prop_assert_eq!((rebuilt.changed, rebuilt.released), (told.changed, told.released));
+        prop_assert_eq!(rebuilt.since(), told.since());
         prop_assert_eq!(rebuilt.is_released(), told.is_released());
         prop_assert_eq!(rebuilt.interactions(), told.interactions());
         prop_assert_eq!(marks_of(&rebuilt), marks_of(&told));
