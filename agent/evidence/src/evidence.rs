@@ -188,6 +188,12 @@ impl Evidence {
         sightings
     }
 
+    /// When a scan can tell why a session is there that was seen already; none where each is known.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.sessions.due()
+    }
+
     /// Says why each session is there, and which ended.
     fn judge(&mut self, now: Timestamp) -> Vec<Sighting> {
         let mut sightings = Vec::new();
@@ -199,7 +205,7 @@ impl Evidence {
             let Some(pod) = self.pods.get_mut(uid) else {
                 continue;
             };
-            if session.standing == Standing::Pending {
+            if session.is_pending() {
                 let container = self.containers.get_mut(&session.container);
                 if let Some(container) = container.filter(|own| is_early(session.start, own.start))
                 {
@@ -284,7 +290,7 @@ fn standing(
     now: Timestamp,
 ) -> Standing {
     let Some(facts) = &pod.facts else {
-        return Standing::Pending;
+        return Standing::Pending(None);
     };
     if probes::is_probe(&facts.probes, name, &session.command) {
         return Standing::Own;
@@ -306,7 +312,7 @@ fn standing(
         return Standing::Own;
     }
     if now < until {
-        return Standing::Pending;
+        return Standing::Pending(Some(until));
     }
     let is_hook = has_hook && container.is_some_and(|start| session.start <= later(start, HOOK));
     if shares_pids || is_hook {

@@ -156,9 +156,14 @@ impl<R: Fn(Report)> Runner<R> {
         self.soon = self.soon.filter(|until| *until > now);
         let look = self.looks.values().min();
         let look = look.map_or(SCAN, |look| look.saturating_duration_since(now));
+        // Who bypassed the API server is told as soon as that is known.
+        let due = self.evidence.due().map_or(SCAN, |due| {
+            let left = due.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or_default().max(SOON)
+        });
         match self.soon {
             Some(_) => SOON,
-            None => look.min(SCAN),
+            None => look.min(due).min(SCAN),
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) const SETUP: SignedDuration = SignedDuration::from_secs(2);
 /// What is known of why a session is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is not known yet.
-    Pending,
+    /// It is not known yet, and will be at that time, if not before.
+    Pending(Option<Timestamp>),
     /// By a recorded interaction, or nobody can tell.
     Explained,
     /// By none: it was reported.
@@ -63,6 +63,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether nobody knows yet why it is there.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.standing, Standing::Pending(_))
+    }
+
     /// Whether somebody is in the container by it.
     pub(crate) fn is_open(&self) -> bool {
         self.ended.is_none() && self.standing != Standing::Own
@@ -100,6 +105,15 @@ impl Sessions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
         self.known.values()
+    }
+
+    /// When the next of them can be judged.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let due = self.iter().filter_map(|session| match session.standing {
+            Standing::Pending(due) => due,
+            _ => None,
+        });
+        due.min()
     }
 
     /// Takes what a scan found.
@@ -149,7 +163,7 @@ impl Sessions {
 
     /// A process that was just started may have become another program.
     fn reread(&mut self, id: SessionId, pid: Pid, proc: &Proc) {
-        let pending = |session: &&mut Session| session.standing == Standing::Pending;
+        let pending = |session: &&mut Session| session.is_pending();
         if let Some(session) = self.known.get_mut(&id).filter(pending) {
             let command = proc.command(pid);
             if !command.is_empty() {
@@ -216,7 +230,7 @@ impl Sessions {
             start,
             seen: with.now,
             before: start < with.first,
-            standing: Standing::Pending,
+            standing: Standing::Pending(None),
             ended: None,
             told: false,
         };

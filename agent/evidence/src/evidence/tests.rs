@@ -138,6 +138,23 @@ fn what_nobody_admitted_is_reported_once_and_within_five_seconds() {
 }
 
 #[test]
+fn when_a_session_can_be_judged_is_known_once_it_is_seen() {
+    let mut node = Node::new();
+    node.session(30, &["sh"], 101);
+    node.scan(101.5);
+    assert_eq!(node.evidence.due(), Some(at(104.0)));
+    // One that is seen late is seen twice.
+    node.session(31, &["sh"], 101);
+    node.fake.remove(30);
+    node.scan(103.8);
+    assert_eq!(node.evidence.due(), Some(at(104.0)));
+    assert_eq!(bypasses(&node.scan(104.0)).len(), 1);
+    assert_eq!(node.evidence.due(), Some(at(104.8)));
+    assert_eq!(bypasses(&node.scan(104.8)).len(), 1);
+    assert_eq!(node.evidence.due(), None);
+}
+
+#[test]
 fn one_that_enters_the_mounts_from_the_node_is_a_session() {
     let mut node = Node::new();
     let mounts = 100 + u64::from(u32::from('a'));
