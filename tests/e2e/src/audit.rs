@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Seek, SeekFrom},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -44,6 +45,17 @@ pub struct Request {
     /// When the API server got it.
     #[serde(default, rename = "requestReceivedTimestamp")]
     pub received: Option<Timestamp>,
+    /// When it had answered, or, where it goes on, when it began to.
+    #[serde(default, rename = "stageTimestamp")]
+    pub answered: Option<Timestamp>,
+}
+
+impl Request {
+    /// How long the API server took for it.
+    pub fn took(&self) -> Option<Duration> {
+        let took = self.answered?.duration_since(self.received?);
+        took.try_into().ok()
+    }
 }
 
 /// What a request is about.

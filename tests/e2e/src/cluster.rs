@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use curfew_cluster::{Cluster, Minor, manifests};
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
@@ -13,6 +13,9 @@ use kube::{
 };
 
 use crate::{CURFEW, Kubectl};
+
+/// The header that says as whom a request is meant.
+const AS_USER: HeaderName = HeaderName::from_static("impersonate-user");
 
 /// The running cluster. A client belongs to the runtime it was made in, so each test makes its own.
 #[derive(Clone)]
@@ -44,10 +47,19 @@ impl TestCluster {
 
     /// A client that is whoever the token says, and not the administrator.
     pub async fn client_of(&self, token: &str) -> Result<Client> {
+        self.client_as(token, None).await
+    }
+
+    /// A client that is whoever the token says, and acts as this user where there is one. The API server decides
+    /// whether it may.
+    pub async fn client_as(&self, token: &str, user: Option<&str>) -> Result<Client> {
         let mut config = config(&self.machine).await?;
         config.auth_info = AuthInfo::default();
         let bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
         config.headers.push((AUTHORIZATION, bearer));
+        if let Some(user) = user {
+            config.headers.push((AS_USER, HeaderValue::from_str(user)?));
+        }
         Ok(Client::try_from(config)?)
     }
 

@@ -1,6 +1,6 @@
 //! What a process costs, from `/proc`: the nodes' processes are processes of this machine.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -47,6 +47,32 @@ impl Process {
         kib(&status, "VmHWM:").context("the kernel does not tell VmHWM")
     }
 
+    /// All its memory that is resident, in KiB.
+    pub fn resident_kib(self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        kib(&status, "VmRSS:").context("the kernel does not tell VmRSS")
+    }
+
+    /// How many threads it has.
+    pub fn threads(self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.pid))?.count())
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
+    }
+
+    /// How long it has been running; the kernel counts that in hundredths of a second.
+    pub fn age(self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let started = field(&stat, 19).context("the kernel does not tell the process's start")?;
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let uptime: f64 = uptime.split(' ').next().unwrap_or_default().parse()?;
+        let age = uptime - started as f64 / TICKS_PER_SECOND as f64;
+        Ok(Duration::from_secs_f64(age.max(0.0)))
+    }
+
     /// How long it has kept a processor busy, in milliseconds.
     pub fn busy_ms(self) -> Result<u64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
@@ -60,12 +86,15 @@ fn kib(status: &str, field: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// User and system time together. The name in the second field may hold anything, so that fields
-/// count from behind its last parenthesis.
+/// User and system time together.
 fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
+    Some(field(stat, 11)? + field(stat, 12)?)
+}
+
+/// The name in the second field may hold anything, so that fields count from behind its last parenthesis.
+fn field(stat: &str, at: usize) -> Option<u64> {
+    let mut fields = stat.rsplit_once(") ")?.1.trim_end().split(' ');
+    fields.nth(at)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -76,9 +105,12 @@ mod tests {
     fn what_the_kernel_writes_is_read() {
         let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t     264 kB\nRssFile:\t 1 kB\n";
         assert_eq!(kib(status, "RssAnon:"), Some(264));
+        assert_eq!(kib(status, "VmRSS:"), Some(900));
         assert_eq!(kib(status, "VmHWM:"), None);
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 99 0 0";
         assert_eq!(ticks(stat), Some(42));
+        assert_eq!(field(stat, 19), Some(99));
+        assert_eq!(field(stat, 99), None);
     }
 
     #[test]
@@ -90,5 +122,10 @@ mod tests {
                 .unwrap()
                 .contains(&Process { pid })
         );
+        let own = Process::with_id(pid);
+        assert!(own.resident_kib().unwrap() >= own.anonymous_kib().unwrap());
+        assert!(own.age().unwrap() < Duration::from_secs(3600));
+        assert!(own.threads().unwrap() > 0);
+        assert!(own.descriptors().unwrap() > 2);
     }
 }
