@@ -4,18 +4,17 @@
 //! there is measured. They go in turn to two namespaces alike: in one, Curfew records them; the other is
 //! exempt, and the [other webhook](crate::instant) admits them. Both are asked at random moments of the
 //! same slots of time, so that whatever else goes on (marks and Events of the recorded ones included)
-//! meets both alike.
+//! meets both alike. Other rates and [bursts](pace::burst) follow, and [counts] tells where the time goes.
 
-use std::time::{Duration, Instant as Clock};
+mod counts;
+mod pace;
 
-use anyhow::{Context, Result, ensure};
+use std::{str::FromStr, time::Duration};
+
+use anyhow::{Context, Result};
 use curfew_core::duration;
 use curfew_e2e::{
-    Namespace, TestCluster, Workload,
-    agents::{sample, total},
-    disrupt, eventually,
-    figures::Distribution,
-    knock::knock,
+    Namespace, TestCluster, Workload, disrupt, eventually, figures::Distribution, knock::knock,
 };
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::StatefulSet,
@@ -23,10 +22,13 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use serde_json::json;
-use tokio::{task::JoinSet, time::sleep_until};
 
+use self::{
+    counts::{Counts, Steps},
+    pace::{Answers, Pods},
+};
 use crate::{
-    instant::{self, Instant},
+    instant::Instant,
     policies, profiles, quiet,
     report::{Report, ms, signed_ms},
     say,
@@ -40,18 +42,14 @@ const PROFILES: f64 = 0.001;
 const WORKLOAD: &str = "pod";
 const WORKLOAD_PROFILE: &str = "statefulset.pod";
 const WEBHOOK_KIB: u64 = 24 * 1024;
-const MEDIAN: f64 = 0.008;
-const P99: f64 = 0.040;
-/// The name by which the API server measures Curfew.
-const CURFEW: &str = "interaction.curfew.dev";
+const MEDIAN: f64 = 0.006;
+const P99: f64 = 0.030;
 /// The pods are to stay for as long as they are needed.
 const TTL: &str = "1h0m0s";
 const TTL_VARIABLE: &str = "CURFEW_DEFAULT_TTL";
-const RECORDED: &str = "curfew_webhook_recorded_total{where=\"agent\"}";
-const DURATION: &str = "apiserver_admission_webhook_admission_duration_seconds";
 const LIMIT: Duration = Duration::from_secs(10);
-/// The first requests open connections; they are made and not counted.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// How often each burst is repeated.
+const BURSTS: u32 = 5;
 
 /// How much there is to be.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,8 +58,17 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// For how many seconds
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..))]
     seconds: u32,
+    /// At which other rates to measure, without targets; `--rates=` measures none
+    #[arg(long, default_value = "1,10,50,200")]
+    rates: Numbers,
+    /// For how many seconds at each of them
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..))]
+    each: u32,
+    /// How many execs at the same moment to measure; `--bursts=` measures none
+    #[arg(long, default_value = "50,200")]
+    bursts: Numbers,
     /// How many pods take turns, in each of the two namespaces
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
@@ -93,11 +100,21 @@ impl Settings {
     }
 }
 
-/// The two that are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
-    Curfew,
-    AtOnce,
+/// Numbers between commas, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Numbers(Vec<u32>);
+
+impl FromStr for Numbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split(',').filter(|number| !number.is_empty());
+        let numbers = numbers.map(|number| match number.trim().parse() {
+            Ok(number @ 1..=500) => Ok(number),
+            _ => Err(format!("{number:?} is not a number from 1 to 500")),
+        });
+        Ok(Self(numbers.collect::<Result<_, _>>()?))
+    }
 }
 
 pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
@@ -151,7 +168,18 @@ async fn compare(
     )
     .await?;
 
-    let measured = async || measured(cluster, settings, curfewed, exempt, &at_once).await;
+    let pods = Pods {
+        client: &cluster.client,
+        curfewed: &curfewed.name,
+        exempt: &exempt.name,
+        count: settings.pods,
+    };
+    let bench = Bench {
+        cluster,
+        pods,
+        at_once: &at_once,
+    };
+    let measured = async || bench.at_rate(settings.rate, settings.seconds).await;
     let mut alone = measured().await?;
     let mut crowded = Measured::default();
     let mut memory = profiles::memory(curfewed).await?;
@@ -168,7 +196,8 @@ async fn compare(
         alone.extend(measured().await?);
     }
 
-    let mut report = report(&alone)?;
+    let mut report = Report::default();
+    alone.report(&mut report, settings.rate, true)?;
     if settings.crowded() {
         crowd(&mut report, settings, &alone, &crowded)?;
     }
@@ -180,32 +209,137 @@ async fn compare(
         "at most 24 MiB",
         anonymous <= WEBHOOK_KIB,
     );
+    for rate in &settings.rates.0 {
+        let measured = bench.at_rate(*rate, settings.each).await;
+        let name = format!("{rate} a second");
+        tell(&mut report, &name, measured, |report, measured| {
+            measured.report(report, *rate, false)
+        })?;
+    }
+    for size in &settings.bursts.0 {
+        let measured = bench.in_bursts(*size).await;
+        let name = format!("burst of {size}");
+        tell(&mut report, &name, measured, |report, measured| {
+            measured.percentiles(report, |what| format!("{name}: {what}"), false)
+        })?;
+    }
     Ok(report)
+}
+
+/// Tells what was measured, or why it was not: the machine may be too small for what has no target.
+fn tell(
+    report: &mut Report,
+    name: &str,
+    measured: Result<Measured>,
+    show: impl FnOnce(&mut Report, &Measured) -> Result<()>,
+) -> Result<()> {
+    match measured {
+        Ok(measured) => show(report, &measured)?,
+        Err(error) => report.figure(name, format!("could not be measured: {error:#}")),
+    }
+    Ok(())
+}
+
+/// Where it is measured.
+struct Bench<'a> {
+    cluster: &'a TestCluster,
+    pods: Pods<'a>,
+    at_once: &'a Instant,
+}
+
+impl Bench<'_> {
+    /// For so many seconds, so many execs a second to each of the two.
+    async fn at_rate(&self, rate: u32, seconds: u32) -> Result<Measured> {
+        quiet::settled(self.cluster).await?;
+        say(&format!(
+            "for {seconds} s, {rate} execs a second to each of two webhooks"
+        ));
+        let before = Counts::read(self.cluster, self.at_once).await?;
+        let answers = pace::steadily(&self.pods, rate, seconds).await?;
+        self.measured(&before, answers, pace::sent(rate, seconds))
+            .await
+    }
+
+    /// So many execs at the same moment, to one and then to the other.
+    async fn in_bursts(&self, size: u32) -> Result<Measured> {
+        quiet::settled(self.cluster).await?;
+        say(&format!("{size} execs at once to each of two webhooks"));
+        let before = Counts::read(self.cluster, self.at_once).await?;
+        let answers = pace::burst(&self.pods, size, BURSTS).await?;
+        self.measured(&before, answers, size * BURSTS).await
+    }
+
+    async fn measured(&self, before: &Counts, answers: Answers, sent: u32) -> Result<Measured> {
+        let after = Counts::read(self.cluster, self.at_once).await?;
+        // That all of them were recorded, and none of the others, is what makes the figures mean anything.
+        let steps = after.since(before, sent.into(), self.pods.curfewed)?;
+        Ok(Measured { answers, steps })
+    }
 }
 
 /// What was measured in one period or several.
 #[derive(Debug, Default)]
 struct Measured {
-    recorded: Vec<Duration>,
-    at_once: Vec<Duration>,
-    /// What the API server has waited for the two webhooks.
-    curfew: Spent,
-    other: Spent,
+    answers: Answers,
+    steps: Steps,
 }
 
 impl Measured {
     fn extend(&mut self, more: Self) {
-        self.recorded.extend(more.recorded);
-        self.at_once.extend(more.at_once);
-        self.curfew = self.curfew.and(more.curfew);
-        self.other = self.other.and(more.other);
+        self.answers.recorded.extend(more.answers.recorded);
+        self.answers.at_once.extend(more.answers.at_once);
+        self.steps = self.steps.and(more.steps);
     }
 
     fn distributions(&self) -> Result<[Distribution; 2]> {
         let of = |durations: &Vec<Duration>| Distribution::of(durations.clone());
-        let both = of(&self.recorded).zip(of(&self.at_once));
+        let both = of(&self.answers.recorded).zip(of(&self.answers.at_once));
         let (recorded, at_once) = both.context("nothing was measured")?;
         Ok([recorded, at_once])
+    }
+
+    /// Tells of a rate, and compares it with the targets where it has some.
+    fn report(&self, report: &mut Report, rate: u32, targets: bool) -> Result<()> {
+        let name = |what: &str| format!("{rate} a second: {what}");
+        self.percentiles(report, name, targets)?;
+        self.steps.report(report, &name)
+    }
+
+    fn percentiles(
+        &self,
+        report: &mut Report,
+        name: impl Fn(&str) -> String,
+        targets: bool,
+    ) -> Result<()> {
+        let both = self.distributions()?;
+        report.figure(&name("execs to each webhook"), both[0].count());
+        for percent in [50, 90, 99, 100] {
+            let [with, without] = both.each_ref().map(|of| of.percentile(percent));
+            let more = more(&both, percent);
+            let what = match percent {
+                100 => "max".to_owned(),
+                _ => format!("p{percent}"),
+            };
+            let figure = format!(
+                "{}, at once {}: {} more",
+                ms(with),
+                ms(without),
+                signed_ms(more)
+            );
+            let target = match percent {
+                50 => Some(MEDIAN),
+                99 => Some(P99),
+                _ => None,
+            };
+            match target.filter(|_| targets) {
+                Some(most) => {
+                    let text = format!("at most {} more", signed_ms(most));
+                    report.target(&name(&what), figure, text, more <= most);
+                }
+                None => report.figure(&name(&what), figure),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -213,39 +347,6 @@ impl Measured {
 fn more([with, without]: &[Distribution; 2], percent: usize) -> f64 {
     let seconds = |of: &Distribution| of.percentile(percent).as_secs_f64();
     seconds(with) - seconds(without)
-}
-
-/// Measures for as long as the settings say.
-async fn measured(
-    cluster: &TestCluster,
-    settings: &Settings,
-    curfewed: &Namespace,
-    exempt: &Namespace,
-    at_once: &Instant,
-) -> Result<Measured> {
-    quiet::settled(cluster).await?;
-    let before = Counts::read(cluster, at_once).await?;
-    say(&format!(
-        "for {} s, {} execs a second to each of two webhooks",
-        settings.seconds, settings.rate
-    ));
-    let mut measured = measure(cluster, settings, curfewed, exempt).await?;
-    let after = Counts::read(cluster, at_once).await?;
-    // That all of them were recorded, and none of the others, is what makes the figures mean anything.
-    let sent = sent(settings);
-    let seen = (
-        after.recorded - before.recorded,
-        after.answered - before.answered,
-    );
-    ensure!(
-        seen == (sent, sent),
-        "of {sent} execs each, Curfew has recorded {} and the other webhook was asked {}",
-        seen.0,
-        seen.1
-    );
-    measured.curfew = after.curfew.since(before.curfew);
-    measured.other = after.other.since(before.other);
-    Ok(measured)
 }
 
 /// Starts pods whose names are `pod-0` and so on, of one workload.
@@ -261,35 +362,6 @@ async fn start(namespace: &Namespace, pods: u32) -> Result<()> {
     Ok(())
 }
 
-fn report(measured: &Measured) -> Result<Report> {
-    let mut report = Report::default();
-    let both = measured.distributions()?;
-    report.figure("execs to each webhook", both[0].count());
-    for percent in [50, 90, 99, 100] {
-        let [with, without] = both.each_ref().map(|of| of.percentile(percent));
-        let more = more(&both, percent);
-        let name = match percent {
-            100 => "max".to_owned(),
-            _ => format!("p{percent}"),
-        };
-        let figure = format!(
-            "{}, at once {}: {} more",
-            ms(with),
-            ms(without),
-            signed_ms(more)
-        );
-        match percent {
-            50 => report.target(&name, figure, "at most 8 ms more", more <= MEDIAN),
-            99 => report.target(&name, figure, "at most 40 ms more", more <= P99),
-            _ => report.figure(&name, figure),
-        }
-    }
-    let (curfew, other) = (measured.curfew.mean()?, measured.other.mean()?);
-    let figure = format!("{}, at once {}", signed_ms(curfew), signed_ms(other));
-    report.figure("the API server's mean of the webhook", figure);
-    Ok(report)
-}
-
 /// Compares what was measured with policies and profiles with what was measured without them.
 fn crowd(
     report: &mut Report,
@@ -299,7 +371,7 @@ fn crowd(
 ) -> Result<()> {
     let (policies, profiles) = (settings.policies, settings.profiles);
     let of = format!("with {policies} policies and {profiles} profiles");
-    report.figure(&format!("execs {of}"), crowded.recorded.len());
+    report.figure(&format!("execs {of}"), crowded.answers.recorded.len());
     let median = |of: &Measured| Ok::<_, anyhow::Error>(more(&of.distributions()?, 50));
     let (with, without) = (median(crowded)?, median(alone)?);
     let allowed = settings.allowed();
@@ -315,130 +387,10 @@ fn crowd(
         target,
         with - without <= allowed,
     );
-    let (with, without) = (crowded.curfew.mean()?, alone.curfew.mean()?);
+    let (with, without) = (crowded.steps.curfew.mean()?, alone.steps.curfew.mean()?);
     let figure = format!("{}, without them {}", signed_ms(with), signed_ms(without));
     report.figure(&format!("the API server's mean {of}"), figure);
     Ok(())
-}
-
-/// How many execs go to each of the two.
-fn sent(settings: &Settings) -> u64 {
-    u64::from(settings.rate) * (WARM_UP.as_secs() + u64::from(settings.seconds))
-}
-
-/// Asks at the given rate and returns how long the answers took.
-async fn measure(
-    cluster: &TestCluster,
-    settings: &Settings,
-    curfewed: &Namespace,
-    exempt: &Namespace,
-) -> Result<Measured> {
-    let slot = Duration::from_secs(1) / settings.rate;
-    let start = Clock::now();
-    let mut asked = JoinSet::new();
-    for at in 0..sent(settings) {
-        let begin = start + slot * u32::try_from(at)?;
-        for (offset, side) in moments(slot) {
-            sleep_until((begin + offset).into()).await;
-            let namespace = match side {
-                Side::Curfew => curfewed.name.clone(),
-                Side::AtOnce => exempt.name.clone(),
-            };
-            // Each command is another, because the same within two seconds would be one interaction.
-            let pod = format!("pod-{}", at % u64::from(settings.pods));
-            let client = cluster.client.clone();
-            let counts = slot * u32::try_from(at)? >= WARM_UP;
-            asked.spawn(async move {
-                let took = knock(&client, &namespace, &pod, &at.to_string()).await?;
-                anyhow::Ok((side, counts, took))
-            });
-        }
-    }
-    let mut measured = Measured::default();
-    while let Some(answered) = asked.join_next().await {
-        match answered?? {
-            (_, false, _) => {}
-            (Side::Curfew, true, took) => measured.recorded.push(took),
-            (Side::AtOnce, true, took) => measured.at_once.push(took),
-        }
-    }
-    Ok(measured)
-}
-
-/// When, within a slot of time, each of the two is asked.
-fn moments(slot: Duration) -> [(Duration, Side); 2] {
-    let mut moments =
-        [Side::Curfew, Side::AtOnce].map(|side| (slot.mul_f64(fastrand::f64()), side));
-    moments.sort_unstable();
-    moments
-}
-
-/// How often the API server has asked a webhook, and for how long it has waited.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-struct Spent {
-    seconds: f64,
-    requests: f64,
-}
-
-impl Spent {
-    fn read(metrics: &str, webhook: &str) -> Self {
-        let label = format!("name=\"{webhook}\"");
-        let of: Vec<_> = metrics
-            .lines()
-            .filter(|line| line.contains(&label))
-            .collect();
-        let of = of.join("\n");
-        Self {
-            seconds: total(&of, &format!("{DURATION}_sum")),
-            requests: total(&of, &format!("{DURATION}_count")),
-        }
-    }
-
-    fn since(self, before: Self) -> Self {
-        Self {
-            seconds: self.seconds - before.seconds,
-            requests: self.requests - before.requests,
-        }
-    }
-
-    fn and(self, more: Self) -> Self {
-        Self {
-            seconds: self.seconds + more.seconds,
-            requests: self.requests + more.requests,
-        }
-    }
-
-    /// Seconds a request.
-    fn mean(self) -> Result<f64> {
-        ensure!(self.requests > 0.0, "the API server has measured nothing");
-        Ok(self.seconds / self.requests)
-    }
-}
-
-/// What all concerned have counted so far.
-#[derive(Debug)]
-struct Counts {
-    recorded: u64,
-    answered: u64,
-    curfew: Spent,
-    other: Spent,
-}
-
-impl Counts {
-    async fn read(cluster: &TestCluster, at_once: &Instant) -> Result<Self> {
-        let mut recorded = 0;
-        for pod in cluster.pods_of("webhook").await? {
-            let metrics = disrupt::metrics(&pod).await?;
-            recorded += sample(&metrics, RECORDED).context("no count of what was recorded")? as u64;
-        }
-        let metrics = quiet::metrics(cluster).await?;
-        Ok(Self {
-            recorded,
-            answered: at_once.answered(),
-            curfew: Spent::read(&metrics, CURFEW),
-            other: Spent::read(&metrics, instant::NAME),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -446,30 +398,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_are_asked_once_in_each_slot() {
-        let slot = Duration::from_millis(50);
-        let mut first = [0, 0];
-        for _ in 0..200 {
-            let [(early, one), (late, other)] = moments(slot);
-            assert!(early <= late && late < slot);
-            assert_ne!(one, other);
-            first[one as usize] += 1;
+    fn numbers_stand_between_commas() {
+        assert_eq!("1,10, 50".parse(), Ok(Numbers(vec![1, 10, 50])));
+        assert_eq!("".parse(), Ok(Numbers(Vec::new())));
+        for wrong in ["0", "501", "1,x"] {
+            assert!(wrong.parse::<Numbers>().is_err(), "{wrong}");
         }
-        assert!(first[0] > 50 && first[1] > 50, "{first:?}");
     }
 
     #[test]
-    fn the_mean_is_of_one_webhook() {
-        let metrics = |sum: f64, count: u32| {
-            format!(
-                "{DURATION}_sum{{name=\"{CURFEW}\",operation=\"CONNECT\"}} {sum}\n\
-                 {DURATION}_count{{name=\"{CURFEW}\",operation=\"CONNECT\"}} {count}\n\
-                 {DURATION}_sum{{name=\"else\",operation=\"CONNECT\"}} {count}\n"
-            )
-        };
-        let before = Spent::read(&metrics(1.0, 10), CURFEW);
-        let after = Spent::read(&metrics(1.5, 60), CURFEW);
-        assert!((after.since(before).mean().unwrap() - 0.01).abs() < 1e-9);
-        assert!(after.since(after).mean().is_err());
+    fn what_could_not_be_measured_is_told() {
+        let mut report = Report::default();
+        let failed = Err(anyhow::anyhow!("too fast"));
+        tell(&mut report, "200 a second", failed, |_, _| Ok(())).unwrap();
+        assert_eq!(
+            report.to_string(),
+            "  200 a second  could not be measured: too fast\n"
+        );
     }
 }

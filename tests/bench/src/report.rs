@@ -89,6 +89,27 @@ pub(crate) fn signed_ms(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1000.0)
 }
 
+/// A share of one, in percent.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// So many KiB in MiB, as people read them.
+pub(crate) fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}
+
+/// The one in the middle, or the mean of the two that are; none of none.
+pub(crate) fn median_of(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() % 2 {
+        0 => Some((values.get(half.checked_sub(1)?)? + values.get(half)?) / 2.0),
+        _ => values.get(half).copied(),
+    }
+}
+
 /// What else the machine has to do: the same figures mean other things on a busy one.
 pub(crate) fn conditions() -> Result<String> {
     let load = fs::read_to_string("/proc/loadavg")?;
@@ -100,6 +121,15 @@ pub(crate) fn conditions() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_and_medians_are_those_of_people() {
+        assert_eq!(percent(-0.0123), "-1.2 %");
+        assert_eq!(mib(1536), "1.5 MiB");
+        assert_eq!(median_of(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median_of(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median_of(&[]), None);
+    }
 
     #[test]
     fn one_missed_target_is_enough() {
