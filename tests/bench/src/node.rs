@@ -1,7 +1,7 @@
 //! A node without a kubelet, and pods that are said to run there: as the API server tells of them, they
 //! are like any others, and they cost nothing.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use anyhow::{Context, Result};
 use curfew_core::{PodId, metadata};
@@ -42,6 +42,16 @@ pub(crate) async fn within_node<T>(
     purpose: &str,
     body: impl AsyncFnOnce(&PretendNode) -> Result<T>,
 ) -> Result<T> {
+    within_node_and(cluster, purpose, body, async { Ok(()) }).await
+}
+
+/// The same where more is to be cleaned up, which comes first.
+pub(crate) async fn within_node_and<T>(
+    cluster: &TestCluster,
+    purpose: &str,
+    body: impl AsyncFnOnce(&PretendNode) -> Result<T>,
+    restore: impl Future<Output = Result<()>>,
+) -> Result<T> {
     let name = unique(purpose);
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let work = async {
@@ -57,15 +67,18 @@ pub(crate) async fn within_node<T>(
     };
     let clean = async {
         say("cleaning up");
+        let restored = restore.await;
         let namespaces: Api<NamespaceObject> = Api::all(cluster.client.clone());
         let removed = remove_all(namespaces, &name).await;
         // After its pods, which others collect from a node that is gone.
-        removed.and(remove(nodes.clone(), &name).await)
+        let removed = removed.and(remove(nodes.clone(), &name).await);
+        restored.and(removed)
     };
     tidily(work, clean).await
 }
 
-async fn create(nodes: &Api<Node>, name: &str) -> Result<()> {
+/// Makes a node that seems to be well.
+pub(crate) async fn create(nodes: &Api<Node>, name: &str) -> Result<()> {
     let node: Node = serde_json::from_value(json!({
         // It has none of the labels of other nodes, so that no DaemonSet wants it.
         "metadata": {"name": name},
@@ -114,7 +127,12 @@ impl PretendNode {
 
     /// The same without a word.
     pub(crate) async fn make_pods(&self, count: usize) -> Result<Vec<PodId>> {
-        stream::iter(0..count)
+        self.make_more_pods(0..count).await
+    }
+
+    /// Makes those of these numbers.
+    pub(crate) async fn make_more_pods(&self, numbers: Range<usize>) -> Result<Vec<PodId>> {
+        stream::iter(numbers)
             .map(|at| self.run_pod(at))
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -157,7 +175,7 @@ impl PretendNode {
 }
 
 /// The status that a kubelet would report.
-fn running(pod: &Pod) -> serde_json::Value {
+pub(crate) fn running(pod: &Pod) -> serde_json::Value {
     let now = Timestamp::now().strftime("%FT%TZ").to_string();
     let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"]
         .map(|of| json!({"type": of, "status": "True", "lastTransitionTime": now}));
