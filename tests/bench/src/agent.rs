@@ -116,6 +116,11 @@ impl Setup {
         self.scratch.path().join(name)
     }
 
+    /// The folder of its store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.file("store")
+    }
+
     /// Starts the agent and waits until it says that it is ready.
     pub(crate) async fn start(&self) -> Result<Agent<'_>> {
         let log = fs::File::create(self.file("log"))?;
@@ -126,7 +131,7 @@ impl Setup {
             .arg("--node-name")
             .arg(&self.node)
             .arg("--store")
-            .arg(self.file("store"))
+            .arg(self.store())
             .arg(format!("--listen={}", self.notices))
             .arg(format!("--metrics-listen={}", self.metrics))
             .arg(format!("--debug-listen={}", self.debug))
@@ -159,11 +164,21 @@ fn tail(log: &Path) -> String {
     format!("the agent's last words:\n{}\n", lines[last..].join("\n"))
 }
 
-/// A kubeconfig with a token as the kubelet of the node would give it to an agent's pod.
+/// A kubeconfig with a token of the node's agent.
 async fn kubeconfig(cluster: &TestCluster, node: &PretendNode) -> Result<String> {
+    let token = token(cluster, &node.name).await?;
+    // The administrator's with another user: JSON is YAML, and as JSON it was written.
+    let file = fs::read_to_string(cluster.machine.kubeconfig())?;
+    let mut config: Value = serde_json::from_str(&file)?;
+    config["users"][0]["user"] = json!({ "token": token });
+    Ok(config.to_string())
+}
+
+/// A token as the kubelet of the node would give it to an agent's pod.
+pub(crate) async fn token(cluster: &TestCluster, node: &str) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), CURFEW);
     let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(cluster.client.clone());
-    let node = nodes.get(&node.name).await?;
+    let node = nodes.get(node).await?;
     let wanted: TokenRequest = serde_json::from_value(json!({"spec": {
         "audiences": [],
         "expirationSeconds": TOKEN_SECONDS,
@@ -179,12 +194,7 @@ async fn kubeconfig(cluster: &TestCluster, node: &PretendNode) -> Result<String>
         .create_token_request(NAME, &PostParams::default(), &wanted)
         .await
         .context("no token for the agent")?;
-    let token = given.status.context("no token in the answer")?.token;
-    // The administrator's with another user: JSON is YAML, and as JSON it was written.
-    let file = fs::read_to_string(cluster.machine.kubeconfig())?;
-    let mut config: Value = serde_json::from_str(&file)?;
-    config["users"][0]["user"] = json!({ "token": token });
-    Ok(config.to_string())
+    Ok(given.status.context("no token in the answer")?.token)
 }
 
 /// A running agent; it is killed when this is dropped.
@@ -219,10 +229,15 @@ impl Agent<'_> {
         self.get(self.setup.metrics, "/metrics").await
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> Result<footprint::Process> {
+        let pid = self.child.id().context("the agent has ended")?;
+        Ok(footprint::Process::with_id(pid))
+    }
+
     /// Its anonymous memory that is resident, in KiB.
     pub(crate) fn anonymous_kib(&self) -> Result<u64> {
-        let pid = self.child.id().context("the agent has ended")?;
-        footprint::Process::with_id(pid).anonymous_kib()
+        self.process()?.anonymous_kib()
     }
 
     /// Tells it of interactions as the webhook does, and returns when it has recorded all of them.
