@@ -1,15 +1,20 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`restart`], [`due`], [`rotation`], [`flood`],
-//! [`plugin`], [`scrape`] and [`connections`].
+//! Each measurement is a module: [`recording`], [`touch`], [`bystanders`], [`footprint`], [`crowd`], [`restart`],
+//! [`due`], [`rotation`], [`flood`], [`plugin`], [`scrape`] and [`connections`].
 //! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
-//! many; two of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
+//! many; some of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
 
 mod agent;
+mod api_server;
+mod bindings;
+mod bystanders;
 mod connections;
+mod crowd;
 mod due;
 mod flood;
+mod footprint;
 mod instant;
 mod node;
 mod plugin;
@@ -22,13 +27,15 @@ mod restart;
 mod rotation;
 mod scrape;
 mod tidy;
+mod touch;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use curfew_e2e::TestCluster;
 
@@ -39,7 +46,9 @@ const MISSED: u8 = 1;
 /// Something could not be measured.
 const FAILED: u8 = 2;
 
-/// Measures what Curfew costs, on the cluster of `make cluster`; without a command, everything is measured
+/// Measures what Curfew costs, on the cluster of `make cluster`
+///
+/// Without a command, what fits into twenty minutes is measured: recording, touch, bystanders, crowd and footprint.
 #[derive(Debug, Parser)]
 #[command(name = "curfew-bench")]
 struct Args {
@@ -51,6 +60,14 @@ struct Args {
 enum What {
     /// The time that recording adds to an admission, compared with a webhook that answers immediately
     Recording(recording::Settings),
+    /// Many pods that are exec'd into at once: recorded, marked, evicted, and what is asked of the API server
+    Touch(touch::Settings),
+    /// The cost of the admission policies for those who never exec
+    Bystanders(bystanders::Settings),
+    /// Memory, processors, threads, descriptors, disk, images and start of each part
+    Footprint(footprint::Settings),
+    /// A cluster of many simulated nodes, each with an agent
+    Crowd(crowd::Settings),
     /// How soon an agent with many records is ready after a restart, and how much memory they need
     Restart(restart::Settings),
     /// How an agent handles many pods whose time ends in the same second
@@ -65,12 +82,18 @@ enum What {
     Scrape(scrape::Settings),
     /// Probes and admissions while a few addresses hold many connections
     Connections(connections::Settings),
+    /// All of them, however long it takes
+    All,
 }
 
 impl What {
     fn named(self) -> (&'static str, Self) {
         let name = match self {
             What::Recording(_) => "recording",
+            What::Touch(_) => "touch",
+            What::Bystanders(_) => "bystanders",
+            What::Footprint(_) => "footprint",
+            What::Crowd(_) => "crowd",
             What::Restart(_) => "restart",
             What::Due(_) => "due",
             What::Rotation(_) => "rotation",
@@ -78,6 +101,7 @@ impl What {
             What::Flood(_) => "flood",
             What::Scrape(_) => "scrape",
             What::Connections(_) => "connections",
+            What::All => "all",
         };
         (name, self)
     }
@@ -85,6 +109,10 @@ impl What {
     async fn measure(&self, cluster: &TestCluster) -> Result<Report> {
         match self {
             What::Recording(settings) => recording::run(cluster, settings).await,
+            What::Touch(settings) => touch::run(cluster, settings).await,
+            What::Bystanders(settings) => bystanders::run(cluster, settings).await,
+            What::Footprint(settings) => footprint::run(cluster, settings).await,
+            What::Crowd(settings) => crowd::run(cluster, settings).await,
             What::Restart(settings) => restart::run(cluster, settings).await,
             What::Due(settings) => due::run(cluster, settings).await,
             What::Rotation(settings) => rotation::run(cluster, settings).await,
@@ -92,13 +120,22 @@ impl What {
             What::Flood(settings) => flood::run(cluster, settings).await,
             What::Scrape(settings) => scrape::run(cluster, settings).await,
             What::Connections(settings) => connections::run(cluster, settings).await,
+            What::All => bail!("each measurement is run by itself"),
         }
     }
 }
 
-/// What there is, in the order in which it is measured.
-const ALL: [&str; 8] = [
-    "recording",
+/// What is measured without a command, with about how many minutes each takes, on two processors.
+const USUAL: [(&str, u64); 5] = [
+    ("recording", 4),
+    ("touch", 5),
+    ("bystanders", 3),
+    ("crowd", 4),
+    ("footprint", 3),
+];
+
+/// What else there is.
+const OTHERS: [&str; 7] = [
     "restart",
     "due",
     "rotation",
@@ -108,19 +145,37 @@ const ALL: [&str; 8] = [
     "connections",
 ];
 
+/// How long the usual ones may take.
+const MOST: Duration = Duration::from_secs(20 * 60);
+
+/// A measurement of that name, as if it had been named: the defaults stand with the flags.
+fn of(name: &str) -> Option<What> {
+    Args::parse_from(["curfew-bench", name]).what
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let wanted = match Args::parse().what {
-        Some(what) => vec![what],
-        // As if each had been named: their defaults stand with their flags.
-        None => ALL
-            .into_iter()
-            .filter_map(|name| Args::parse_from(["curfew-bench", name]).what)
-            .collect(),
+    let began = Instant::now();
+    let wanted: Vec<(Option<What>, u64)> = match Args::parse().what {
+        None => USUAL.map(|(name, minutes)| (of(name), minutes)).into(),
+        Some(What::All) => {
+            let usual = USUAL.iter().map(|(name, _)| *name);
+            usual.chain(OTHERS).map(|name| (of(name), 0)).collect()
+        }
+        Some(what) => vec![(Some(what), 0)],
     };
     let mut status = 0;
-    for what in wanted {
-        let (name, what) = what.named();
+    for (what, minutes) in wanted {
+        let Some((name, what)) = what.map(What::named) else {
+            continue;
+        };
+        if minutes > 0 && began.elapsed() + Duration::from_secs(minutes * 60) > MOST {
+            say(&format!(
+                "{name}: not measured, because it would not end within 20 minutes; make bench ARGS={name}"
+            ));
+            status = FAILED;
+            continue;
+        }
         match measure(name, &what).await {
             Ok(report) if report.holds() => {}
             Ok(_) => status = status.max(MISSED),
@@ -150,4 +205,31 @@ async fn measure(name: &str, what: &What) -> Result<Report> {
 /// Tells how far it is, beside the results.
 fn say(line: &str) {
     drop(writeln!(io::stderr(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_measurement_is_in_one_of_the_lists() {
+        let command = Args::command();
+        let mut names: Vec<_> = command
+            .get_subcommands()
+            .map(|one| one.get_name())
+            .collect();
+        names.retain(|name| *name != "all");
+        let mut listed: Vec<_> = USUAL.iter().map(|(name, _)| *name).collect();
+        listed.extend(OTHERS);
+        names.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
+        for name in listed {
+            assert_eq!(of(name).map(|what| what.named().0), Some(name));
+        }
+        let minutes: u64 = USUAL.iter().map(|(_, minutes)| minutes).sum();
+        assert!(Duration::from_secs(minutes * 60) <= MOST);
+    }
 }

@@ -3,11 +3,13 @@
 use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context, Result};
-use curfew_e2e::{TestCluster, eventually};
+use curfew_e2e::{CURFEW, TestCluster, eventually};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration,
+    certificates::v1::CertificateSigningRequest,
     core::v1::{Namespace, Node},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -16,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::say;
+use crate::{bindings, say};
 
 /// What the names of all that is made here begin with.
 pub(crate) const PREFIX: &str = "bench-";
@@ -108,8 +110,11 @@ where
 
 /// Removes what a run that was killed has left behind.
 pub(crate) async fn leftovers(cluster: &TestCluster) -> Result<()> {
+    bindings::restore(cluster).await?;
     let client = || cluster.client.clone();
     sweep::<ValidatingWebhookConfiguration>(Api::all(client())).await?;
+    sweep::<EndpointSlice>(Api::namespaced(client(), CURFEW)).await?;
+    sweep::<CertificateSigningRequest>(Api::all(client())).await?;
     // Nodes last: pods of a node that is gone are collected by others.
     sweep::<Namespace>(Api::all(client())).await?;
     sweep::<Node>(Api::all(client())).await

@@ -1,0 +1,227 @@
+//! The nodes, their pods, and how their agents become known.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use curfew_core::{
+    PodId,
+    identity::{TRUST, TRUST_KEY},
+};
+use curfew_e2e::{CURFEW, Namespace, TestCluster, idlers::Addresses};
+use curfew_runtime::tls::Trust;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Node},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::member::Member;
+use crate::{
+    agent::{free_port, token},
+    node::{self, PretendNode},
+    say,
+};
+
+/// How many requests of ours are open at a time.
+const AT_ONCE: usize = 16;
+/// As kubelets do it.
+const RENEWAL: Duration = Duration::from_secs(10);
+const LEASES: &str = "kube-node-lease";
+/// Tests that run at the same time have blocks of their own.
+const BLOCK: u8 = 3;
+/// How many addresses of a block are used.
+const ADDRESSES: usize = 60;
+
+/// All nodes.
+pub(super) struct Fleet {
+    pub(super) cluster: TestCluster,
+    pub(super) namespace: Namespace,
+    /// Their names.
+    nodes: Vec<String>,
+    /// Where their agents listen; no other process of the machine has these.
+    addresses: Vec<SocketAddr>,
+    _taken: Addresses,
+}
+
+impl Fleet {
+    /// Makes the nodes. Their names begin with that of the namespace.
+    pub(super) async fn make(
+        cluster: &TestCluster,
+        namespace: Namespace,
+        count: usize,
+    ) -> Result<Self> {
+        say(&format!("making {count} nodes"));
+        let taken = Addresses::take(BLOCK)?;
+        let all: Api<Node> = Api::all(cluster.client.clone());
+        let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), LEASES);
+        let nodes: Vec<_> = (0..count)
+            .map(|at| format!("{}-{at}", namespace.name))
+            .collect();
+        let mut addresses = Vec::with_capacity(count);
+        let mut port = 0;
+        for at in 0..count {
+            let index = at % ADDRESSES;
+            if index == 0 {
+                port = free_port(taken.at(0))?;
+            }
+            addresses.push(SocketAddr::new(taken.at(u8::try_from(index)?), port));
+        }
+        stream::iter(nodes.iter().zip(&addresses))
+            .map(async |(name, address)| {
+                node::create(&all, name).await?;
+                // Without one, the API server would not know where to go on with an exec.
+                let status = json!({"status": {"addresses": [
+                    {"type": "InternalIP", "address": address.ip()},
+                ]}});
+                let params = PatchParams::default();
+                all.patch_status(name, &params, &Patch::Strategic(status))
+                    .await?;
+                // As that of a kubelet, so that it goes with the node.
+                let uid = all.get_metadata(name).await?.uid();
+                let lease: Lease = serde_json::from_value(json!({
+                    "metadata": {"name": name, "ownerReferences": [
+                        {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid},
+                    ]},
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now()},
+                }))?;
+                leases.create(&PostParams::default(), &lease).await?;
+                anyhow::Ok(())
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            namespace,
+            nodes,
+            addresses,
+            _taken: taken,
+        })
+    }
+
+    /// Renews the nodes' leases again and again; returns when that is not taken.
+    pub(super) async fn keep_alive(&self) -> anyhow::Error {
+        let leases: Api<Lease> = Api::namespaced(self.cluster.client.clone(), LEASES);
+        // Spread over the time, as those of kubelets are.
+        let pause = RENEWAL / u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        for name in self.nodes.iter().cycle() {
+            tokio::time::sleep(pause).await;
+            let renewed = json!({"spec": {"renewTime": now()}});
+            let renewed = leases.patch(name, &PatchParams::default(), &Patch::Merge(renewed));
+            if let Err(error) = renewed.await {
+                return anyhow::Error::new(error).context("cannot renew a lease");
+            }
+        }
+        anyhow::anyhow!("there are no nodes")
+    }
+
+    /// Makes so many pods on each node. The first of all nodes come first.
+    pub(super) async fn run_pods(&self, each: usize) -> Result<Vec<PodId>> {
+        let count = self.nodes.len();
+        say(&format!("making {} pods", count * each));
+        let mut pods: Vec<(usize, PodId)> = stream::iter(0..count * each)
+            .map(async |number| {
+                let node = PretendNode {
+                    name: self.nodes[number % count].clone(),
+                    namespace: self.namespace.clone(),
+                };
+                let mut made = node.make_more_pods(number..number + 1).await?;
+                let made = made.pop().context("no pod was made")?;
+                anyhow::Ok((number, made))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        pods.sort_by_key(|(number, _)| *number);
+        Ok(pods.into_iter().map(|(_, pod)| pod).collect())
+    }
+
+    /// Has each agent get a certificate and listen, all at the same time. Returns how long each waited for its certificate.
+    pub(super) async fn enlist(&self) -> Result<(Vec<Member>, Vec<Duration>)> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), CURFEW);
+        let mut data = maps.get(TRUST).await?.data.unwrap_or_default();
+        let trust = data.remove(TRUST_KEY).context("no CA is published")?;
+        let trust = Arc::new(Trust::from_pem(&trust)?);
+        let acts = self.cluster.kubernetes().await?.agents_act_as_nodes();
+        // The kubelets would have their tokens, one after the other.
+        let tokens: Vec<String> = stream::iter(&self.nodes)
+            .map(|node| token(&self.cluster, node))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let beginnings = self.nodes.iter().zip(&self.addresses).zip(&tokens);
+        let all = beginnings.map(|((node, address), token)| {
+            Member::start(
+                &self.cluster,
+                &self.namespace.name,
+                node,
+                *address,
+                token,
+                &trust,
+                acts,
+            )
+        });
+        let all = futures::future::try_join_all(all).await?;
+        ensure!(!all.is_empty(), "there are no agents");
+        Ok(all.into_iter().unzip())
+    }
+
+    /// Lets the webhook know of the agents.
+    pub(super) async fn announce(&self, crew: &[Member]) -> Result<()> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.cluster.client.clone(), CURFEW);
+        // The agents of one slice have one port.
+        for (at, part) in crew.chunks(ADDRESSES).enumerate() {
+            let port = part.first().map(|member| member.address.port());
+            let endpoints: Vec<_> = part
+                .iter()
+                .map(|member| {
+                    json!({
+                        "addresses": [member.address.ip()],
+                        "nodeName": member.node,
+                        "conditions": {"ready": true, "serving": true, "terminating": false},
+                    })
+                })
+                .collect();
+            let slice: EndpointSlice = serde_json::from_value(json!({
+                "metadata": {
+                    "name": format!("{}-{at}", self.namespace.name),
+                    "labels": {
+                        "kubernetes.io/service-name": "curfew-agent",
+                        // The controller leaves those of others alone.
+                        "endpointslice.kubernetes.io/managed-by": "curfew-bench",
+                    },
+                },
+                "addressType": "IPv4",
+                "ports": [{"name": "notices", "port": port, "protocol": "TCP"}],
+                "endpoints": endpoints,
+            }))?;
+            slices.create(&PostParams::default(), &slice).await?;
+        }
+        Ok(())
+    }
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%FT%T%.6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_takes_the_time() {
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": {"name": "a"}, "spec": {"renewTime": now()},
+        }))
+        .unwrap();
+        assert!(lease.spec.unwrap().renew_time.is_some());
+    }
+}
