@@ -47,7 +47,7 @@ disasters: cluster ## Remove or damage parts of the cluster, and judge the resul
 upgrade: bare ## Replace an older Curfew by this one while clients exec, and report what was denied or lost; ARGS="--from COMMIT --back --chart"
 	cargo run --package curfew-e2e --bin curfew-upgrade -- $(ARGS)
 
-bench: cluster ## Measure what Curfew costs, and compare with the targets; ARGS="recording --seconds 120", restart, due, rotation, flood, plugin, scrape, connections
+bench: cluster ## Measure what Curfew costs, and compare with the targets, in 20 minutes; ARGS=all, "recording --seconds 120", help
 	cargo run --package curfew-bench -- $(ARGS)
 
 growth: cargo ## Measure how schedule, store, policies and reviews grow, without a cluster; ARGS="--bench store"
