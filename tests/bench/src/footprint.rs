@@ -40,6 +40,8 @@ const ROOM_KIB: u64 = 1024;
 const PARTS: usize = 10;
 /// What has just been told is still being marked.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long the agent may take to notice that a client is gone.
+const CLOSED: Duration = Duration::from_secs(1);
 /// For how long it is looked what an idle process takes of the processors.
 const WATCHED: Duration = Duration::from_secs(10);
 /// Long after the measurement.
@@ -163,12 +165,18 @@ async fn growth(
     let process = agent.process()?;
     let taken = async || anyhow::Ok(total(&agent.metrics().await?, INTERACTIONS));
     let before = taken().await?;
-    let (began, busy) = (Instant::now(), process.busy_ms()?);
+    let busy = process.busy_ms()?;
     let mut seen = Vec::new();
+    let mut took = Duration::ZERO;
     let mut told = 0;
     for part in 1..=PARTS {
         let until = settings.interactions * part / PARTS;
-        agent.tell(many(node, pods, told..until)?).await?;
+        let notices = many(node, pods, told..until)?;
+        let began = Instant::now();
+        agent.tell(notices).await?;
+        took += began.elapsed();
+        // The connections on which they were told are closed by then.
+        sleep(CLOSED).await;
         told = until;
         let now = (
             process.anonymous_kib()?,
@@ -179,7 +187,6 @@ async fn growth(
         say(&format!("{told} interactions: {}", mib(now.0)));
         seen.push(now);
     }
-    let took = began.elapsed();
     let counted = taken().await? - before;
     ensure!(
         counted == told as f64,
