@@ -114,7 +114,7 @@ async fn measure(
 }
 
 /// In which order a pair is measured. That of two neighbours differs, so that every second time nothing has to change.
-fn order(at: u32) -> [bool; 2] {
+pub(crate) fn order(at: u32) -> [bool; 2] {
     let first = at.is_multiple_of(2);
     [first, !first]
 }

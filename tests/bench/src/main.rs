@@ -1,7 +1,7 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`touch`], [`bystanders`], [`footprint`], [`crowd`], [`restart`],
-//! [`due`], [`rotation`], [`flood`], [`plugin`], [`scrape`] and [`connections`].
+//! Each measurement is a module: [`recording`], [`exec`], [`touch`], [`bystanders`], [`footprint`], [`crowd`],
+//! [`restart`], [`due`], [`rotation`], [`flood`], [`plugin`], [`scrape`] and [`connections`].
 //! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
 //! many; some of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
 //! are interrupted; where they end, a [`report`] says what was seen.
@@ -13,6 +13,7 @@ mod bystanders;
 mod connections;
 mod crowd;
 mod due;
+mod exec;
 mod flood;
 mod footprint;
 mod instant;
@@ -48,7 +49,7 @@ const FAILED: u8 = 2;
 
 /// Measures what Curfew costs, on the cluster of `make cluster`
 ///
-/// Without a command, what fits into twenty minutes is measured: recording, touch, bystanders, crowd and footprint.
+/// Without a command, what fits into twenty minutes is measured: recording, exec, touch, bystanders, crowd and footprint.
 #[derive(Debug, Parser)]
 #[command(name = "curfew-bench")]
 struct Args {
@@ -60,6 +61,8 @@ struct Args {
 enum What {
     /// The time that recording adds to an admission, compared with a webhook that answers immediately
     Recording(recording::Settings),
+    /// Real execs with Curfew and without: their time, and the processors by process
+    Exec(exec::Settings),
     /// Many pods that are exec'd into at once: recorded, marked, evicted, and what is asked of the API server
     Touch(touch::Settings),
     /// The cost of the admission policies for those who never exec
@@ -90,6 +93,7 @@ impl What {
     fn named(self) -> (&'static str, Self) {
         let name = match self {
             What::Recording(_) => "recording",
+            What::Exec(_) => "exec",
             What::Touch(_) => "touch",
             What::Bystanders(_) => "bystanders",
             What::Footprint(_) => "footprint",
@@ -109,6 +113,7 @@ impl What {
     async fn measure(&self, cluster: &TestCluster) -> Result<Report> {
         match self {
             What::Recording(settings) => recording::run(cluster, settings).await,
+            What::Exec(settings) => exec::run(cluster, settings).await,
             What::Touch(settings) => touch::run(cluster, settings).await,
             What::Bystanders(settings) => bystanders::run(cluster, settings).await,
             What::Footprint(settings) => footprint::run(cluster, settings).await,
@@ -126,8 +131,9 @@ impl What {
 }
 
 /// What is measured without a command, with about how many minutes each takes, on two processors.
-const USUAL: [(&str, u64); 5] = [
+const USUAL: [(&str, u64); 6] = [
     ("recording", 4),
+    ("exec", 1),
     ("touch", 5),
     ("bystanders", 3),
     ("crowd", 4),

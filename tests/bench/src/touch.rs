@@ -219,7 +219,7 @@ impl Course<'_> {
 }
 
 /// Runs `true` in a pod, as a client does that speaks WebSocket.
-async fn exec(pods: &Api<Pod>, name: &str) -> Result<()> {
+pub(crate) async fn exec(pods: &Api<Pod>, name: &str) -> Result<()> {
     let params = AttachParams::default()
         .container("main")
         .stdout(true)
