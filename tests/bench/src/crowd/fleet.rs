@@ -111,11 +111,11 @@ impl Fleet {
         let leases: Api<Lease> = Api::namespaced(self.cluster.client.clone(), LEASES);
         // Spread over the time, as those of kubelets are.
         let pause = RENEWAL / u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let params = PatchParams::default();
         for name in self.nodes.iter().cycle() {
             tokio::time::sleep(pause).await;
-            let renewed = json!({"spec": {"renewTime": now()}});
-            let renewed = leases.patch(name, &PatchParams::default(), &Patch::Merge(renewed));
-            if let Err(error) = renewed.await {
+            let renewal = Patch::Merge(json!({"spec": {"renewTime": now()}}));
+            if let Err(error) = leases.patch(name, &params, &renewal).await {
                 return anyhow::Error::new(error).context("cannot renew a lease");
             }
         }
