@@ -34,10 +34,10 @@ const LABELS: usize = 6;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Settings {
     /// How many pods each turn creates, changes, reports on and deletes
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
     /// How many turns there are with the policies bound, and as many without
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..))]
     pairs: u32,
     /// How many requests are open at a time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]

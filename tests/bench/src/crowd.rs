@@ -63,7 +63,7 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// For how many seconds; each way to watch is measured twice for as long
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(5..))]
     seconds: u32,
     /// How many times a second the status of a pod is written while it is watched
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]

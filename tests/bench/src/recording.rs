@@ -49,7 +49,7 @@ const TTL: &str = "1h0m0s";
 const TTL_VARIABLE: &str = "CURFEW_DEFAULT_TTL";
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often each burst is repeated.
-const BURSTS: u32 = 5;
+const BURSTS: u32 = 3;
 
 /// How much there is to be.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,13 +58,13 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// For how many seconds
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(5..))]
     seconds: u32,
     /// At which other rates to measure, without targets; `--rates=` measures none
     #[arg(long, default_value = "1,10,50,200")]
     rates: Numbers,
     /// For how many seconds at each of them
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(5..))]
     each: u32,
     /// How many execs at the same moment to measure; `--bursts=` measures none
     #[arg(long, default_value = "50,200")]
@@ -197,7 +197,11 @@ async fn compare(
     }
 
     let mut report = Report::default();
-    alone.report(&mut report, settings.rate, true)?;
+    alone.report(
+        &mut report,
+        |what| format!("{} a second: {what}", settings.rate),
+        true,
+    )?;
     if settings.crowded() {
         crowd(&mut report, settings, &alone, &crowded)?;
     }
@@ -212,32 +216,23 @@ async fn compare(
     for rate in &settings.rates.0 {
         let measured = bench.at_rate(*rate, settings.each).await;
         let name = format!("{rate} a second");
-        tell(&mut report, &name, measured, |report, measured| {
-            measured.report(report, *rate, false)
-        })?;
+        tell(&mut report, &name, measured);
     }
     for size in &settings.bursts.0 {
         let measured = bench.in_bursts(*size).await;
         let name = format!("burst of {size}");
-        tell(&mut report, &name, measured, |report, measured| {
-            measured.percentiles(report, |what| format!("{name}: {what}"), false)
-        })?;
+        tell(&mut report, &name, measured);
     }
     Ok(report)
 }
 
 /// Tells what was measured, or why it was not: the machine may be too small for what has no target.
-fn tell(
-    report: &mut Report,
-    name: &str,
-    measured: Result<Measured>,
-    show: impl FnOnce(&mut Report, &Measured) -> Result<()>,
-) -> Result<()> {
-    match measured {
-        Ok(measured) => show(report, &measured)?,
-        Err(error) => report.figure(name, format!("could not be measured: {error:#}")),
+fn tell(report: &mut Report, name: &str, measured: Result<Measured>) {
+    let told = measured
+        .and_then(|measured| measured.report(report, |what| format!("{name}: {what}"), false));
+    if let Err(error) = told {
+        report.figure(name, format!("could not be measured: {error:#}"));
     }
-    Ok(())
 }
 
 /// Where it is measured.
@@ -298,10 +293,14 @@ impl Measured {
         Ok([recorded, at_once])
     }
 
-    /// Tells of a rate, and compares it with the targets where it has some.
-    fn report(&self, report: &mut Report, rate: u32, targets: bool) -> Result<()> {
-        let name = |what: &str| format!("{rate} a second: {what}");
-        self.percentiles(report, name, targets)?;
+    /// Tells all of it, and compares it with the targets where it has some.
+    fn report(
+        &self,
+        report: &mut Report,
+        name: impl Fn(&str) -> String,
+        targets: bool,
+    ) -> Result<()> {
+        self.percentiles(report, &name, targets)?;
         self.steps.report(report, &name)
     }
 
@@ -410,7 +409,7 @@ mod tests {
     fn what_could_not_be_measured_is_told() {
         let mut report = Report::default();
         let failed = Err(anyhow::anyhow!("too fast"));
-        tell(&mut report, "200 a second", failed, |_, _| Ok(())).unwrap();
+        tell(&mut report, "200 a second", failed);
         assert_eq!(
             report.to_string(),
             "  200 a second  could not be measured: too fast\n"

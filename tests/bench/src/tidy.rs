@@ -25,8 +25,8 @@ pub(crate) const PREFIX: &str = "bench-";
 
 /// How many deletions are waited for at a time.
 const AT_ONCE: usize = 16;
-/// A namespace with a thousand pods takes its time.
-const REMOVAL: Duration = Duration::from_secs(180);
+/// A namespace with ten thousand pods takes its time.
+const REMOVAL: Duration = Duration::from_secs(600);
 
 /// Somebody wants it to end.
 #[derive(Debug, Clone, Copy, thiserror::Error)]

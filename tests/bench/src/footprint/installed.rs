@@ -12,8 +12,9 @@ use curfew_cluster::layout;
 use curfew_e2e::{
     TestCluster,
     disrupt::{self, DEPLOYMENT, kill_process, process_of},
-    footprint::{Process, processes},
+    footprint::Process,
 };
+use futures::future::try_join_all;
 use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -39,16 +40,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells of all of them.
 pub(super) async fn report(report: &mut Report, cluster: &TestCluster) -> Result<()> {
+    let (mut parts, mut needs) = (Vec::new(), Vec::new());
     for part in PARTS {
-        let found = processes(&format!("curfew-{part}"))?;
-        ensure!(!found.is_empty(), "no {part} runs");
         for pod in cluster.pods_of(part).await? {
             let name = pod.name_any();
             let pid = process_of(part, &name).with_context(|| format!("no process of {name}"))?;
-            let need = Need::of(Process::with_id(pid.try_into()?)).await?;
-            report.figure(&format!("{part} of the cluster"), need.text);
+            parts.push(part);
+            needs.push(Need::of(Process::with_id(pid.try_into()?)));
         }
+        ensure!(parts.contains(&part), "no {part} runs");
         report.figure(&format!("image of the {part}"), mib(image_kib(part)?));
+    }
+    // All of them during the same time.
+    let needs = try_join_all(needs).await?;
+    for (part, need) in parts.into_iter().zip(needs) {
+        report.figure(&format!("{part} of the cluster"), need.text);
     }
     say("starting a webhook again");
     let started = webhook_start(cluster).await?;
