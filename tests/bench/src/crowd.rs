@@ -3,10 +3,12 @@
 //!
 //! The agents have tokens of their nodes and certificates that the real webhook has signed, stand in EndpointSlices of
 //! the real Service, take the webhook's notices by the real protocol, and watch the pods of their nodes as the real ones
-//! do. They keep no store, change no pods and evict nothing: what an agent itself needs is measured elsewhere.
+//! do. They keep no store, change no pods and evict nothing: what an agent itself needs is measured elsewhere. They start all
+//! at once, and later [a few at a time](rolling).
 
 mod fleet;
 mod member;
+mod rolling;
 mod watching;
 
 use std::time::{Duration, Instant};
@@ -150,6 +152,7 @@ async fn measure(fleet: &Fleet, settings: &Settings) -> Result<Report> {
     let pods = fleet.run_pods(settings.pods.into()).await?;
     let crew = certified(&mut report, fleet).await?;
     known(&mut report, fleet, &crew, &pods, settings).await?;
+    let crew = rolling::restart(&mut report, fleet, crew, &pods, settings.rate).await?;
     watched(&mut report, fleet, &crew, &pods, settings).await?;
     Ok(report)
 }
@@ -159,7 +162,7 @@ async fn certified(report: &mut Report, fleet: &Fleet) -> Result<Vec<member::Mem
     say("all agents ask for certificates");
     let server = Clock::start(api_server::process(&fleet.cluster)?)?;
     let began = Instant::now();
-    let (crew, took) = fleet.enlist().await?;
+    let (crew, took) = fleet.enlist(fleet.all()).await?;
     let all = began.elapsed();
     let took = Distribution::of(took).context("nobody has a certificate")?;
     let figure = format!(
@@ -187,7 +190,7 @@ async fn known(
     let alone = memory(&replicas)?;
     say("the webhook learns of the agents");
     let began = Instant::now();
-    fleet.announce(crew).await?;
+    fleet.announce().await?;
     eventually(KNOWN, "each replica knows all agents", async || {
         let now = counted(&replicas, "curfew_webhook_agents").await?;
         let more = now.iter().zip(&agents).map(|(now, before)| now - before);
@@ -230,6 +233,7 @@ async fn known(
     let webhooks = webhooks.collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     let took = execs(cluster, &turns, settings.rate, sent).await?;
+    let took = Distribution::of(took).context("nothing was sent")?;
     let seconds = began.elapsed().as_secs_f64();
     let server = server.ms()?;
     let webhooks = webhooks.into_iter().map(Clock::ms).sum::<Result<u64>>()?;
@@ -307,13 +311,13 @@ fn slope(
     Ok(())
 }
 
-/// Execs into these pods one after the other, at this rate.
+/// Execs into these pods one after the other, at this rate. Returns how long each took.
 async fn execs(
     cluster: &TestCluster,
     pods: &[&PodId],
     rate: u32,
     count: u32,
-) -> Result<Distribution> {
+) -> Result<Vec<Duration>> {
     let slot = Duration::from_secs(1) / rate;
     let start = Instant::now();
     let mut asked = JoinSet::new();
@@ -329,7 +333,7 @@ async fn execs(
     while let Some(answered) = asked.join_next().await {
         took.push(answered??);
     }
-    Distribution::of(took).context("nothing was sent")
+    Ok(took)
 }
 
 /// What it costs the API server that each agent watches the pods of its node, next to one watch of all pods and to none.

@@ -1,6 +1,6 @@
 //! The nodes, their pods, and how their agents become known.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use curfew_core::{
@@ -9,7 +9,7 @@ use curfew_core::{
 };
 use curfew_e2e::{CURFEW, Namespace, TestCluster, idlers::Addresses};
 use curfew_runtime::tls::Trust;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -20,7 +20,7 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::member::Member;
 use crate::{
@@ -38,6 +38,8 @@ const LEASES: &str = "kube-node-lease";
 const BLOCK: u8 = 3;
 /// How many addresses of a block are used.
 const ADDRESSES: usize = 60;
+/// How many of a hundred agents are away at a time during a rollout: `maxUnavailable` of their DaemonSet.
+const AWAY: usize = 10;
 
 /// All nodes.
 pub(super) struct Fleet {
@@ -143,20 +145,27 @@ impl Fleet {
         Ok(pods.into_iter().map(|(_, pod)| pod).collect())
     }
 
-    /// Has each agent get a certificate and listen, all at the same time. Returns how long each waited for its certificate.
-    pub(super) async fn enlist(&self) -> Result<(Vec<Member>, Vec<Duration>)> {
+    /// The numbers of all nodes.
+    pub(super) fn all(&self) -> Range<usize> {
+        0..self.nodes.len()
+    }
+
+    /// Has the agents of these nodes get certificates and listen, all at the same time. Returns how long each waited for
+    /// its certificate.
+    pub(super) async fn enlist(&self, which: Range<usize>) -> Result<(Vec<Member>, Vec<Duration>)> {
         let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), CURFEW);
         let mut data = maps.get(TRUST).await?.data.unwrap_or_default();
         let trust = data.remove(TRUST_KEY).context("no CA is published")?;
-        let trust = Arc::new(Trust::from_pem(&trust)?);
+        let trust = Trust::from_pem(&trust)?;
         let acts = self.cluster.kubernetes().await?.agents_act_as_nodes();
+        let (nodes, addresses) = (&self.nodes[which.clone()], &self.addresses[which]);
         // The kubelets would have their tokens, one after the other.
-        let tokens: Vec<String> = stream::iter(&self.nodes)
+        let tokens: Vec<String> = stream::iter(nodes)
             .map(|node| token(&self.cluster, node))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let beginnings = self.nodes.iter().zip(&self.addresses).zip(&tokens);
+        let beginnings = nodes.iter().zip(addresses).zip(&tokens);
         let all = beginnings.map(|((node, address), token)| {
             Member::start(
                 &self.cluster,
@@ -168,30 +177,20 @@ impl Fleet {
                 acts,
             )
         });
-        let all = futures::future::try_join_all(all).await?;
+        let all = try_join_all(all).await?;
         ensure!(!all.is_empty(), "there are no agents");
         Ok(all.into_iter().unzip())
     }
 
     /// Lets the webhook know of the agents.
-    pub(super) async fn announce(&self, crew: &[Member]) -> Result<()> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.cluster.client.clone(), CURFEW);
-        // The agents of one slice have one port.
-        for (at, part) in crew.chunks(ADDRESSES).enumerate() {
-            let port = part.first().map(|member| member.address.port());
-            let endpoints: Vec<_> = part
-                .iter()
-                .map(|member| {
-                    json!({
-                        "addresses": [member.address.ip()],
-                        "nodeName": member.node,
-                        "conditions": {"ready": true, "serving": true, "terminating": false},
-                    })
-                })
-                .collect();
+    pub(super) async fn announce(&self) -> Result<()> {
+        let slices = self.slices();
+        for at in 0..self.nodes.len().div_ceil(ADDRESSES) {
+            // The agents of one slice have one port.
+            let port = self.addresses.get(at * ADDRESSES).map(SocketAddr::port);
             let slice: EndpointSlice = serde_json::from_value(json!({
                 "metadata": {
-                    "name": format!("{}-{at}", self.namespace.name),
+                    "name": self.slice(at),
                     "labels": {
                         "kubernetes.io/service-name": "curfew-agent",
                         // The controller leaves those of others alone.
@@ -200,11 +199,67 @@ impl Fleet {
                 },
                 "addressType": "IPv4",
                 "ports": [{"name": "notices", "port": port, "protocol": "TCP"}],
-                "endpoints": endpoints,
+                "endpoints": self.endpoints(at, &(0..0)),
             }))?;
             slices.create(&PostParams::default(), &slice).await?;
         }
         Ok(())
+    }
+
+    /// Ends the agents and starts others in their places, as many at a time as a rollout of their DaemonSet. Returns how long
+    /// each waited for its certificate, too.
+    pub(super) async fn restart(&self, crew: Vec<Member>) -> Result<(Vec<Member>, Vec<Duration>)> {
+        let at_once = (crew.len() * AWAY).div_ceil(100).max(1);
+        let mut old = crew.into_iter();
+        let (mut crew, mut waited) = (Vec::new(), Vec::new());
+        for from in self.all().step_by(at_once) {
+            let which = from..(from + at_once).min(self.nodes.len());
+            self.show(&which, false).await?;
+            let ending = old.by_ref().take(which.len()).map(Member::stop);
+            try_join_all(ending).await?;
+            let (new, took) = self.enlist(which.clone()).await?;
+            self.show(&which, true).await?;
+            crew.extend(new);
+            waited.extend(took);
+        }
+        Ok((crew, waited))
+    }
+
+    /// Shows the webhook that these agents are ready, or are not; all others are.
+    async fn show(&self, which: &Range<usize>, ready: bool) -> Result<()> {
+        let slices = self.slices();
+        let nobody = 0..0;
+        let away = if ready { &nobody } else { which };
+        let params = PatchParams::default();
+        for at in which.start / ADDRESSES..which.end.div_ceil(ADDRESSES) {
+            let endpoints = Patch::Merge(json!({"endpoints": self.endpoints(at, away)}));
+            slices.patch(&self.slice(at), &params, &endpoints).await?;
+        }
+        Ok(())
+    }
+
+    fn slices(&self) -> Api<EndpointSlice> {
+        Api::namespaced(self.cluster.client.clone(), CURFEW)
+    }
+
+    /// The name of the slice of this number.
+    fn slice(&self, at: usize) -> String {
+        format!("{}-{at}", self.namespace.name)
+    }
+
+    /// The agents of a slice, of which some are not ready.
+    fn endpoints(&self, slice: usize, away: &Range<usize>) -> Vec<Value> {
+        let all = self.nodes.iter().zip(&self.addresses).enumerate();
+        let of_slice = all.skip(slice * ADDRESSES).take(ADDRESSES);
+        let endpoint = |(at, (node, address)): (usize, (&String, &SocketAddr))| {
+            let ready = !away.contains(&at);
+            json!({
+                "addresses": [address.ip()],
+                "nodeName": node,
+                "conditions": {"ready": ready, "serving": ready, "terminating": !ready},
+            })
+        };
+        of_slice.map(endpoint).collect()
     }
 }
 

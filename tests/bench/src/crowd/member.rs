@@ -59,7 +59,8 @@ pub(super) struct Member {
     /// It reads the pods of its node by this.
     pub(super) client: Client,
     taken: Arc<AtomicU64>,
-    _serving: AbortOnDropHandle<Result<()>>,
+    stop: CancellationToken,
+    serving: AbortOnDropHandle<Result<()>>,
 }
 
 /// How many notices all of them have taken.
@@ -109,22 +110,30 @@ impl Member {
         let router = Router::new()
             .route(notice::PATH, post(take))
             .with_state(state);
+        let stop = CancellationToken::new();
         let serving = tokio::spawn(http::serve(
             address,
             Some(tls),
             (router, None),
             LIMITS,
             IntCounter::new("refused", "Refused connections")?,
-            CancellationToken::new(),
+            stop.clone(),
         ));
         let member = Self {
             node: node.to_owned(),
             address,
             client,
             taken,
-            _serving: AbortOnDropHandle::new(serving),
+            stop,
+            serving: AbortOnDropHandle::new(serving),
         };
         Ok((member, took))
+    }
+
+    /// Ends as an agent does whose pod is deleted, and waits until nobody listens any more.
+    pub(super) async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.serving.await?
     }
 }
 
