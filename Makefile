@@ -7,6 +7,9 @@ UP = $(CLUSTER) up $(if $(KUBERNETES),--kubernetes=$(KUBERNETES))
 # The tests themselves use no more slots than this (tests/e2e/src/namespace.rs).
 SLOTS := 6
 RULE := manifests/components/monitoring/rules.yaml
+# The benchmarks of criterion.
+GROWING := --package curfew-core --package curfew-agent --package curfew-webhook
+GROWTH := --bench evaluation --bench schedule --bench store --bench review
 
 # Properties use the same cases in every run, unless the environment sets another seed (.cargo/config.toml).
 SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"/\1/p' .cargo/config.toml))
@@ -47,12 +50,12 @@ disasters: cluster ## Remove or damage parts of the cluster, and judge the resul
 upgrade: bare ## Replace an older Curfew by this one while clients exec, and report what was denied or lost; ARGS="--from COMMIT --back --chart"
 	cargo run --package curfew-e2e --bin curfew-upgrade -- $(ARGS)
 
-bench: cluster ## Measure what Curfew costs, and compare with the targets, in 20 minutes; ARGS=all, "recording --seconds 120", help
+bench: cluster ## Measure what Curfew costs, and compare with the targets, in 20 minutes; ARGS=all, smoke, "recording --seconds 120", help
+	$(if $(ARGS),,cargo bench --no-run $(GROWING) $(GROWTH))
 	cargo run --package curfew-bench -- $(ARGS)
 
 growth: cargo ## Measure how schedule, store, policies and reviews grow, without a cluster; ARGS="--bench store"
-	cargo bench --package curfew-core --package curfew-agent --package curfew-webhook \
-		$(or $(ARGS),--bench evaluation --bench schedule --bench store --bench review)
+	cargo bench $(GROWING) $(or $(ARGS),$(GROWTH))
 
 fuzz: cargo ## Search for counterexamples at random: ARGS="--cases 1000000 properties", or "--seconds 600 review" (needs nightly and cargo-fuzz)
 	cargo run --quiet --package curfew-fuzz-targets -- $(ARGS)

@@ -1,10 +1,11 @@
 //! `make bench`: measures on the real cluster what Curfew costs, and says whether it keeps its targets.
 //!
-//! Each measurement is a module: [`recording`], [`exec`], [`touch`], [`bystanders`], [`footprint`], [`crowd`],
-//! [`restart`], [`due`], [`rotation`], [`flood`], [`plugin`], [`scrape`] and [`connections`].
+//! Each measurement is a module: [`recording`], [`exec`], [`touch`], [`bystanders`], [`footprint`], [`crowd`], [`growth`],
+//! [`restart`], [`due`], [`rotation`], [`flood`], [`plugin`], [`scrape`] and [`connections`]. The [`plan`] says which are
+//! wanted.
 //! Those of many pods use a [node without a kubelet](node), because no kubelet of this size of machine runs so
 //! many; some of them with an [agent of their own](agent). What they leave behind is taken away by [`tidy`], also when they fail or
-//! are interrupted; where they end, a [`report`] says what was seen.
+//! are interrupted; where they end, a [`report`] says what was seen, and in the end a [`table`] says all of it.
 
 mod agent;
 mod api_server;
@@ -16,8 +17,11 @@ mod due;
 mod exec;
 mod flood;
 mod footprint;
+mod growth;
 mod instant;
+mod machine;
 mod node;
+mod plan;
 mod plugin;
 mod policies;
 mod profiles;
@@ -27,20 +31,23 @@ mod report;
 mod restart;
 mod rotation;
 mod scrape;
+mod table;
 mod tidy;
 mod touch;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use curfew_e2e::TestCluster;
 
+use plan::Wanted;
 use report::{Report, conditions};
+use table::Table;
 
 /// A target was missed.
 const MISSED: u8 = 1;
@@ -49,7 +56,8 @@ const FAILED: u8 = 2;
 
 /// Measures what Curfew costs, on the cluster of `make cluster`
 ///
-/// Without a command, what fits into twenty minutes is measured: recording, exec, touch, bystanders, crowd and footprint.
+/// Without a command, what fits into twenty minutes is measured: recording, exec, touch, bystanders, crowd, footprint and
+/// growth.
 #[derive(Debug, Parser)]
 #[command(name = "curfew-bench")]
 struct Args {
@@ -71,6 +79,8 @@ enum What {
     Footprint(footprint::Settings),
     /// A cluster of many simulated nodes, each with an agent
     Crowd(crowd::Settings),
+    /// How schedule, store, policies and AdmissionReviews grow, by criterion; needs no cluster
+    Growth(growth::Settings),
     /// How soon an agent with many records is ready after a restart, and how much memory they need
     Restart(restart::Settings),
     /// How an agent handles many pods whose time ends in the same second
@@ -87,106 +97,77 @@ enum What {
     Connections(connections::Settings),
     /// All of them, however long it takes
     All,
+    /// Those without a command once more, with as little as shows that they work; the targets do not matter
+    Smoke,
 }
 
 impl What {
-    fn named(self) -> (&'static str, Self) {
-        let name = match self {
-            What::Recording(_) => "recording",
-            What::Exec(_) => "exec",
-            What::Touch(_) => "touch",
-            What::Bystanders(_) => "bystanders",
-            What::Footprint(_) => "footprint",
-            What::Crowd(_) => "crowd",
-            What::Restart(_) => "restart",
-            What::Due(_) => "due",
-            What::Rotation(_) => "rotation",
-            What::Plugin(_) => "plugin",
-            What::Flood(_) => "flood",
-            What::Scrape(_) => "scrape",
-            What::Connections(_) => "connections",
-            What::All => "all",
-        };
-        (name, self)
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Recording(_) => "recording",
+            Self::Exec(_) => "exec",
+            Self::Touch(_) => "touch",
+            Self::Bystanders(_) => "bystanders",
+            Self::Footprint(_) => "footprint",
+            Self::Crowd(_) => "crowd",
+            Self::Growth(_) => "growth",
+            Self::Restart(_) => "restart",
+            Self::Due(_) => "due",
+            Self::Rotation(_) => "rotation",
+            Self::Plugin(_) => "plugin",
+            Self::Flood(_) => "flood",
+            Self::Scrape(_) => "scrape",
+            Self::Connections(_) => "connections",
+            Self::All => "all",
+            Self::Smoke => "smoke",
+        }
     }
 
     async fn measure(&self, cluster: &TestCluster) -> Result<Report> {
         match self {
-            What::Recording(settings) => recording::run(cluster, settings).await,
-            What::Exec(settings) => exec::run(cluster, settings).await,
-            What::Touch(settings) => touch::run(cluster, settings).await,
-            What::Bystanders(settings) => bystanders::run(cluster, settings).await,
-            What::Footprint(settings) => footprint::run(cluster, settings).await,
-            What::Crowd(settings) => crowd::run(cluster, settings).await,
-            What::Restart(settings) => restart::run(cluster, settings).await,
-            What::Due(settings) => due::run(cluster, settings).await,
-            What::Rotation(settings) => rotation::run(cluster, settings).await,
-            What::Plugin(settings) => plugin::run(cluster, settings).await,
-            What::Flood(settings) => flood::run(cluster, settings).await,
-            What::Scrape(settings) => scrape::run(cluster, settings).await,
-            What::Connections(settings) => connections::run(cluster, settings).await,
-            What::All => bail!("each measurement is run by itself"),
+            Self::Recording(settings) => recording::run(cluster, settings).await,
+            Self::Exec(settings) => exec::run(cluster, settings).await,
+            Self::Touch(settings) => touch::run(cluster, settings).await,
+            Self::Bystanders(settings) => bystanders::run(cluster, settings).await,
+            Self::Footprint(settings) => footprint::run(cluster, settings).await,
+            Self::Crowd(settings) => crowd::run(cluster, settings).await,
+            Self::Growth(settings) => growth::run(settings).await,
+            Self::Restart(settings) => restart::run(cluster, settings).await,
+            Self::Due(settings) => due::run(cluster, settings).await,
+            Self::Rotation(settings) => rotation::run(cluster, settings).await,
+            Self::Plugin(settings) => plugin::run(cluster, settings).await,
+            Self::Flood(settings) => flood::run(cluster, settings).await,
+            Self::Scrape(settings) => scrape::run(cluster, settings).await,
+            Self::Connections(settings) => connections::run(cluster, settings).await,
+            Self::All | Self::Smoke => bail!("each measurement is run by itself"),
         }
     }
 }
 
-/// What is measured without a command, with about how many minutes each takes, on two processors.
-const USUAL: [(&str, u64); 6] = [
-    ("recording", 4),
-    ("exec", 1),
-    ("touch", 5),
-    ("bystanders", 3),
-    ("crowd", 4),
-    ("footprint", 3),
-];
-
-/// What else there is.
-const OTHERS: [&str; 7] = [
-    "restart",
-    "due",
-    "rotation",
-    "flood",
-    "plugin",
-    "scrape",
-    "connections",
-];
-
-/// How long the usual ones may take.
-const MOST: Duration = Duration::from_secs(20 * 60);
-
-/// A measurement of that name, as if it had been named: the defaults stand with the flags.
-fn of(name: &str) -> Option<What> {
-    Args::parse_from(["curfew-bench", name]).what
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let began = Instant::now();
-    let wanted: Vec<(Option<What>, u64)> = match Args::parse().what {
-        None => USUAL.map(|(name, minutes)| (of(name), minutes)).into(),
-        Some(What::All) => {
-            let usual = USUAL.iter().map(|(name, _)| *name);
-            usual.chain(OTHERS).map(|name| (of(name), 0)).collect()
-        }
-        Some(what) => vec![(Some(what), 0)],
-    };
-    let mut status = 0;
-    for (what, minutes) in wanted {
-        let Some((name, what)) = what.map(What::named) else {
-            continue;
-        };
-        if minutes > 0 && began.elapsed() + Duration::from_secs(minutes * 60) > MOST {
-            say(&format!(
-                "{name}: not measured, because it would not end within 20 minutes; make bench ARGS={name}"
-            ));
+    let plan = plan::of(Args::parse().what);
+    let mut table = Table::begin();
+    let mut status: u8 = 0;
+    for Wanted { what, expected } in plan.all {
+        let name = what.name();
+        if !expected.is_zero() && table.elapsed() + expected > plan::MOST {
+            let why = format!("it would not end within 20 minutes; make bench ARGS={name}");
+            say(&format!("{name}: {why}"));
+            table.add(name, Err(why));
             status = FAILED;
             continue;
         }
-        match measure(name, &what).await {
-            Ok(report) if report.holds() => {}
-            Ok(_) => status = status.max(MISSED),
+        match measure(&what).await {
+            Ok(report) => {
+                if plan.judges && !report.holds() {
+                    status = status.max(MISSED);
+                }
+                table.add(name, Ok(report));
+            }
             Err(error) => {
                 say(&format!("{name}: {error:#}"));
+                table.add(name, Err(format!("{error:#}")));
                 status = FAILED;
                 if error.is::<tidy::Interrupted>() {
                     break;
@@ -194,48 +175,39 @@ async fn main() -> ExitCode {
             }
         }
     }
+    if let Err(error) = show(&table).await {
+        say(&format!("no table: {error:#}"));
+        status = FAILED;
+    }
     ExitCode::from(status)
 }
 
-async fn measure(name: &str, what: &What) -> Result<Report> {
+async fn measure(what: &What) -> Result<Report> {
+    let name = what.name();
     let cluster = TestCluster::connect().await?;
     tidy::leftovers(&cluster).await?;
     let before = conditions()?;
+    let began = Instant::now();
     let mut report = what.measure(&cluster).await?;
+    let took = began.elapsed().as_secs();
+    report.figure("this took", format!("{took} s"));
     report.figure("before", before);
     report.figure("after", conditions()?);
-    writeln!(io::stdout(), "{name}\n{report}")?;
+    // At once: what comes next may take long, or be killed.
+    say(&format!("{name}\n{report}"));
     Ok(report)
+}
+
+/// Prints all that was measured.
+async fn show(table: &Table) -> Result<()> {
+    let machine = async { machine::describe(&TestCluster::connect().await?).await };
+    let machine = machine.await;
+    let machine = machine.unwrap_or_else(|error| format!("on an unknown machine: {error:#}."));
+    write!(io::stdout(), "{}", table.text(&machine)?)?;
+    Ok(())
 }
 
 /// Tells how far it is, beside the results.
 fn say(line: &str) {
     drop(writeln!(io::stderr(), "{line}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn every_measurement_is_in_one_of_the_lists() {
-        let command = Args::command();
-        let mut names: Vec<_> = command
-            .get_subcommands()
-            .map(|one| one.get_name())
-            .collect();
-        names.retain(|name| *name != "all");
-        let mut listed: Vec<_> = USUAL.iter().map(|(name, _)| *name).collect();
-        listed.extend(OTHERS);
-        names.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(names, listed);
-        for name in listed {
-            assert_eq!(of(name).map(|what| what.named().0), Some(name));
-        }
-        let minutes: u64 = USUAL.iter().map(|(_, minutes)| minutes).sum();
-        assert!(Duration::from_secs(minutes * 60) <= MOST);
-    }
 }

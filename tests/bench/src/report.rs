@@ -51,6 +51,15 @@ impl Report {
         });
     }
 
+    /// Each figure with its name, what it should be, and whether it is.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&str, &str, Option<(&str, bool)>)> {
+        self.rows.iter().map(|row| {
+            let target = row.target.as_ref();
+            let target = target.map(|target| (target.text.as_str(), target.met));
+            (row.name.as_str(), row.figure.as_str(), target)
+        })
+    }
+
     /// Whether every target is met.
     pub(crate) fn holds(&self) -> bool {
         let mut targets = self.rows.iter().filter_map(|row| row.target.as_ref());
