@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use curfew_e2e::{TestCluster, agents::ACCOUNT, audit, disrupt::API_SERVER, footprint::Process};
 
 /// The account of the webhook, as the API server knows it.
-const WEBHOOK_ACCOUNT: &str = "system:serviceaccount:curfew:curfew-webhook";
+pub(crate) const WEBHOOK_ACCOUNT: &str = "system:serviceaccount:curfew:curfew-webhook";
 
 /// The process of the API server.
 pub(crate) fn process(cluster: &TestCluster) -> Result<Process> {

@@ -13,6 +13,7 @@ use curfew_e2e::{
 };
 
 use crate::{
+    api_server::WEBHOOK_ACCOUNT,
     instant::{self, Instant},
     quiet,
     report::{Report, signed_ms},
@@ -20,8 +21,6 @@ use crate::{
 
 /// The name by which the API server measures Curfew.
 const CURFEW: &str = "interaction.curfew.dev";
-/// The webhook, as it reads pods.
-const ACCOUNT: &str = "system:serviceaccount:curfew:curfew-webhook";
 const RECORDED: &str = "curfew_webhook_recorded_total{where=\"agent\"}";
 const DURATION: &str = "apiserver_admission_webhook_admission_duration_seconds";
 const ADMISSION: &str = "curfew_webhook_admission_duration_seconds";
@@ -142,7 +141,7 @@ impl Counts {
         );
         let mut steps = self.steps.since(before.steps);
         let path = format!("/namespaces/{namespace}/pods/");
-        for request in before.log.since(ACCOUNT)? {
+        for request in before.log.since(WEBHOOK_ACCOUNT)? {
             let took = request.took();
             if let Some(took) =
                 took.filter(|_| request.verb == "get" && request.uri.contains(&path))
