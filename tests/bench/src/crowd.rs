@@ -38,6 +38,7 @@ use tokio::{
 use self::{fleet::Fleet, watching::Watchers};
 use crate::{
     api_server::{self, Clock},
+    quiet,
     report::{Report, mib, ms, signed_ms},
     say,
     tidy::{remove, remove_all, tidily, unique},
@@ -388,7 +389,7 @@ async fn watched(
         );
     }
     ensure!(busy[0] > 0, "the API server does nothing");
-    let metrics = api_server::metrics(&fleet.cluster).await?;
+    let metrics = quiet::metrics(&fleet.cluster).await?;
     let open = total(&metrics, "apiserver_longrunning_requests");
     report.figure("long-running requests of the API server, in the end", open);
     Ok(())
