@@ -55,7 +55,6 @@ const LIMITS: Limits = Limits {
 /// An agent; it ends when this is dropped.
 pub(super) struct Member {
     pub(super) node: String,
-    pub(super) address: SocketAddr,
     /// It reads the pods of its node by this.
     pub(super) client: Client,
     taken: Arc<AtomicU64>,
@@ -121,7 +120,6 @@ impl Member {
         ));
         let member = Self {
             node: node.to_owned(),
-            address,
             client,
             taken,
             stop,

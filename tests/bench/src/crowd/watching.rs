@@ -133,7 +133,7 @@ async fn follow(
             Ok(Some(Event::InitDone)) => {
                 if let Some(tell) = tell.take() {
                     // Nobody waits any more where it came too late.
-                    drop(tell.send(()).await);
+                    let _ = tell.send(()).await;
                 }
             }
             Ok(Some(Event::Apply(_))) => {
