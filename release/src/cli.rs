@@ -140,10 +140,16 @@ fn show(output: &Path, began: Instant) -> Result<()> {
 
 fn deny(checkout: &Checkout, checks: &[String]) -> Result<()> {
     let program = cargo_tools::DENY.ensure()?;
+    // It reads the crates of all platforms, and a build downloads only those of its own.
+    let mut fetch = Command::new("cargo");
+    fetch
+        .current_dir(checkout.root())
+        .args(["fetch", "--locked"]);
+    run::shown(&mut fetch, "the crates cannot be downloaded")?;
     let mut deny = Command::new(program);
     deny.current_dir(checkout.root());
     match checks {
-        // Cargo.lock says all that these need, and every crate in it has been downloaded.
+        // Cargo.lock and the crates say all that these need.
         [] => deny
             .args(["--offline", "--locked", "check", "--hide-inclusion-graph"])
             .args(CHECKS),
