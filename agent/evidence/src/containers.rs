@@ -121,9 +121,7 @@ impl Containers {
                 .filter(|former| *former != pid);
             let parent = table.get(process.parent);
             let is_inside = parent.is_some_and(|parent| candidate(parent, &is_known) == Some(id));
-            // Its parent was started after the list was made.
-            let is_early = parent.is_none() && process.parent != 0 && process.reads < 2;
-            if is_inside || is_early {
+            if is_inside || process.awaits_parent(parent) {
                 continue;
             }
             // What shares the mounts of the node (`nsenter -t 1 -m`) has none of its own by which to know others.

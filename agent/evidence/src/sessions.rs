@@ -194,8 +194,7 @@ impl Sessions {
             return Role::Outside;
         };
         let parent = with.table.get(process.parent);
-        if parent.is_none() && process.parent != 0 && process.reads < 2 {
-            // Its parent was started after the list was made, or has ended since.
+        if process.awaits_parent(parent) {
             return Role::Undecided;
         }
         let is_inside = parent.is_some_and(|parent| {

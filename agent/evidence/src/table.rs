@@ -250,6 +250,12 @@ impl Table {
 }
 
 impl Process {
+    /// Whether its parent, which is not known, may be in the next scan: it was started after the list was made. It may as
+    /// well have ended since.
+    pub(crate) fn awaits_parent(&self, parent: Option<&Process>) -> bool {
+        parent.is_none() && self.parent != 0 && self.reads < 2
+    }
+
     fn take(&mut self, stat: &Stat) {
         self.parent = stat.parent;
         self.session = stat.session;

@@ -16,6 +16,20 @@ mod exempt;
 mod left;
 mod room;
 
+/// Records of one pod may be put together in any order, and more than once.
+fn joins_in_any_order(one: Record, other: Record) -> Result<(), TestCaseError> {
+    let mut left = one.clone();
+    left.join(other.clone());
+    let mut right = other.clone();
+    right.join(one.clone());
+    prop_assert_eq!(&left, &right);
+    let mut again = left.clone();
+    again.join(one);
+    again.join(other);
+    prop_assert_eq!(again, left);
+    Ok(())
+}
+
 fn pod() -> PodId {
     PodId {
         namespace: "shop".into(),
@@ -376,15 +390,7 @@ proptest! {
         let mut other = record(&theirs);
         other.extension = extensions.1.and_then(extended);
         other.hold = holds.1.as_deref().and_then(held);
-        let mut left = one.clone();
-        left.join(other.clone());
-        let mut right = other.clone();
-        right.join(one.clone());
-        prop_assert_eq!(&left, &right);
-        let mut again = left.clone();
-        again.join(one);
-        again.join(other);
-        prop_assert_eq!(again, left);
+        joins_in_any_order(one, other)?;
     }
 
     /// However many there are in a second, and in whatever order they come.

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use curfew_core::{PodId, behaviour::Period, metadata};
+use curfew_core::{behaviour::Period, metadata};
 use futures::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use curfew_runtime::watch::Watch;
 
 use super::{ProfileKey, learning::Seen, left::LeftWatch, profiles::Profiles};
+use crate::placement::pod_id;
 
 /// Tells of them. Ends only with the watch.
 pub(super) async fn run(
@@ -95,12 +96,7 @@ fn misused(pod: &PartialObjectMeta<Pod>, now: Timestamp) -> Option<(ProfileKey, 
         namespace: pod.namespace()?,
         name: curfew_crd::workload(&pod.metadata)?.object_name(),
     };
-    let id = PodId {
-        namespace: key.namespace.clone(),
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-    };
-    let marks = metadata::read(&id, annotations).unwrap_or_default();
+    let marks = metadata::read(&pod_id(&pod.metadata), annotations).unwrap_or_default();
     let times = marks.known.iter().map(|known| known.interaction.time);
     let from = times.min().unwrap_or(now);
     Some((key, Period { from, until: now }))

@@ -13,7 +13,7 @@ use std::{
 };
 
 use curfew_core::{
-    Kind, PodId, RecordedInteraction,
+    Kind, RecordedInteraction,
     behaviour::{Features, SeenInteraction},
     left, metadata,
     record::Marks,
@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     behaviour::{self, Behaviour, Compared, PodLeftovers},
-    placement::{self, PodName, PodReadError},
+    placement::{self, PodName, PodReadError, pod_id},
     policy::{LaterDecision, Rules},
     recording::{RecordError, Recorder},
 };
@@ -319,12 +319,4 @@ fn features_of(known: &RecordedInteraction) -> Features {
         time: did.time,
         rate: 1,
     })
-}
-
-fn pod_id(metadata: &ObjectMeta) -> PodId {
-    PodId {
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-        uid: metadata.uid.clone().unwrap_or_default(),
-    }
 }

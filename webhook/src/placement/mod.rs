@@ -53,6 +53,15 @@ struct Named {
     name: String,
 }
 
+/// What tells the pod with this metadata apart from all other pods.
+pub(crate) fn pod_id(metadata: &ObjectMeta) -> PodId {
+    PodId {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+    }
+}
+
 /// Why a pod could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PodReadError {
@@ -68,11 +77,7 @@ pub enum PodReadError {
 impl Pod {
     /// What tells it apart from all other pods.
     pub fn id(&self) -> PodId {
-        PodId {
-            namespace: self.metadata.namespace.clone().unwrap_or_default(),
-            name: self.metadata.name.clone().unwrap_or_default(),
-            uid: self.metadata.uid.clone().unwrap_or_default(),
-        }
+        pod_id(&self.metadata)
     }
 
     /// Its annotations.

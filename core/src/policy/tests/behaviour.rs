@@ -9,8 +9,18 @@ use crate::behaviour::{
 
 /// How `ls` by alice compares with a workload that these people know, where this was learned.
 fn assessed(allowed: Value, people: u64, days: i64) -> Assessment {
+    let spec = serde_json::from_value(json!({"allowed": allowed})).unwrap();
+    let (features, index, now) = ls_by_alice(&spec, people, days);
+    assess(&features, &index, now, "deployment web")
+}
+
+/// `ls` by alice, and a profile of a workload that these people know, where this was learned.
+pub(super) fn ls_by_alice(
+    spec: &ProfileSpec,
+    people: u64,
+    days: i64,
+) -> (Features, ProfileIndex<RandomState>, jiff::Timestamp) {
     let now: jiff::Timestamp = "2026-11-02T10:00:00Z".parse().unwrap();
-    let spec: ProfileSpec = serde_json::from_value(json!({"allowed": allowed})).unwrap();
     let status = ProfileStatus {
         samples: people,
         people,
@@ -28,8 +38,8 @@ fn assessed(allowed: Value, people: u64, days: i64) -> Assessment {
         time: now,
         rate: 1,
     });
-    let index = ProfileIndex::new(&spec, &status, jiff::Timestamp::MIN, RandomState::new());
-    assess(&features, &index, now, "deployment web")
+    let index = ProfileIndex::new(spec, &status, jiff::Timestamp::MIN, RandomState::new());
+    (features, index, now)
 }
 
 fn everything() -> Value {

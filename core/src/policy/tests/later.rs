@@ -1,43 +1,15 @@
 //! What follows from what becomes known after an interaction was let through.
 
-use std::hash::RandomState;
-
-use super::*;
+use super::{behaviour::ls_by_alice, *};
 use crate::{
-    behaviour::{
-        Assessment, Features, ProfileIndex, ProfileSpec, ProfileStatus, SeenInteraction,
-        assess_left,
-    },
+    behaviour::{Assessment, ProfileSpec, assess_left},
     left,
     terms::Action,
 };
 
 /// How it compares that alice left this behind, where enough was learned.
 fn assessed(left: &str) -> Assessment {
-    let now: jiff::Timestamp = "2026-11-02T10:00:00Z".parse().unwrap();
-    let status = ProfileStatus {
-        samples: 30,
-        people: 30,
-        since: Some(now - jiff::SignedDuration::from_hours(24 * 14)),
-        ..ProfileStatus::default()
-    };
-    let features = Features::of(&SeenInteraction {
-        user: "alice",
-        groups: &[],
-        kind: Kind::Exec,
-        container: Some("app"),
-        argv: &["ls".to_owned()],
-        tty: false,
-        stdin: false,
-        time: now,
-        rate: 1,
-    });
-    let index = ProfileIndex::new(
-        &ProfileSpec::default(),
-        &status,
-        jiff::Timestamp::MIN,
-        RandomState::new(),
-    );
+    let (features, index, now) = ls_by_alice(&ProfileSpec::default(), 30, 14);
     let features = features.leaving(left::parse(left));
     assess_left(&features, &index, now, "deployment web")
 }

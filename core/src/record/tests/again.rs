@@ -150,15 +150,7 @@ proptest! {
         theirs in prop::collection::vec(any_told(), 1..8),
     ) {
         let (one, other) = (record(&ours), record(&theirs));
-        let mut left = one.clone();
-        left.join(other.clone());
-        let mut right = other.clone();
-        right.join(one.clone());
-        prop_assert_eq!(&left, &right);
-        let mut again = left.clone();
-        again.join(one);
-        again.join(other);
-        prop_assert_eq!(again, left);
+        joins_in_any_order(one, other)?;
     }
 
     /// Where it is enforced: what is only a dry run is told no more once something is.

@@ -361,15 +361,7 @@ proptest! {
     ) {
         let one = with(record(&ours), found.0);
         let other = with(record(&theirs), found.1);
-        let mut left = one.clone();
-        left.join(other.clone());
-        let mut right = other.clone();
-        right.join(one.clone());
-        prop_assert_eq!(&left, &right);
-        let mut again = left.clone();
-        again.join(one);
-        again.join(other);
-        prop_assert_eq!(again, left);
+        joins_in_any_order(one, other)?;
     }
 
     /// Whether the change was found before or after so many interactions that not all are kept.
