@@ -8,7 +8,8 @@ mod suite;
 mod table;
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -29,7 +30,7 @@ struct Args {
     /// Only on these minors, such as 1.33,1.37; the other rows of the table stay
     #[arg(long, value_delimiter = ',', value_name = "MINOR")]
     only: Vec<Minor>,
-    /// Only these programs in tests/e2e/tests, such as together,torture; the table then stays as it is
+    /// Only these programs in tests/e2e/tests, such as together,torture; of the others, the last result counts
     #[arg(long = "program", value_delimiter = ',', value_name = "NAME")]
     programs: Vec<String>,
 }
@@ -41,9 +42,10 @@ fn main() -> Result<ExitCode> {
         true => kubernetes::minors(&checkout)?,
         false => args.only,
     };
-    let programs = match args.programs.is_empty() {
-        true => suite::programs(checkout.root())?,
-        false => args.programs.clone(),
+    let suite = suite::programs(checkout.root())?;
+    let chosen = match args.programs.is_empty() {
+        true => &suite,
+        false => &args.programs,
     };
     let pinned = minors
         .iter()
@@ -57,18 +59,25 @@ fn main() -> Result<ExitCode> {
         let begun = Instant::now();
         println!("==> Kubernetes {}", release.version);
         cluster(checkout.root(), &["down"])?;
-        let chosen = format!("--kubernetes={}", release.minor);
-        cluster(checkout.root(), &["up", &chosen])?;
-        let outcome = all(checkout.root(), release.minor, &programs)?;
+        let minor = format!("--kubernetes={}", release.minor);
+        cluster(checkout.root(), &["up", &minor])?;
+        let logs = Logs::of(checkout.root(), release.minor)?;
+        if args.programs.is_empty() {
+            logs.forget()?;
+        }
+        let outcome = logs.run(checkout.root(), chosen)?;
         let minutes = begun.elapsed().as_secs() / 60;
         println!(
             "==> Kubernetes {}: {outcome}; {minutes} min",
             release.version
         );
         all_passed &= outcome.failed.is_empty();
-        if args.programs.is_empty() {
-            let row = Row::new(release.minor, &release.version, &outcome);
-            write(checkout.root(), &row)?;
+        match logs.read(&suite) {
+            Some(all) => {
+                let row = Row::new(release.minor, &release.version, &all);
+                write(checkout.root(), &row)?;
+            }
+            None => println!("    not all programs have been run, so the table stays as it is"),
         }
     }
     println!("The last cluster is still up; `make down` removes it.");
@@ -78,17 +87,48 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-fn all(root: &Path, minor: Minor, programs: &[String]) -> Result<Outcome> {
-    let logs = root.join("target/compat").join(minor.to_string());
-    std::fs::create_dir_all(&logs).with_context(|| format!("{} cannot be made", logs.display()))?;
-    let mut all = Outcome::default();
-    for program in programs {
-        let begun = Instant::now();
-        let outcome = suite::run(root, program, &logs)?;
-        println!("    {program}: {outcome}; {} s", begun.elapsed().as_secs());
-        all.add(outcome);
+/// The logs of the programs on a minor, which say how each ended when it ran last.
+struct Logs(PathBuf);
+
+impl Logs {
+    fn of(root: &Path, minor: Minor) -> Result<Self> {
+        let folder = root.join("target/compat").join(minor.to_string());
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+        Ok(Self(folder))
     }
-    Ok(all)
+
+    fn path(&self, program: &str) -> PathBuf {
+        self.0.join(format!("{program}.log"))
+    }
+
+    fn forget(&self) -> Result<()> {
+        for log in fs::read_dir(&self.0)? {
+            fs::remove_file(log?.path())?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, root: &Path, programs: &[String]) -> Result<Outcome> {
+        let mut all = Outcome::default();
+        for program in programs {
+            let begun = Instant::now();
+            let outcome = suite::run(root, program, &self.path(program))?;
+            println!("    {program}: {outcome}; {} s", begun.elapsed().as_secs());
+            all.add(outcome);
+        }
+        Ok(all)
+    }
+
+    /// What the logs say of all these programs, if each has been run.
+    fn read(&self, programs: &[String]) -> Option<Outcome> {
+        let mut all = Outcome::default();
+        for program in programs {
+            let output = fs::read_to_string(self.path(program)).ok()?;
+            all.add(Outcome::read(program, &output));
+        }
+        Some(all)
+    }
 }
 
 /// The program of the test cluster, whose progress people see.
@@ -104,7 +144,7 @@ fn cluster(root: &Path, arguments: &[&str]) -> Result<()> {
 
 fn write(root: &Path, row: &Row) -> Result<()> {
     let path = root.join(PAGE);
-    let page = std::fs::read_to_string(&path).with_context(|| format!("{PAGE} cannot be read"))?;
-    std::fs::write(&path, table::with_row(&page, row)?)
+    let page = fs::read_to_string(&path).with_context(|| format!("{PAGE} cannot be read"))?;
+    fs::write(&path, table::with_row(&page, row)?)
         .with_context(|| format!("{PAGE} cannot be written"))
 }

@@ -17,10 +17,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Reads the output of a program.
-    pub(crate) fn read(program: &str, stdout: &str, stderr: &str) -> Self {
+    pub(crate) fn read(program: &str, output: &str) -> Self {
         let mut outcome = Self::default();
         let mut skipped = Vec::new();
-        for line in stderr.lines() {
+        for line in output.lines() {
             for (start, into) in [
                 (SKIPPED, &mut outcome.skipped),
                 (SKIPPED_IN_PART, &mut outcome.skipped_in_part),
@@ -40,7 +40,7 @@ impl Outcome {
             }
         }
         let mut ended = false;
-        for line in stdout.lines() {
+        for line in output.lines() {
             ended |= line.starts_with("test result: ");
             let Some((test, how)) = line
                 .strip_prefix("test ")
@@ -124,7 +124,7 @@ mod tests {
         let stderr = "   Running tests/together/main.rs\n\
             skipped on Kubernetes 1.33: as_node::two: agents act: since 1.36\n\
             skipped in part on Kubernetes 1.33: accounts::one: no room\n";
-        let outcome = Outcome::read("together", STDOUT, stderr);
+        let outcome = Outcome::read("together", &format!("{STDOUT}{stderr}"));
         assert_eq!(outcome.passed, 1);
         assert_eq!(outcome.failed, ["together::three"]);
         let skipped: Vec<_> = outcome.skipped.iter().collect();
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_has_failed() {
         let begin = &STDOUT[..STDOUT.find("test three").unwrap()];
-        let mut outcome = Outcome::read("together", begin, "");
+        let mut outcome = Outcome::read("together", begin);
         assert_eq!(outcome.failed, ["together (it did not end)"]);
-        outcome.add(Outcome::read("together", STDOUT, ""));
+        outcome.add(Outcome::read("together", STDOUT));
         assert_eq!((outcome.passed, outcome.failed.len()), (4, 2));
     }
 }

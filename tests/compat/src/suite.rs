@@ -1,8 +1,8 @@
 //! The programs of the end-to-end tests, and how one is run.
 
 use std::{
-    fs::{self, File},
-    io::{Read, Write},
+    fs,
+    io::Read,
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
@@ -20,7 +20,7 @@ use nix::{
 use crate::outcome::Outcome;
 
 /// As many as in `make test`.
-const THREADS: &str = "--test-threads=6";
+const THREADS: &str = "--test-threads=10";
 /// A program that runs for longer hangs, and is ended. `together` has more than a hundred tests.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How often a running program is looked at.
@@ -51,8 +51,8 @@ pub(crate) fn build(root: &Path) -> Result<()> {
     run::shown(&mut cargo, "the end-to-end tests cannot be built")
 }
 
-/// Runs one program to its end, and keeps all that it says.
-pub(crate) fn run(root: &Path, program: &str, logs: &Path) -> Result<Outcome> {
+/// Runs one program to its end, and keeps all that it says in its log.
+pub(crate) fn run(root: &Path, program: &str, log: &Path) -> Result<Outcome> {
     let mut cargo = cargo(root);
     cargo
         .args(["--test", program, "--", THREADS])
@@ -78,10 +78,9 @@ pub(crate) fn run(root: &Path, program: &str, logs: &Path) -> Result<Outcome> {
         stdout.join().unwrap_or_default(),
         stderr.join().unwrap_or_default(),
     );
-    let path = logs.join(format!("{program}.log"));
-    let written = File::create(&path).and_then(|mut log| write!(log, "{stdout}\n{stderr}"));
-    written.with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(Outcome::read(program, &stdout, &stderr))
+    let output = format!("{stdout}\n{stderr}");
+    fs::write(log, &output).with_context(|| format!("{} cannot be written", log.display()))?;
+    Ok(Outcome::read(program, &output))
 }
 
 fn read(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
