@@ -37,24 +37,31 @@ impl Clock {
     }
 }
 
-/// What Curfew's accounts asked the API server, by verb and resource; watches, which go on, are counted apart.
+/// What Curfew's accounts asked the API server, by verb and resource. Watches, which go on, are counted apart, as are the
+/// dry runs by which the webhook checks that it is asked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Requests that are answered and over.
     pub(crate) requests: BTreeMap<String, usize>,
     /// Watches that were opened, and those that ended.
     pub(crate) watches: usize,
+    /// The webhook's checks of itself.
+    pub(crate) self_checks: usize,
     /// Requests that were refused for having been too many.
     pub(crate) throttled: usize,
 }
 
 impl Asked {
-    /// Since this place in the audit log.
-    pub(crate) fn since(mark: &audit::Mark) -> Result<Self> {
+    /// Since this place in the audit log, about everything or about what is in a namespace.
+    pub(crate) fn since(mark: &audit::Mark, namespace: Option<&str>) -> Result<Self> {
         let mut asked = Self::default();
         for (who, account) in [("agent", ACCOUNT), ("webhook", WEBHOOK_ACCOUNT)] {
             for request in mark.since(account)? {
-                asked.add(who, &request);
+                let about = request.object_ref.as_ref();
+                let about = about.map_or("", |about| about.namespace.as_str());
+                if namespace.is_none_or(|namespace| namespace == about) {
+                    asked.add(who, &request);
+                }
             }
         }
         Ok(asked)
@@ -71,12 +78,16 @@ impl Asked {
         let about = request.object_ref.as_ref();
         let resource = about.map_or("", |about| about.resource.as_str());
         let part = about.map_or("", |about| about.subresource.as_str());
+        if resource == "configmaps" && request.uri.contains("dryRun=All") {
+            self.self_checks += 1;
+            return;
+        }
         let slash = if part.is_empty() { "" } else { "/" };
         let what = format!("{who} {} {resource}{slash}{part}", request.verb);
         *self.requests.entry(what).or_default() += 1;
     }
 
-    /// How many requests there were, watches left out.
+    /// How many requests there were, without watches and checks.
     pub(crate) fn count(&self) -> usize {
         self.requests.values().sum()
     }
@@ -111,7 +122,7 @@ mod tests {
     fn requests_are_counted_by_what_they_are_about() {
         let request = |verb: &str, resource: &str, subresource: &str, code: u16| {
             serde_json::from_value(json!({
-                "verb": verb, "requestURI": "/api/v1/x", "user": {"username": ACCOUNT},
+                "verb": verb, "requestURI": format!("/api/v1/{resource}?dryRun=All"), "user": {"username": ACCOUNT},
                 "objectRef": {"resource": resource, "subresource": subresource},
                 "responseStatus": {"code": code},
             }))
@@ -128,7 +139,9 @@ mod tests {
         ] {
             asked.add("agent", &request(verb, "pods", subresource, code));
         }
+        asked.add("webhook", &request("create", "configmaps", "", 403));
         assert_eq!((asked.watches, asked.throttled, asked.count()), (1, 1, 3));
+        assert_eq!(asked.self_checks, 1);
         assert_eq!(asked.per(2).unwrap(), 1.5);
         assert_eq!(
             asked.to_string(),
