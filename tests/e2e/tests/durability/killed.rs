@@ -7,6 +7,7 @@ use curfew_e2e::{
     Agents, NODES, Namespace, PodWatch, Workload, disrupt, eventually, figures, life,
     namespace::uid,
 };
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -19,9 +20,8 @@ async fn a_killed_agent_still_knows_and_evicts() {
         let workloads = NODES.map(|node| Workload::new(&format!("on-{node}")).on(node));
         let pods = namespace.run_pods(&workloads).await?;
         let watch = namespace.watch().await?;
-        for (node, pod) in NODES.into_iter().zip(&pods) {
-            exec_and_kill(namespace, &watch, node, pod).await?;
-        }
+        let both = NODES.into_iter().zip(&pods);
+        try_join_all(both.map(|(node, pod)| exec_and_kill(namespace, &watch, node, pod))).await?;
         Ok(())
     })
     .await;
