@@ -1,8 +1,8 @@
 # The commands for developers. They install or build everything except cargo, go, make and a C compiler.
 
 CLUSTER := cargo run --package curfew-cluster --
-# KUBERNETES=1.33 chooses the minor of the cluster; without it, it is the default.
-UP = $(CLUSTER) up $(if $(KUBERNETES),--kubernetes=$(KUBERNETES))
+# KUBERNETES=1.33 chooses the minor of the cluster, and IP_FAMILY=IPv6 its addresses; without them, they are the defaults.
+UP = $(CLUSTER) up $(if $(KUBERNETES),--kubernetes=$(KUBERNETES)) $(if $(IP_FAMILY),--ip-family=$(IP_FAMILY))
 # An end-to-end test mostly waits for a deadline, so more tests run at the same time than there are processors.
 # The tests themselves use no more slots than this (tests/e2e/src/namespace.rs).
 SLOTS := 10
@@ -19,7 +19,7 @@ SEED = $(or $(PROPTEST_RNG_SEED),$(shell sed -n 's/^PROPTEST_RNG_SEED = "\(.*\)"
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-cluster: cargo ## Start a real two-node Kubernetes with Curfew deployed; does nothing if it is up to date; KUBERNETES=1.33 chooses the version
+cluster: cargo ## Start a real two-node Kubernetes with Curfew deployed; does nothing if it is up to date; KUBERNETES=1.33 chooses the version, IP_FAMILY=IPv6 an IPv6-only network
 	$(UP)
 
 bare: cargo ## Start the cluster without Curfew
@@ -35,7 +35,7 @@ test: cargo ## Run the unit tests, then the end-to-end tests on the cluster
 	$(MAKE) cluster
 	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)
 
-compat: cargo ## Run the end-to-end tests on each supported version of Kubernetes, and write docs/install.md; takes hours; ARGS="--only 1.33"
+compat: cargo ## Run the end-to-end tests on each supported version of Kubernetes, and write docs/install.md; takes hours; ARGS="--only 1.33", "--ip-family IPv6 --only 1.36"
 	cargo run --quiet --package curfew-compat -- $(ARGS)
 
 flaky: cargo ## Run the unit tests many times on a busy machine, and name those that fail by chance; ARGS="--rounds 50 curfew-agent"

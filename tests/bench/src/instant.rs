@@ -12,7 +12,6 @@ use std::{
 use anyhow::{Context, Result};
 use axum::{Json, Router, extract::State, routing::post};
 use axum_server::tls_rustls::RustlsConfig;
-use curfew_cluster::layout::HOST_ADDRESS;
 use curfew_e2e::TestCluster;
 use curfew_runtime::{
     connection_limit::Bounds,
@@ -56,9 +55,10 @@ impl Drop for Instant {
 
 impl Instant {
     /// Starts it where the API server reaches it.
-    pub(crate) async fn start() -> Result<Self> {
-        let address = SocketAddr::from((HOST_ADDRESS, free_port(HOST_ADDRESS)?));
-        let made = rcgen::generate_simple_self_signed([HOST_ADDRESS.to_string()])?;
+    pub(crate) async fn start(cluster: &TestCluster) -> Result<Self> {
+        let host = cluster.machine.ip_family().host();
+        let address = SocketAddr::new(host, free_port(host)?);
+        let made = rcgen::generate_simple_self_signed([host.to_string()])?;
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         // Which of several providers rustls is to use has to be said once a process.
         drop(rustls::crypto::ring::default_provider().install_default());

@@ -154,7 +154,7 @@ async fn compare(
         start(namespace, settings.pods).await?;
     }
     disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
-    let at_once = Instant::start().await?;
+    let at_once = Instant::start(cluster).await?;
     at_once
         .register(cluster, &exempt.name, &exempt.name)
         .await?;

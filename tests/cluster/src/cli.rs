@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     go_tools,
+    ip_family::IpFamily,
     kubernetes::Minor,
     layout::Checkout,
     packages, preflight, progress,
@@ -32,6 +33,9 @@ enum Command {
         /// The minor of Kubernetes, such as 1.33; the newest that is tested everywhere, if it is not given
         #[arg(long, env = "CURFEW_KUBERNETES")]
         kubernetes: Option<Minor>,
+        /// The family of the addresses of nodes, pods and Services, which have none of the other
+        #[arg(long, env = "CURFEW_IP_FAMILY", value_enum, default_value_t)]
+        ip_family: IpFamily,
     },
     /// Take the cluster away and leave the machine as it was, whichever checkout it is of
     Down,
@@ -54,7 +58,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Up { bare, kubernetes } => up::run(*bare, *kubernetes),
+        Command::Up {
+            bare,
+            kubernetes,
+            ip_family,
+        } => up::run(*bare, *kubernetes, *ip_family),
         Command::Down => down(),
         Command::Status => status::show(),
         Command::Tools => {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     control_plane,
+    ip_family::IpFamily,
     kubernetes::Minor,
     layout::{self, Checkout, NODES},
     node, pki,
@@ -45,6 +46,7 @@ pub fn components() -> Vec<String> {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     checkout: Checkout,
+    ip_family: IpFamily,
 }
 
 impl Cluster {
@@ -67,7 +69,10 @@ impl Cluster {
                 Fate::Dead => bail!(process::obituary(&name)),
             }
         }
-        Ok(Self { checkout })
+        Ok(Self {
+            checkout,
+            ip_family: state.ip_family,
+        })
     }
 
     /// The administrator's kubeconfig.
@@ -91,6 +96,11 @@ impl Cluster {
             kubectl.env("PATH", path);
         }
         kubectl
+    }
+
+    /// The family of its addresses.
+    pub fn ip_family(&self) -> IpFamily {
+        self.ip_family
     }
 
     /// The names of the nodes.
@@ -169,6 +179,8 @@ impl Cluster {
     /// Waits until the API server serves and the nodes are ready.
     pub fn wait_until_ready(&self) -> Result<()> {
         control_plane::wait_until_ready()?;
-        NODES.into_iter().try_for_each(node::wait_until_ready)
+        NODES
+            .into_iter()
+            .try_for_each(|node| node::wait_until_ready(node, self.ip_family))
     }
 }

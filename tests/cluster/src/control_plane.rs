@@ -8,10 +8,8 @@ use serde_json::json;
 use crate::{
     cgroup,
     cluster::kubectl,
-    layout::{
-        self, API_PORT, CONTROLLER_MANAGER_PORT, ETCD_PEER_PORT, ETCD_PORT, HOST_ADDRESS,
-        SCHEDULER_PORT, SERVICE_RANGE,
-    },
+    ip_family::IpFamily,
+    layout::{self, API_PORT, CONTROLLER_MANAGER_PORT, ETCD_PEER_PORT, ETCD_PORT, SCHEDULER_PORT},
     pki,
     process::{self, Process},
     run, state,
@@ -31,10 +29,10 @@ pub fn audit_log() -> std::path::PathBuf {
 }
 
 /// Starts what does not run yet and waits until the API server serves.
-pub fn ensure() -> Result<()> {
+pub fn ensure(family: IpFamily) -> Result<()> {
     write_configuration()?;
     process("etcd", etcd()).ensure()?;
-    process("kube-apiserver", apiserver()).ensure()?;
+    process("kube-apiserver", apiserver(family)).ensure()?;
     // The other two give up when the API server does not know their rights yet, and it grants them as it gets ready.
     wait_until_ready()?;
     process("kube-controller-manager", controller_manager()).ensure()?;
@@ -128,12 +126,12 @@ fn etcd() -> Vec<String> {
     ]
 }
 
-fn apiserver() -> Vec<String> {
+fn apiserver(family: IpFamily) -> Vec<String> {
     vec![
-        flag("bind-address", HOST_ADDRESS),
-        flag("advertise-address", HOST_ADDRESS),
+        flag("bind-address", family.host()),
+        flag("advertise-address", family.host()),
         flag("secure-port", API_PORT),
-        flag("service-cluster-ip-range", SERVICE_RANGE),
+        flag("service-cluster-ip-range", family.service_range()),
         flag("etcd-servers", format!("https://127.0.0.1:{ETCD_PORT}")),
         file("etcd-cafile", pki::path("etcd-ca.crt")),
         file("etcd-certfile", pki::path("apiserver-etcd-client.crt")),
@@ -228,4 +226,26 @@ fn scheduler() -> Vec<String> {
         flag("bind-address", "127.0.0.1"),
         flag("secure-port", SCHEDULER_PORT),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_server_has_addresses_of_the_family() {
+        for (family, host, services) in [
+            (IpFamily::IPv4, "10.203.0.1", "10.96.0.0/16"),
+            (IpFamily::IPv6, "fd00:203::1", "fd00:96::/112"),
+        ] {
+            let flags = apiserver(family);
+            for flag in [
+                format!("--bind-address={host}"),
+                format!("--advertise-address={host}"),
+                format!("--service-cluster-ip-range={services}"),
+            ] {
+                assert!(flags.contains(&flag), "{flag}");
+            }
+        }
+    }
 }

@@ -1,29 +1,22 @@
-//! Where everything is: paths, addresses and ports, each named once.
+//! Where everything is: paths and ports, each named once. The addresses are in [`IpFamily`].
 
 use std::{
     env,
-    net::Ipv4Addr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 
-use crate::run;
+use crate::{ip_family::IpFamily, run};
 
 /// All that the cluster keeps on this machine. Short, because the path of a unix socket ends at 108 bytes.
 pub const MACHINE_DIR: &str = "/var/lib/curfew-cluster";
 
 /// The bridge that joins the nodes and the control plane.
 pub const BRIDGE: &str = "curfew0";
-/// The bridge's own address: the API server listens here and nowhere else.
-pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
-/// Everything that the cluster takes of the machine's address space.
-pub const NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 203, 0, 0), 16);
-/// Virtual addresses of Services; routed inside the nodes only.
-pub const SERVICE_RANGE: &str = "10.96.0.0/16";
-/// `kubernetes.default`, the first address of [`SERVICE_RANGE`].
-pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// Ports, chosen beside the customary ones so that another cluster on the machine does not hold them.
 pub const API_PORT: u16 = 17443;
@@ -31,6 +24,11 @@ pub const ETCD_PORT: u16 = 17379;
 pub const ETCD_PEER_PORT: u16 = 17380;
 pub const CONTROLLER_MANAGER_PORT: u16 = 17257;
 pub const SCHEDULER_PORT: u16 = 17259;
+
+/// Where the API server listens.
+pub fn api_server(family: IpFamily) -> SocketAddr {
+    SocketAddr::new(family.host(), API_PORT)
+}
 
 /// Pods that a kubelet accepts.
 pub const MAX_PODS: u32 = 300;
@@ -61,13 +59,13 @@ impl Node {
     }
 
     /// Its address on the bridge.
-    pub fn address(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 203, 0, 10 + self.number)
+    pub fn address(self, family: IpFamily) -> IpAddr {
+        family.on_bridge(10 + self.number)
     }
 
-    /// The range of its pods: a /23, because [`MAX_PODS`] is more than a /24 holds.
-    pub fn pod_range(self) -> String {
-        format!("10.203.{}.0/23", self.number * 2)
+    /// The range of its pods.
+    pub fn pod_range(self, family: IpFamily) -> IpNet {
+        family.pod_range(self.number)
     }
 
     /// Its part of [`MACHINE_DIR`].
@@ -202,12 +200,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_do_not_overlap() {
-        let [one, two] = NODES;
-        assert_eq!(one.pod_range(), "10.203.2.0/23");
-        assert_eq!(two.pod_range(), "10.203.4.0/23");
-        assert_ne!(one.address(), two.address());
-        assert!(two.veth().len() <= 15);
+    fn names_of_links_fit() {
+        assert!(NODES[1].veth().len() <= 15);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod deploy;
 pub mod go_module;
 pub mod go_tools;
 pub mod images;
+pub mod ip_family;
 pub mod kube_binary;
 pub mod kubernetes;
 pub mod layout;
@@ -48,5 +49,6 @@ pub mod tools;
 pub mod up;
 
 pub use cluster::Cluster;
+pub use ip_family::IpFamily;
 pub use kubernetes::Minor;
 pub use release::Release;

@@ -1,21 +1,24 @@
 //! The cluster's network: one bridge, two namespaces on it, and a route to each node's pods.
 //!
-//! The nodes reach each other over the bridge, so the machine forwards nothing and its `ip_forward` stays as it is.
+//! The nodes reach each other over the bridge, so the machine forwards nothing and its settings stay as they are.
 //! There is no kube-proxy: the API server dials webhooks' endpoints itself, and in each node one rule turns the address of
 //! `kubernetes.default` into the API server's. Nodes have no default route: pods cannot leave.
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::Path,
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use ipnet::IpNet;
 
 use crate::{
-    layout::{self, API_PORT, BRIDGE, HOST_ADDRESS, NODES, Node, SERVICE_ADDRESS, SERVICE_RANGE},
+    ip_family::IpFamily,
+    layout::{self, BRIDGE, NODES, Node},
     process, run, state,
 };
 
@@ -31,9 +34,10 @@ pub fn netns_mounts() -> Result<usize> {
 }
 
 /// Refuses a network that the machine already uses otherwise.
-pub fn check_free() -> Result<()> {
-    let routes = run::ip("-o -4 route show table all")?;
-    let addresses = run::ip("-o -4 addr show")?;
+pub fn check_free(family: IpFamily) -> Result<()> {
+    let (flag, network) = (family.ip_flag(), family.network());
+    let routes = run::ip(&format!("-o {flag} route show table all"))?;
+    let addresses = run::ip(&format!("-o {flag} addr show"))?;
     let mine = |line: &&str| !line.contains(BRIDGE);
     let routed = routes.lines().filter(mine).filter_map(route_destination);
     let assigned = addresses
@@ -42,10 +46,9 @@ pub fn check_free() -> Result<()> {
         .filter_map(|line| line.split_whitespace().nth(3))
         .map(str::to_owned);
     for taken in routed.chain(assigned) {
-        if parse_range(&taken).is_some_and(|range| overlap(range, layout::NETWORK)) {
-            let (network, prefix) = layout::NETWORK;
+        if parse_range(&taken).is_some_and(|range| overlap(range, network)) {
             bail!(
-                "the cluster needs the addresses {network}/{prefix}, and this machine already uses {taken}"
+                "the cluster needs the addresses {network}, and this machine already uses {taken}"
             );
         }
     }
@@ -60,6 +63,8 @@ fn route_destination(line: &str) -> Option<String> {
         "unicast",
         "local",
         "broadcast",
+        "anycast",
+        "multicast",
         "blackhole",
         "unreachable",
         "prohibit",
@@ -73,23 +78,21 @@ fn route_destination(line: &str) -> Option<String> {
     (destination != "default").then(|| destination.to_owned())
 }
 
-fn parse_range(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
-    Some((
-        address.parse().ok()?,
-        prefix.parse().ok().filter(|prefix| *prefix <= 32)?,
-    ))
+/// A range, or a single address.
+fn parse_range(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).ok()
 }
 
-fn overlap(one: (Ipv4Addr, u8), two: (Ipv4Addr, u8)) -> bool {
-    let shorter = one.1.min(two.1);
-    let mask = u32::MAX.checked_shl(u32::from(32 - shorter)).unwrap_or(0);
-    shorter > 0 && u32::from(one.0) & mask == u32::from(two.0) & mask
+/// Whether one of the ranges holds the other. One of everything is a default route, which leaves room for all others.
+fn overlap(one: IpNet, two: IpNet) -> bool {
+    let everything = one.prefix_len().min(two.prefix_len()) == 0;
+    !everything && (one.contains(&two) || two.contains(&one))
 }
 
 /// Refuses a port that something else listens on.
-pub fn check_port(address: Ipv4Addr, port: u16, part: &str) -> Result<()> {
-    match TcpListener::bind(SocketAddrV4::new(address, port)) {
+pub fn check_port(address: IpAddr, port: u16, part: &str) -> Result<()> {
+    match TcpListener::bind(SocketAddr::new(address, port)) {
         Ok(_) => Ok(()),
         Err(_) => bail!(
             "port {port} on {address}, which {part} needs, is taken{}",
@@ -114,22 +117,29 @@ fn link_exists(name: &str) -> bool {
 }
 
 /// Makes the network; what is there stays.
-pub fn ensure() -> Result<()> {
+pub fn ensure(family: IpFamily) -> Result<()> {
     if !link_exists(BRIDGE) {
         run::ip(&format!("link add {BRIDGE} type bridge"))?;
     }
-    run::ip(&format!("addr replace {HOST_ADDRESS}/24 dev {BRIDGE}"))?;
+    let host = on_bridge(family, family.host());
+    run::ip(&format!("addr replace {host} dev {BRIDGE}"))?;
     run::ip(&format!("link set {BRIDGE} up"))?;
-    open_firewall()?;
+    open_firewall(family)?;
     for node in NODES {
-        ensure_node(node)
+        ensure_node(node, family)
             .with_context(|| format!("the network of {} cannot be made", node.name()))?;
     }
     Ok(())
 }
 
-fn ensure_node(node: Node) -> Result<()> {
-    let (netns, veth, address) = (node.netns(), node.veth(), node.address());
+/// An address with the length of its prefix, as `ip` gives it to an interface.
+fn on_bridge(family: IpFamily, address: IpAddr) -> String {
+    let prefix = family.bridge_range().prefix_len();
+    format!("{address}/{prefix} {}", family.at_once())
+}
+
+fn ensure_node(node: Node, family: IpFamily) -> Result<()> {
+    let (netns, veth, address) = (node.netns(), node.veth(), node.address(family));
     // Made last, so its presence means that the rest is there.
     let done = layout::machine("network").join(node.name());
     if done.exists() {
@@ -137,27 +147,34 @@ fn ensure_node(node: Node) -> Result<()> {
     }
     remove_node(node)?;
     run::ip(&format!("netns add {netns}"))?;
+    // Some hold for interfaces that are made later.
+    for (setting, value) in family.node_settings() {
+        let write = format!("echo {value} >/proc/sys/net/{setting}");
+        inside(node, &["sh", "-c", &write])?;
+    }
     run::ip(&format!(
         "link add {veth} type veth peer name eth0 netns {netns}"
     ))?;
     run::ip(&format!("link set {veth} master {BRIDGE} up"))?;
     run::ip(&format!("-n {netns} link set lo up"))?;
-    run::ip(&format!("-n {netns} addr add {address}/24 dev eth0"))?;
+    let own = on_bridge(family, address);
+    run::ip(&format!("-n {netns} addr add {own} dev eth0"))?;
     run::ip(&format!("-n {netns} link set eth0 up"))?;
     run::ip(&format!(
-        "-n {netns} route add {SERVICE_RANGE} via {HOST_ADDRESS}"
+        "-n {netns} route add {} via {}",
+        family.service_range(),
+        family.host()
     ))?;
     for other in NODES.into_iter().filter(|other| *other != node) {
         run::ip(&format!(
             "-n {netns} route add {} via {}",
-            other.pod_range(),
-            other.address()
+            other.pod_range(family),
+            other.address(family)
         ))?;
     }
-    inside(node, &["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])?;
-    let (to, port) = (format!("{HOST_ADDRESS}:{API_PORT}"), "443");
+    let (to, port) = (layout::api_server(family).to_string(), "443");
     for chain in ["PREROUTING", "OUTPUT"] {
-        let service = SERVICE_ADDRESS.to_string();
+        let service = family.kubernetes_service().to_string();
         let matches = [
             "-d",
             &service,
@@ -171,7 +188,7 @@ fn ensure_node(node: Node) -> Result<()> {
             COMMENT,
         ];
         let rule = [
-            &["iptables", "-w", "-t", "nat", "-A", chain],
+            &[family.iptables(), "-w", "-t", "nat", "-A", chain],
             &matches[..],
             &["-j", "DNAT", "--to", &to],
         ];
@@ -179,7 +196,7 @@ fn ensure_node(node: Node) -> Result<()> {
     }
     run::ip(&format!(
         "route replace {} via {address} dev {BRIDGE}",
-        node.pod_range()
+        node.pod_range(family)
     ))?;
     state::replace(&done, b"")
 }
@@ -195,8 +212,8 @@ fn inside(node: Node, command: &[&str]) -> Result<()> {
 }
 
 /// Lets the bridge through a firewall that the machine has. Where there is none, no table is made for it.
-fn open_firewall() -> Result<()> {
-    let rules = rules();
+fn open_firewall(family: IpFamily) -> Result<()> {
+    let rules = rules(family);
     if !has_firewall(&rules) || rules.iter().any(|line| line.contains(COMMENT)) {
         return Ok(());
     }
@@ -214,14 +231,14 @@ fn open_firewall() -> Result<()> {
             "-j",
             "ACCEPT",
         ];
-        run::check(Command::new("iptables").args(rule))?;
+        run::check(Command::new(family.iptables()).args(rule))?;
     }
     Ok(())
 }
 
-fn close_firewall() -> Result<()> {
-    for rule in our_rules(&rules()) {
-        run::check(Command::new("iptables").arg("-w").args(rule))?;
+fn close_firewall(family: IpFamily) -> Result<()> {
+    for rule in our_rules(&rules(family)) {
+        run::check(Command::new(family.iptables()).arg("-w").args(rule))?;
     }
     Ok(())
 }
@@ -251,8 +268,8 @@ fn has_firewall(rules: &[String]) -> bool {
 }
 
 /// The rules of all tables. Asking for one table by name would make it.
-fn rules() -> Vec<String> {
-    let said = run::output(&mut Command::new("iptables-save")).unwrap_or_default();
+fn rules(family: IpFamily) -> Vec<String> {
+    let said = run::output(&mut Command::new(family.iptables_save())).unwrap_or_default();
     said.lines().map(str::to_owned).collect()
 }
 
@@ -274,7 +291,9 @@ pub fn remove(netns_mounts_before: usize) -> Result<()> {
     if link_exists(BRIDGE) {
         run::ip(&format!("link del {BRIDGE}"))?;
     }
-    close_firewall()?;
+    for family in IpFamily::value_variants() {
+        close_firewall(*family)?;
+    }
     let empty = || fs::read_dir(NETNS_DIR).is_ok_and(|mut dir| dir.next().is_none());
     while netns_mounts()? > netns_mounts_before && empty() {
         run::check(Command::new("umount").arg(NETNS_DIR))?;
@@ -286,8 +305,8 @@ pub fn remove(netns_mounts_before: usize) -> Result<()> {
 }
 
 /// Waits until something accepts connections.
-pub fn wait_for_port(address: Ipv4Addr, port: u16, part: &str) -> Result<()> {
-    let socket = SocketAddrV4::new(address, port).into();
+pub fn wait_for_port(address: IpAddr, port: u16, part: &str) -> Result<()> {
+    let socket = SocketAddr::new(address, port);
     process::wait(
         &format!("{part} to listen on port {port}"),
         Duration::from_secs(60),
@@ -303,12 +322,31 @@ mod tests {
 
     #[test]
     fn ranges_overlap_either_way() {
-        let range = |text: &str| parse_range(text).unwrap_or((Ipv4Addr::UNSPECIFIED, 0));
-        assert!(overlap(range("10.203.4.0/24"), range("10.203.0.0/16")));
-        assert!(overlap(range("10.0.0.0/8"), range("10.203.0.0/16")));
-        assert!(overlap(range("10.203.0.9"), range("10.203.0.0/16")));
-        assert!(!overlap(range("10.204.0.0/16"), range("10.203.0.0/16")));
-        assert!(!overlap(range("0.0.0.0/0"), range("10.203.0.0/16")));
+        for (network, taken, free) in [
+            (
+                "10.203.0.0/16",
+                ["10.203.4.0/24", "10.0.0.0/8", "10.203.0.9"],
+                ["10.204.0.0/16", "0.0.0.0/0", "fd00:203::/48"],
+            ),
+            (
+                "fd00:203::/48",
+                ["fd00:203:0:1::/112", "fd00::/8", "fd00:203::9"],
+                ["fd00:204::/48", "::/0", "10.203.0.0/16"],
+            ),
+        ] {
+            let overlaps =
+                |text: &str| overlap(parse_range(text).unwrap(), parse_range(network).unwrap());
+            assert_eq!(taken.map(overlaps), [true; 3], "{network}");
+            assert_eq!(free.map(overlaps), [false; 3], "{network}");
+        }
+        assert_eq!(parse_range("unreachable"), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_usable_at_once() {
+        let host = |family: IpFamily| on_bridge(family, family.host());
+        assert_eq!(host(IpFamily::IPv4).trim_end(), "10.203.0.1/24");
+        assert_eq!(host(IpFamily::IPv6), "fd00:203::1/64 nodad");
     }
 
     #[test]
@@ -321,6 +359,10 @@ mod tests {
         assert_eq!(
             route_destination("broadcast 10.1.0.255 dev x table local").as_deref(),
             Some("10.1.0.255")
+        );
+        assert_eq!(
+            route_destination("anycast fd00:1:: dev x table local proto kernel").as_deref(),
+            Some("fd00:1::")
         );
     }
 
@@ -364,7 +406,8 @@ mod tests {
     fn a_taken_port_is_one_sentence() -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
-        let said = check_port(Ipv4Addr::LOCALHOST, port, "etcd").map_err(|error| error.to_string());
+        let loopback = listener.local_addr()?.ip();
+        let said = check_port(loopback, port, "etcd").map_err(|error| error.to_string());
         assert!(said.is_err_and(|said| said.contains("which etcd needs, is taken")));
         Ok(())
     }

@@ -13,7 +13,9 @@ use serde_json::json;
 use crate::{
     cgroup,
     cluster::kubectl,
-    images, layout,
+    images,
+    ip_family::IpFamily,
+    layout,
     layout::{MACHINE_DIR, MAX_PODS, Node},
     network, packages, pki,
     process::{self, Process},
@@ -48,7 +50,7 @@ pub fn parts(node: Node) -> [String; 3] {
 }
 
 /// Starts containerd, if it does not run.
-pub fn ensure_runtime(node: Node) -> Result<()> {
+pub fn ensure_runtime(node: Node, family: IpFamily) -> Result<()> {
     let [holder, containerd, _] = parts(node);
     let dir = node.dir();
     for sub in [
@@ -66,11 +68,11 @@ pub fn ensure_runtime(node: Node) -> Result<()> {
     )?;
     state::replace(
         &dir.join("cni/10-curfew.conflist"),
-        cni_config(node).to_string().as_bytes(),
+        cni_config(node, family).to_string().as_bytes(),
     )?;
     state::replace(
         &dir.join("kubelet.json"),
-        kubelet_config(node).to_string().as_bytes(),
+        kubelet_config(node, family).to_string().as_bytes(),
     )?;
 
     let node_dir = dir.to_string_lossy().into_owned();
@@ -124,7 +126,7 @@ pub fn ensure_runtime(node: Node) -> Result<()> {
 }
 
 /// Starts the kubelet, if it does not run.
-pub fn ensure_kubelet(node: Node) -> Result<()> {
+pub fn ensure_kubelet(node: Node, family: IpFamily) -> Result<()> {
     let [holder, _, kubelet] = parts(node);
     let dir = node.dir();
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
@@ -135,7 +137,7 @@ pub fn ensure_kubelet(node: Node) -> Result<()> {
         format!("--config={}", path("kubelet.json")),
         format!("--kubeconfig={}", pki::kubeconfig(&node.name()).display()),
         format!("--hostname-override={}", node.name()),
-        format!("--node-ip={}", node.address()),
+        format!("--node-ip={}", node.address(family)),
         format!("--root-dir={}", path("kubelet")),
         format!("--cert-dir={}", path("kubelet-pki")),
     ];
@@ -149,11 +151,11 @@ pub fn ensure_kubelet(node: Node) -> Result<()> {
 }
 
 /// Waits until the API server says that the node is ready and that pods may run on it.
-pub fn wait_until_ready(node: Node) -> Result<()> {
+pub fn wait_until_ready(node: Node, family: IpFamily) -> Result<()> {
     let name = node.name();
     let parts = parts(node);
     // After a restart the API server goes on believing what it heard before, so ask the kubelet itself too.
-    network::wait_for_port(node.address(), KUBELET_PORT, &parts[2])?;
+    network::wait_for_port(node.address(family), KUBELET_PORT, &parts[2])?;
     let paths = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status} {.spec.taints}";
     process::wait(
         &format!("the readiness of {name}"),
@@ -206,7 +208,7 @@ conf_dir = "{dir}/cni"
     )
 }
 
-fn cni_config(node: Node) -> serde_json::Value {
+fn cni_config(node: Node, family: IpFamily) -> serde_json::Value {
     json!({
         "cniVersion": "0.4.0",
         "name": node.netns(),
@@ -215,20 +217,20 @@ fn cni_config(node: Node) -> serde_json::Value {
             "type": "ptp",
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{ "subnet": node.pod_range() }]],
-                "routes": [{ "dst": "0.0.0.0/0" }],
+                "ranges": [[{ "subnet": node.pod_range(family).to_string() }]],
+                "routes": [{ "dst": family.everywhere().to_string() }],
             },
         }],
     })
 }
 
-fn kubelet_config(node: Node) -> serde_json::Value {
+fn kubelet_config(node: Node, family: IpFamily) -> serde_json::Value {
     let dir = node.dir();
     let serving = |extension: &str| pki::path(&format!("{}-serving.{extension}", node.name()));
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": node.address(),
+        "address": node.address(family),
         "port": KUBELET_PORT,
         "authentication": {
             "anonymous": { "enabled": false },
@@ -253,7 +255,7 @@ fn kubelet_config(node: Node) -> serde_json::Value {
         "oomScoreAdj": 0,
         // There is no DNS; an address keeps the kubelet from warning about that on every pod.
         "resolvConf": "",
-        "clusterDNS": ["10.96.0.10"],
+        "clusterDNS": [family.dns()],
         "clusterDomain": "cluster.local",
         "evictionHard": {
             "memory.available": "50Mi",
@@ -289,8 +291,39 @@ mod tests {
 
     #[test]
     fn the_kubelet_has_room_for_its_pods() {
-        let [one, two] = NODES.map(kubelet_config);
+        let [one, two] = NODES.map(|node| kubelet_config(node, IpFamily::IPv4));
         assert_eq!(one["maxPods"], 300);
         assert_ne!(one["cgroupRoot"], two["cgroupRoot"]);
+    }
+
+    #[test]
+    fn pods_and_kubelet_have_addresses_of_the_family() {
+        for (family, pods, everywhere, kubelet, dns) in [
+            (
+                IpFamily::IPv4,
+                "10.203.4.0/23",
+                "0.0.0.0/0",
+                "10.203.0.12",
+                "10.96.0.10",
+            ),
+            (
+                IpFamily::IPv6,
+                "fd00:203:0:2::/112",
+                "::/0",
+                "fd00:203::c",
+                "fd00:96::a",
+            ),
+        ] {
+            let cni = cni_config(NODES[1], family);
+            let addresses = json!({
+                "type": "host-local",
+                "ranges": [[{ "subnet": pods }]],
+                "routes": [{ "dst": everywhere }],
+            });
+            assert_eq!(cni["plugins"][0]["ipam"], addresses);
+            let config = kubelet_config(NODES[1], family);
+            assert_eq!(config["address"], kubelet);
+            assert_eq!(config["clusterDNS"], json!([dns]));
+        }
     }
 }

@@ -33,7 +33,7 @@ const NEEDS: [Need; 9] = [
     },
     Need {
         package: "iptables",
-        programs: &["iptables", "iptables-save"],
+        programs: &["iptables", "iptables-save", "ip6tables", "ip6tables-save"],
     },
     Need {
         package: "buildah",

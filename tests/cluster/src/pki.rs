@@ -11,13 +11,14 @@ use rcgen::{
 use serde_json::json;
 
 use crate::{
-    layout::{self, API_PORT, HOST_ADDRESS, NODES, SERVICE_ADDRESS},
+    ip_family::IpFamily,
+    layout::{self, NODES},
     state,
 };
 
 /// Where the API server is found.
-pub fn server() -> String {
-    format!("https://{HOST_ADDRESS}:{API_PORT}")
+fn server(family: IpFamily) -> String {
+    format!("https://{}", layout::api_server(family))
 }
 
 /// A file of the PKI.
@@ -102,7 +103,7 @@ impl Authority {
         Ok((certificate, key))
     }
 
-    fn kubeconfig(&self, leaf: &Leaf<'_>) -> Result<()> {
+    fn kubeconfig(&self, family: IpFamily, leaf: &Leaf<'_>) -> Result<()> {
         let (certificate, key) = self.issue(leaf)?;
         let encode = |text: &str| BASE64_STANDARD.encode(text);
         // JSON is YAML.
@@ -111,7 +112,7 @@ impl Authority {
             "kind": "Config",
             "clusters": [{
                 "name": "curfew",
-                "cluster": { "server": server(), "certificate-authority-data": encode(&self.certificate) },
+                "cluster": { "server": server(family), "certificate-authority-data": encode(&self.certificate) },
             }],
             "users": [{
                 "name": leaf.file,
@@ -132,25 +133,25 @@ fn write(name: &str, content: &str) -> Result<()> {
 }
 
 /// Makes everything, unless it is all there. A half made set is made anew: nothing can have used it yet.
-pub fn ensure() -> Result<()> {
+pub fn ensure(family: IpFamily) -> Result<()> {
     let done = path("done");
     if done.exists() {
         return Ok(());
     }
     let dir = layout::machine("pki");
     drop(fs::remove_dir_all(&dir));
-    generate().context("the certificates cannot be made")?;
+    generate(family).context("the certificates cannot be made")?;
     state::replace(&done, b"")
 }
 
-fn generate() -> Result<()> {
+fn generate(family: IpFamily) -> Result<()> {
     let ca = Authority::new("ca")?;
     let localhost = || vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
 
     let mut names = localhost();
     names.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
     names.push("kubernetes.default.svc.cluster.local".to_owned());
-    names.extend([SERVICE_ADDRESS, HOST_ADDRESS].map(|address| address.to_string()));
+    names.extend([family.kubernetes_service(), family.host()].map(|address| address.to_string()));
     ca.issue(&Leaf {
         names,
         ..Leaf::plain("apiserver", "kube-apiserver", None)
@@ -170,12 +171,12 @@ fn generate() -> Result<()> {
         ),
         ("kube-scheduler", "system:kube-scheduler", None),
     ] {
-        ca.kubeconfig(&Leaf::plain(file, user, group))?;
+        ca.kubeconfig(family, &Leaf::plain(file, user, group))?;
     }
     for node in NODES {
-        let (name, address) = (node.name(), node.address().to_string());
+        let (name, address) = (node.name(), node.address(family).to_string());
         let user = format!("system:node:{name}");
-        ca.kubeconfig(&Leaf::plain(&name, &user, Some("system:nodes")))?;
+        ca.kubeconfig(family, &Leaf::plain(&name, &user, Some("system:nodes")))?;
         let names = vec![name.clone(), address];
         ca.issue(&Leaf {
             names,
@@ -203,4 +204,15 @@ fn generate() -> Result<()> {
     let service_accounts = KeyPair::generate()?;
     write("service-accounts.key", &service_accounts.serialize_pem())?;
     write("service-accounts.pub", &service_accounts.public_key_pem())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_in_kubeconfigs_is_a_url() {
+        assert_eq!(server(IpFamily::IPv4), "https://10.203.0.1:17443");
+        assert_eq!(server(IpFamily::IPv6), "https://[fd00:203::1]:17443");
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    ip_family::IpFamily,
     layout::{self, API_PORT, CONTROLLER_MANAGER_PORT, ETCD_PEER_PORT, ETCD_PORT, SCHEDULER_PORT},
     network, run,
 };
@@ -79,17 +80,34 @@ pub fn check_disk(cold: bool) -> Result<()> {
 }
 
 /// Addresses and ports, before the first start.
-pub fn check_network() -> Result<()> {
-    network::check_free()?;
+pub fn check_network(family: IpFamily) -> Result<()> {
+    if family == IpFamily::IPv6 {
+        check_ipv6()?;
+    }
+    network::check_free(family)?;
     // Whoever listens on every address holds the bridge's too.
-    network::check_port(Ipv4Addr::UNSPECIFIED, API_PORT, "kube-apiserver")?;
+    network::check_port(family.unspecified(), API_PORT, "kube-apiserver")?;
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     for (port, part) in [
         (ETCD_PORT, "etcd"),
         (ETCD_PEER_PORT, "etcd"),
         (CONTROLLER_MANAGER_PORT, "kube-controller-manager"),
         (SCHEDULER_PORT, "kube-scheduler"),
     ] {
-        network::check_port(Ipv4Addr::LOCALHOST, port, part)?;
+        network::check_port(loopback, port, part)?;
+    }
+    Ok(())
+}
+
+/// The bridge is an interface that is made later, and what the machine says to its address goes over the loopback
+/// interface. Where IPv6 is turned off for either, nothing here turns it on: the settings are the machine's.
+fn check_ipv6() -> Result<()> {
+    for interface in ["default", "lo"] {
+        let setting = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        let value = fs::read_to_string(&setting).unwrap_or_default();
+        if value.trim() != "0" {
+            bail!("the cluster needs IPv6, which this machine has turned off: {setting} is not 0");
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{layout, network, progress};
+use crate::{ip_family::IpFamily, layout, network, progress};
 
 const LOCK: &str = "/var/lib/curfew-cluster.lock";
 
@@ -27,6 +27,9 @@ pub struct State {
     pub boot: String,
     /// The Kubernetes binary that runs (see [`crate::kube_binary`]).
     pub kubernetes: String,
+    /// The family of its addresses. The records of older checkouts have none.
+    #[serde(default)]
+    pub ip_family: IpFamily,
     /// How many mounts stood on `/run/netns` before `ip netns` added its own.
     pub netns_mounts: usize,
     /// Controllers that were switched on for the children of the cgroup v2 root.
@@ -228,6 +231,7 @@ mod tests {
             owner: "/home/someone/curfew".into(),
             boot: "b".into(),
             kubernetes: "k".into(),
+            ip_family: IpFamily::IPv6,
             netns_mounts: 2,
             root_controllers: vec!["cpuset".into()],
         };

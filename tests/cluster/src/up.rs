@@ -8,6 +8,7 @@ use crate::{
     cgroup,
     cluster::components,
     control_plane, images,
+    ip_family::IpFamily,
     kube_binary::{self, KubeBinary},
     kubernetes::{self, Minor},
     layout::{self, Checkout, NODES},
@@ -20,8 +21,9 @@ use crate::{
     teardown,
 };
 
-/// Brings up the cluster of this checkout, with Curfew or `bare`, on this minor of Kubernetes or the default.
-pub fn run(bare: bool, minor: Option<Minor>) -> Result<()> {
+/// Brings up the cluster of this checkout, with Curfew or `bare`, on this minor of Kubernetes or the default, with
+/// addresses of this family.
+pub fn run(bare: bool, minor: Option<Minor>, family: IpFamily) -> Result<()> {
     let began = Instant::now();
     preflight::check_privileges()?;
     let checkout = Checkout::find()?;
@@ -38,9 +40,10 @@ pub fn run(bare: bool, minor: Option<Minor>) -> Result<()> {
             running_minor(&checkout, &state)
         );
     }
+    check_family(&state, family)?;
     preflight::check_disk(kube.is_missing())?;
     if !any_started() {
-        preflight::check_network()?;
+        preflight::check_network(family)?;
     }
     state
         .root_controllers
@@ -62,23 +65,38 @@ pub fn run(bare: bool, minor: Option<Minor>) -> Result<()> {
 
     kube.install(&[&control_plane::PARTS[..], &["kubelet", "kubectl"]].concat())?;
     state.kubernetes = kube.key;
+    state.ip_family = family;
     state.save()?;
     if !all_alive() {
         progress::step("Starting the cluster");
     }
-    pki::ensure()?;
-    network::ensure()?;
+    pki::ensure(family)?;
+    network::ensure(family)?;
     hand_over(&checkout)?;
-    start()?;
+    start(family)?;
     images::import(&test_images)?;
     for node in NODES {
-        node::ensure_kubelet(node)?;
+        node::ensure_kubelet(node, family)?;
     }
-    NODES.into_iter().try_for_each(node::wait_until_ready)?;
+    NODES
+        .into_iter()
+        .try_for_each(|node| node::wait_until_ready(node, family))?;
     if let Some(release) = release {
         release.deploy()?;
     }
     greet(&checkout, began);
+    Ok(())
+}
+
+/// Refuses to go on with a cluster of the other family: what runs has its addresses, and so have the certificates.
+fn check_family(state: &State, family: IpFamily) -> Result<()> {
+    let running = state.ip_family;
+    if !state.kubernetes.is_empty() && running != family {
+        bail!(
+            "the running cluster has {running} addresses, and no {family} ones: run `make down` first, or go on with \
+             IP_FAMILY={running}"
+        );
+    }
     Ok(())
 }
 
@@ -168,10 +186,10 @@ fn all_alive() -> bool {
 }
 
 /// Starts the control plane and both container runtimes at the same time: they need nothing of each other.
-fn start() -> Result<()> {
+fn start(family: IpFamily) -> Result<()> {
     thread::scope(|scope| {
-        let runtimes = NODES.map(|node| scope.spawn(move || node::ensure_runtime(node)));
-        control_plane::ensure()?;
+        let runtimes = NODES.map(|node| scope.spawn(move || node::ensure_runtime(node, family)));
+        control_plane::ensure(family)?;
         for runtime in runtimes {
             runtime
                 .join()
@@ -221,8 +239,21 @@ mod tests {
     use super::{
         Course::{Broken, GoOn, Occupied, StartAnew},
         Fate::{Absent, Alive, Dead},
-        course,
+        IpFamily::{IPv4, IPv6},
+        State, check_family, course,
     };
+
+    #[test]
+    fn a_cluster_of_the_other_family_is_not_gone_on_with() {
+        let mut state = State::default();
+        // Nothing is made yet.
+        check_family(&state, IPv6).unwrap();
+        state.kubernetes = "k".into();
+        check_family(&state, IPv4).unwrap();
+        let error = check_family(&state, IPv6).unwrap_err().to_string();
+        assert!(error.contains("IPv4 addresses"), "{error}");
+        assert!(error.ends_with("go on with IP_FAMILY=IPv4"), "{error}");
+    }
 
     #[test]
     fn a_cluster_of_ours_is_gone_on_with_while_nothing_of_it_died() {
