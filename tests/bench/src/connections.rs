@@ -66,10 +66,10 @@ pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Re
 }
 
 async fn measure(namespace: &Namespace, settings: &Settings) -> Result<Report> {
-    let addresses = Addresses::take(BLOCK)?;
+    let cluster = &namespace.cluster;
+    let addresses = Addresses::take(&cluster.machine, BLOCK)?;
     let from: Vec<_> = (0..settings.addresses).map(|at| addresses.at(at)).collect();
     let elsewhere = addresses.at(settings.addresses);
-    let cluster = &namespace.cluster;
     let mut probes = Vec::new();
     for part in PARTS {
         let [(plain, _), _] = ports(cluster, part).await?;

@@ -5,7 +5,8 @@
 //! pods answer to no others.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use curfew_cluster::run;
+use curfew_cluster::{Cluster, IpFamily, layout::BRIDGE, run};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -51,37 +52,60 @@ const BLOCK: u8 = 64;
 
 /// Addresses of this machine that nobody else uses, until they are dropped.
 #[derive(Debug)]
-pub struct Addresses(u8);
+pub struct Addresses {
+    family: IpFamily,
+    /// The number on the bridge of the address before the first.
+    before: u8,
+}
 
 impl Addresses {
     /// Up to 62; callers that run at the same time choose different blocks, of 1, 2 and 3.
     ///
     /// # Errors
     /// When the machine cannot have them.
-    pub fn take(block: u8) -> Result<Self> {
-        let addresses = Self(block);
-        run::ip(&format!("route replace local {} dev lo", addresses.range()))?;
+    pub fn take(machine: &Cluster, block: u8) -> Result<Self> {
+        let addresses = Self {
+            family: machine.ip_family(),
+            before: block.clamp(1, 3) * BLOCK,
+        };
+        run::output_with_input(
+            Command::new("ip").args(["-batch", "-"]),
+            &addresses.commands(),
+        )?;
         Ok(addresses)
     }
 
-    fn range(&self) -> String {
-        format!("10.203.0.{}/26", self.first())
+    /// The bridge gets them, for a machine answers its neighbours' questions for an IPv6 address only on the interface
+    /// that has it. Without a preferred lifetime nobody uses them who does not ask for them, as the API server would
+    /// otherwise, whose connections would end with them.
+    fn commands(&self) -> String {
+        let (at_once, prefix) = (self.family.at_once(), self.family.address_bits());
+        (0..BLOCK - 2)
+            .map(|index| {
+                let address = self.at(index);
+                format!("addr replace {address}/{prefix} dev {BRIDGE} {at_once} preferred_lft 0\n")
+            })
+            .collect()
     }
 
-    fn first(&self) -> u8 {
-        self.0.clamp(1, 3) * BLOCK
+    fn range(&self) -> String {
+        let prefix = u32::from(self.family.address_bits()) - BLOCK.ilog2();
+        format!("{}/{prefix}", self.family.on_bridge(self.before))
     }
 
     /// One of them.
     pub fn at(&self, index: u8) -> IpAddr {
-        let at = self.first() + 1 + index.min(BLOCK - 3);
-        IpAddr::from(Ipv4Addr::new(10, 203, 0, at))
+        let at = self.before + 1 + index.min(BLOCK - 3);
+        self.family.on_bridge(at)
     }
 }
 
 impl Drop for Addresses {
     fn drop(&mut self) {
-        drop(run::ip(&format!("route del local {} dev lo", self.range())));
+        drop(run::ip(&format!(
+            "addr flush dev {BRIDGE} to {}",
+            self.range()
+        )));
     }
 }
 
@@ -189,7 +213,10 @@ pub async fn ask(to: SocketAddr, port: Port, from: IpAddr, path: &str) -> Result
 }
 
 async fn connect(to: SocketAddr, from: IpAddr) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
     socket.bind(SocketAddr::from((from, 0)))?;
     let connected = timeout(LIMIT, socket.connect(to)).await;
     Ok(connected.with_context(|| format!("no connection to {to} within {LIMIT:?}"))??)
@@ -260,5 +287,39 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_taken_and_given_back_as_a_whole() {
+        for (family, first, last, range) in [
+            (
+                IpFamily::IPv4,
+                "addr replace 10.203.0.65/32 dev curfew0  preferred_lft 0",
+                "addr replace 10.203.0.126/32 dev curfew0  preferred_lft 0",
+                "10.203.0.64/26",
+            ),
+            (
+                IpFamily::IPv6,
+                "addr replace fd00:203::41/128 dev curfew0 nodad preferred_lft 0",
+                "addr replace fd00:203::7e/128 dev curfew0 nodad preferred_lft 0",
+                "fd00:203::40/122",
+            ),
+        ] {
+            // It was not taken here, so it must not be given back.
+            let block = std::mem::ManuallyDrop::new(Addresses {
+                family,
+                before: BLOCK,
+            });
+            let commands = block.commands();
+            let commands: Vec<_> = commands.lines().collect();
+            assert_eq!(commands.len(), 62);
+            assert_eq!((commands[0], commands[61]), (first, last));
+            assert_eq!(block.range(), range);
+        }
     }
 }

@@ -34,7 +34,7 @@ async fn idle_connections_of_a_few_addresses_keep_nobody_out() {
     within_namespace("connections", async |namespace| {
         let cluster = &namespace.cluster;
         namespace.run_pod(&Workload::new("web").on(NODE)).await?;
-        let addresses = Addresses::take(1)?;
+        let addresses = Addresses::take(&cluster.machine, 1)?;
         let from: Vec<_> = (0..5).map(|at| addresses.at(at)).collect();
         let mut held = Vec::new();
         for part in ["agent", "webhook"] {

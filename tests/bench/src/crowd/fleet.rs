@@ -60,7 +60,7 @@ impl Fleet {
         count: usize,
     ) -> Result<Self> {
         say(&format!("making {count} nodes"));
-        let taken = Addresses::take(BLOCK)?;
+        let taken = Addresses::take(&cluster.machine, BLOCK)?;
         let all: Api<Node> = Api::all(cluster.client.clone());
         let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), LEASES);
         let nodes: Vec<_> = (0..count)
@@ -197,7 +197,7 @@ impl Fleet {
                         "endpointslice.kubernetes.io/managed-by": "curfew-bench",
                     },
                 },
-                "addressType": "IPv4",
+                "addressType": self.cluster.machine.ip_family(),
                 "ports": [{"name": "notices", "port": port, "protocol": "TCP"}],
                 "endpoints": self.endpoints(at, &(0..0)),
             }))?;
