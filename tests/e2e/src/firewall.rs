@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use curfew_cluster::run;
+use curfew_cluster::{Cluster, IpFamily, run};
 
 /// A connection that does not come about, as iptables says it.
 pub type Rule = &'static [&'static str];
@@ -34,6 +34,7 @@ pub const API_SERVER: Rule = &[
 pub struct Firewall {
     /// Outlives the container: a restarted one has the same network.
     network: File,
+    family: IpFamily,
     rules: Vec<Rule>,
 }
 
@@ -42,11 +43,12 @@ impl Firewall {
     ///
     /// # Errors
     /// When it cannot be closed.
-    pub fn close(pid: i32, rules: &[Rule]) -> Result<Self> {
+    pub fn close(machine: &Cluster, pid: i32, rules: &[Rule]) -> Result<Self> {
         let network = File::open(format!("/proc/{pid}/ns/net"))
             .with_context(|| format!("the process {pid} has no network"))?;
         let mut firewall = Self {
             network,
+            family: machine.ip_family(),
             rules: Vec::new(),
         };
         for rule in rules {
@@ -74,7 +76,7 @@ impl Firewall {
             self.network.as_raw_fd()
         );
         let mut nsenter = Command::new("nsenter");
-        nsenter.args([network.as_str(), "iptables", "-w", action]);
+        nsenter.args([network.as_str(), self.family.iptables(), "-w", action]);
         run::check(nsenter.args(rule))
     }
 }

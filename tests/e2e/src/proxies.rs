@@ -1,7 +1,7 @@
 //! Proxies that a test can look into: they count whom they connect.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -109,12 +109,17 @@ async fn socks_target(client: &mut TcpStream) -> Result<String> {
         1 => {
             let mut ip = [0; 4];
             client.read_exact(&mut ip).await?;
-            std::net::Ipv4Addr::from(ip).to_string()
+            Ipv4Addr::from(ip).to_string()
         }
         3 => {
             let mut name = vec![0; client.read_u8().await?.into()];
             client.read_exact(&mut name).await?;
             String::from_utf8(name)?
+        }
+        4 => {
+            let mut ip = [0; 16];
+            client.read_exact(&mut ip).await?;
+            format!("[{}]", Ipv6Addr::from(ip))
         }
         other => anyhow::bail!("an address of type {other}"),
     };

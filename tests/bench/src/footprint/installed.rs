@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -79,12 +80,8 @@ async fn webhook_start(cluster: &TestCluster) -> Result<Duration> {
     let name = pod.name_any();
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
     let ip = ip.with_context(|| format!("{name} has no address"))?;
-    let host = if ip.contains(':') {
-        format!("[{ip}]")
-    } else {
-        ip
-    };
-    let url = format!("http://{host}:{METRICS_PORT}/readyz");
+    let address = SocketAddr::new(ip.parse()?, METRICS_PORT);
+    let url = format!("http://{address}/readyz");
     let old = process_of("webhook", &name).with_context(|| format!("no process of {name}"))?;
     kill_process(old)?;
     let end = Instant::now() + PATIENCE;

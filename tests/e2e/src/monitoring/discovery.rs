@@ -67,11 +67,16 @@ fn write(path: PathBuf, targets: &Vec<Value>) -> Result<()> {
 }
 
 fn target(address: &str, port: i32, labels: Labels) -> Value {
+    let host = match address.contains(':') {
+        // As Prometheus writes an IPv6 address.
+        true => format!("[{address}]"),
+        false => address.to_owned(),
+    };
     let labels: Labels = labels
         .into_iter()
         .map(|(name, value)| (format!("{META}{name}"), value))
         .collect();
-    json!({"targets": [format!("{address}:{port}")], "labels": labels})
+    json!({"targets": [format!("{host}:{port}")], "labels": labels})
 }
 
 /// The role `endpointslice`: each port of each address, ready or not.

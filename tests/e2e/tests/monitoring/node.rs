@@ -44,7 +44,8 @@ pub(crate) async fn is_cut_off(scene: &Scene<'_>) -> Result<()> {
         format!("request.userInfo.username != '{WEBHOOK}' || request.name != '{LOCKED}'");
     scene.obstruct("marks", rule, &expression).await?;
 
-    let firewall = Firewall::close(process(scene.cluster).await?, &[NOTICES, API_SERVER])?;
+    let pid = process(scene.cluster).await?;
+    let firewall = Firewall::close(&scene.cluster.machine, pid, &[NOTICES, API_SERVER])?;
     while_reached_into(scene, STAYING[2], async {
         scene.fires("CurfewAgentUnreachable").await?;
         scene.fires("CurfewWebhookSlow").await?;
@@ -60,7 +61,8 @@ pub(crate) async fn is_cut_off(scene: &Scene<'_>) -> Result<()> {
         scene.resolves(alert).await?;
     }
 
-    let firewall = Firewall::close(process(scene.cluster).await?, &[NOTICES, METRICS])?;
+    let pid = process(scene.cluster).await?;
+    let firewall = Firewall::close(&scene.cluster.machine, pid, &[NOTICES, METRICS])?;
     while_reached_into(scene, LOCKED, async {
         scene.fires("CurfewInteractionsDenied").await?;
         scene.fires("CurfewAgentDown").await

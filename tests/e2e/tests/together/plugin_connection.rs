@@ -182,9 +182,7 @@ async fn proxies_are_taken_as_kubectl_takes_them() {
         let socks = Proxy::start(Protocol::Socks5).await?;
         let direct = viewer.kubectl(namespace, &viewer.cluster, &viewer.bearer())?;
         seen_at_last(&direct).await?;
-        let server = viewer.cluster["server"].as_str().unwrap_or_default();
-        let host = server.trim_start_matches("https://");
-        let host = host.split(':').next().unwrap_or_default();
+        let host = namespace.cluster.machine.ip_family().host();
         let proxied = direct.with_env("HTTPS_PROXY", &format!("http://{}", http.address));
         let exempt = proxied.with_env("NO_PROXY", &format!("a.example.com, ,{host}"));
         let other = proxied.with_env("NO_PROXY", "127.0.0.1,example.com");

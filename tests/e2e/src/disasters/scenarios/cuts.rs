@@ -43,9 +43,10 @@ pub(super) const ALL: &[Scenario] = &[
 
 async fn close(scene: &Scene, rule: Rule) -> Result<Vec<Firewall>> {
     let mut closed = Vec::new();
+    let cluster = &scene.namespace.cluster;
     for node in NODES {
-        let pid = tools::agent(&scene.namespace.cluster, node).await?;
-        closed.push(Firewall::close(pid, &[rule])?);
+        let pid = tools::agent(cluster, node).await?;
+        closed.push(Firewall::close(&cluster.machine, pid, &[rule])?);
     }
     Ok(closed)
 }
