@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "this is what people read of it")]
 
 mod outcome;
+mod setup;
 mod suite;
 mod table;
 
@@ -16,9 +17,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use curfew_cluster::{Minor, kubernetes, layout::Checkout, run};
+use curfew_cluster::{IpFamily, Minor, kubernetes, layout::Checkout, run};
 
-use crate::{outcome::Outcome, table::Row};
+use crate::{outcome::Outcome, setup::Setup, table::Row};
 
 /// Where the table is.
 const PAGE: &str = "docs/install.md";
@@ -33,6 +34,9 @@ struct Args {
     /// Only these programs in tests/e2e/tests, such as together,torture; of the others, the last result counts
     #[arg(long = "program", value_delimiter = ',', value_name = "NAME")]
     programs: Vec<String>,
+    /// The family of the addresses of nodes, pods and Services; one that is not the default has rows of its own
+    #[arg(long, value_enum, default_value_t)]
+    ip_family: IpFamily,
 }
 
 fn main() -> Result<ExitCode> {
@@ -57,24 +61,27 @@ fn main() -> Result<ExitCode> {
     let mut all_passed = true;
     for release in pinned {
         let begun = Instant::now();
-        println!("==> Kubernetes {}", release.version);
+        let setup = Setup {
+            minor: release.minor,
+            ip_family: args.ip_family,
+        };
+        let name = setup.name(&release.version);
+        println!("==> Kubernetes {name}");
         cluster(checkout.root(), &["down"])?;
-        let minor = format!("--kubernetes={}", release.minor);
-        cluster(checkout.root(), &["up", &minor])?;
-        let logs = Logs::of(checkout.root(), release.minor)?;
+        let minor = format!("--kubernetes={}", setup.minor);
+        let ip_family = format!("--ip-family={}", setup.ip_family);
+        cluster(checkout.root(), &["up", &minor, &ip_family])?;
+        let logs = Logs::of(checkout.root(), setup)?;
         if args.programs.is_empty() {
             logs.forget()?;
         }
         let outcome = logs.run(checkout.root(), chosen)?;
         let minutes = begun.elapsed().as_secs() / 60;
-        println!(
-            "==> Kubernetes {}: {outcome}; {minutes} min",
-            release.version
-        );
+        println!("==> Kubernetes {name}: {outcome}; {minutes} min");
         all_passed &= outcome.failed.is_empty();
         match logs.read(&suite) {
             Some(all) => {
-                let row = Row::new(release.minor, &release.version, &all);
+                let row = Row::new(setup, &release.version, &all);
                 write(checkout.root(), &row)?;
             }
             None => println!("    not all programs have been run, so the table stays as it is"),
@@ -87,12 +94,12 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// The logs of the programs on a minor, which say how each ended when it ran last.
+/// The logs of the programs on a cluster, which say how each ended when it ran last.
 struct Logs(PathBuf);
 
 impl Logs {
-    fn of(root: &Path, minor: Minor) -> Result<Self> {
-        let folder = root.join("target/compat").join(minor.to_string());
+    fn of(root: &Path, setup: Setup) -> Result<Self> {
+        let folder = root.join("target/compat").join(setup.folder());
         fs::create_dir_all(&folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(Self(folder))

@@ -1,30 +1,29 @@
 //! The table in the documentation, of which one row at a time is replaced.
 
 use anyhow::{Context, Result};
-use curfew_cluster::Minor;
 use jiff::Timestamp;
 
-use crate::outcome::Outcome;
+use crate::{outcome::Outcome, setup::Setup};
 
 const BEGIN: &str = "<!-- make compat writes this table -->\n";
 const END: &str = "<!-- end of the table -->\n";
 const HEAD: &str =
     "| Kubernetes | tested on | passed | failed | skipped |\n|---|---|---|---|---|\n";
 
-/// A row: a minor, and its line.
+/// A row: a cluster, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
-    minor: Minor,
+    setup: Setup,
     line: String,
 }
 
 impl Row {
-    pub(crate) fn new(minor: Minor, version: &str, outcome: &Outcome) -> Self {
+    pub(crate) fn new(setup: Setup, version: &str, outcome: &Outcome) -> Self {
         let day = Timestamp::now().strftime("%F").to_string();
-        Self::of_day(minor, version, outcome, &day)
+        Self::of_day(setup, version, outcome, &day)
     }
 
-    fn of_day(minor: Minor, version: &str, outcome: &Outcome, day: &str) -> Self {
+    fn of_day(setup: Setup, version: &str, outcome: &Outcome, day: &str) -> Self {
         let failed = match outcome.failed.len() {
             0 => "0".to_owned(),
             count => format!("{count}: {}", code(&outcome.failed)),
@@ -37,7 +36,7 @@ impl Row {
             skipped.push(format!("in part: {why} ({})", code(tests)));
         }
         let cells = [
-            version.trim_start_matches('v').to_owned(),
+            setup.name(version.trim_start_matches('v')),
             day.to_owned(),
             outcome.passed.to_string(),
             failed,
@@ -45,17 +44,16 @@ impl Row {
         ];
         let cells = cells.map(|cell| cell.replace('|', "\\|"));
         Self {
-            minor,
+            setup,
             line: format!("| {} |", cells.join(" | ")),
         }
     }
 
     /// Reads a line of the table.
     fn parse(line: &str) -> Option<Self> {
-        let version = line.strip_prefix("| ")?.split(' ').next()?;
-        let (minor, _) = version.rsplit_once('.')?;
+        let (name, _) = line.strip_prefix("| ")?.split_once(" | ")?;
         Some(Self {
-            minor: minor.parse().ok()?,
+            setup: Setup::of_name(name)?,
             line: line.to_owned(),
         })
     }
@@ -66,16 +64,16 @@ fn code(names: &[String]) -> String {
     names.join(", ")
 }
 
-/// The page with this row in its table, in the place of the one of the same minor.
+/// The page with this row in its table, in the place of the one of the same cluster.
 pub(crate) fn with_row(page: &str, row: &Row) -> Result<String> {
     let split = page.split_once(BEGIN);
     let (before, rest) = split.with_context(|| format!("the page has no line {BEGIN:?}"))?;
     let split = rest.split_once(END);
     let (table, after) = split.with_context(|| format!("the page has no line {END:?}"))?;
     let mut rows: Vec<_> = table.lines().filter_map(Row::parse).collect();
-    rows.retain(|other| other.minor != row.minor);
+    rows.retain(|other| other.setup != row.setup);
     rows.push(row.clone());
-    rows.sort_by_key(|row| row.minor);
+    rows.sort_by_key(|row| row.setup);
     let lines: String = rows.into_iter().map(|row| row.line + "\n").collect();
     // A table after a comment begins after an empty line.
     Ok(format!("{before}{BEGIN}\n{HEAD}{lines}\n{END}{after}"))
@@ -83,19 +81,33 @@ pub(crate) fn with_row(page: &str, row: &Row) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use curfew_cluster::IpFamily;
+
     use super::*;
 
     fn row(minor: &str, patch: u8, outcome: &Outcome) -> Row {
+        row_of(IpFamily::IPv4, minor, patch, outcome)
+    }
+
+    fn row_of(ip_family: IpFamily, minor: &str, patch: u8, outcome: &Outcome) -> Row {
         let version = format!("v{minor}.{patch}");
-        Row::of_day(minor.parse().unwrap(), &version, outcome, "2026-11-27")
+        let setup = Setup {
+            minor: minor.parse().unwrap(),
+            ip_family,
+        };
+        Row::of_day(setup, &version, outcome, "2026-11-27")
     }
 
     #[test]
-    fn a_row_takes_the_place_of_the_one_of_the_same_minor() {
+    fn a_row_takes_the_place_of_the_one_of_the_same_minor_and_family() {
         let (page, mut outcome) = (format!("before\n{BEGIN}{END}after\n"), Outcome::default());
         outcome.passed = 170;
         let page = with_row(&page, &row("1.36", 3, &outcome)).unwrap();
         let page = with_row(&page, &row("1.9", 0, &outcome)).unwrap();
+        let page = with_row(&page, &row("1.37", 2, &outcome)).unwrap();
+        let other = |patch: u8, outcome: &Outcome| row_of(IpFamily::IPv6, "1.36", patch, outcome);
+        let page = with_row(&page, &other(2, &outcome)).unwrap();
+        let page = with_row(&page, &other(3, &outcome)).unwrap();
         outcome.passed = 171;
         let page = with_row(&page, &row("1.36", 4, &outcome)).unwrap();
         assert_eq!(
@@ -103,7 +115,9 @@ mod tests {
             format!(
                 "before\n{BEGIN}\n{HEAD}\
                  | 1.9.0 | 2026-11-27 | 170 | 0 | 0 |\n\
-                 | 1.36.4 | 2026-11-27 | 171 | 0 | 0 |\n\n{END}after\n"
+                 | 1.36.4 | 2026-11-27 | 171 | 0 | 0 |\n\
+                 | 1.36.3, IPv6 only | 2026-11-27 | 170 | 0 | 0 |\n\
+                 | 1.37.2 | 2026-11-27 | 170 | 0 | 0 |\n\n{END}after\n"
             )
         );
         with_row("no table", &row("1.36", 3, &outcome)).unwrap_err();
