@@ -5,7 +5,7 @@ CLUSTER := cargo run --package curfew-cluster --
 UP = $(CLUSTER) up $(if $(KUBERNETES),--kubernetes=$(KUBERNETES)) $(if $(IP_FAMILY),--ip-family=$(IP_FAMILY))
 # An end-to-end test mostly waits for a deadline, so more tests run at the same time than there are processors.
 # The tests themselves use no more slots than this (tests/e2e/src/namespace.rs).
-SLOTS := 10
+SLOTS := 8
 RULE := manifests/components/monitoring/rules.yaml
 # The benchmarks of criterion.
 GROWING := --package curfew-core --package curfew-agent --package curfew-webhook

@@ -20,7 +20,7 @@ use nix::{
 use crate::outcome::Outcome;
 
 /// As many as in `make test`.
-const THREADS: &str = "--test-threads=10";
+const THREADS: &str = "--test-threads=8";
 /// A program that runs for longer hangs, and is ended. `together` has more than a hundred tests.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How often a running program is looked at.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How many tests of one binary run at a time: more would measure the machine and not Curfew.
-static SLOTS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(10));
+static SLOTS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
 
 const SETUP: Duration = Duration::from_secs(60);
 
