@@ -424,7 +424,7 @@ mod tests {
             "kubectl-pi explain web-1 --kind debug --as bob",
             "kubectl-pi get --no-headers --sort-by=.metadata.name --field-selector spec.nodeName=a",
             "kubectl-pi get -o custom-columns=NAME:.metadata.name,TTL:.metadata.annotations",
-            "kubectl-pi get -s https://a --token t --tls-server-name b --request-timeout 5",
+            "kubectl-pi get -s https://a --token t --tls-server-name b --proxy-url socks5://c --request-timeout 5",
             "kubectl-pi get --certificate-authority /a --client-certificate=/b --client-key /c",
             "kubectl-pi get --insecure-skip-tls-verify -v 6 --as bob --as-uid 1 --as-user-extra a=b",
             "kubectl-pi get --insecure-skip-tls-verify=false --v=6 --username a --password b",

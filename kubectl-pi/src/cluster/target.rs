@@ -58,6 +58,9 @@ pub(crate) struct Target {
     /// The server name that the API server's certificate must contain
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tls_server_name: Option<String>,
+    /// The proxy to reach the API server through, such as http://proxy.example.com:3128
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) proxy_url: Option<String>,
     /// The timeout for one request, such as 30s or 1m; 0 means no limit
     #[arg(long, global = true, value_name = "DURATION", value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,

@@ -152,6 +152,9 @@ fn change_cluster(cluster: &mut Cluster, target: &Target) {
     if let Some(name) = &target.tls_server_name {
         cluster.tls_server_name = Some(name.clone());
     }
+    if let Some(proxy) = &target.proxy_url {
+        cluster.proxy_url = Some(proxy.clone());
+    }
     if let Some(insecure) = target.insecure_skip_tls_verify {
         cluster.insecure_skip_tls_verify = Some(insecure);
         if insecure && target.certificate_authority.is_none() {
@@ -295,6 +298,7 @@ users:
             target.token = Some("t".into());
             target.client_certificate = Some("/c".into());
             target.certificate_authority = Some("/ca".into());
+            target.proxy_url = Some("http://proxy.example.com:3128".into());
         });
         let changed = changed.unwrap().unwrap();
         assert_eq!(
@@ -302,6 +306,10 @@ users:
             Some("https://api.example.com")
         );
         assert_eq!(changed.cluster.tls_server_name, None);
+        assert_eq!(
+            changed.cluster.proxy_url.as_deref(),
+            Some("http://proxy.example.com:3128")
+        );
         assert_eq!(
             changed.cluster.certificate_authority.as_deref(),
             Some("/ca")
