@@ -1,8 +1,8 @@
 //! Sends requests to the Eviction API. [`answer`] reads the answers.
 //!
-//! If the agent acts as its node, Kubernetes itself restricts it to the pods of that node, and the agent reads the pod
-//! right before it requests the eviction. Otherwise the agent evicts as its own account, and the webhook enforces the
-//! restriction and reads the pod.
+//! The agent reads the pod right before it requests the eviction of what it has read. If it acts as its node, Kubernetes
+//! itself restricts it to the pods of that node. Otherwise the agent evicts as its own account, and the webhook enforces
+//! the restriction, before a disruption budget counts the eviction.
 //!
 //! See <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>.
 
@@ -40,16 +40,7 @@ pub(crate) async fn evict(
 ) -> EvictionOutcome {
     let asked = async {
         let user = user.get().await.map_err(|refused| refused.to_string())?;
-        if user.is_some() {
-            return evict_as_node(client, node, request, now).await;
-        }
-        let EvictionRequest {
-            pod, seen, dry_run, ..
-        } = request;
-        let answer = ask(client, eviction(pod, seen.as_ref(), None, *dry_run)?).await;
-        Ok(answer::read(
-            &answer.map_err(|error| error_chain::short(&error))?,
-        ))
+        evict_as_read(client, node, request, now, user.is_some()).await
     };
     match tokio::time::timeout(TIMEOUT, asked).await {
         Ok(Ok(outcome)) => outcome,
@@ -59,13 +50,16 @@ pub(crate) async fn evict(
 }
 
 /// Reads the pod and requests its eviction.
-async fn evict_as_node(
+async fn evict_as_read(
     client: &Client,
     node: &str,
     request: &EvictionRequest,
     now: Timestamp,
+    as_node: bool,
 ) -> Result<EvictionOutcome, String> {
-    let pod = &request.pod;
+    let EvictionRequest {
+        pod, seen, dry_run, ..
+    } = request;
     let short = |error: kube::Error| error_chain::short(&error);
     let found = match read::metadata(client, node, pod).await.map_err(short)? {
         PodRead::Found(found) => found,
@@ -78,12 +72,13 @@ async fn evict_as_node(
             });
         }
     };
-    let version = match check(pod, request.seen.as_ref(), found.metadata, now) {
+    let version = match check(pod, seen.as_ref(), found.metadata, now) {
         Ok(version) => version,
         Err(outcome) => return Ok(outcome),
     };
-    let request = eviction(pod, None, version.as_deref(), request.dry_run)?;
-    Ok(answer::read(&ask(client, request).await.map_err(short)?))
+    let told = seen.as_ref().filter(|_| !as_node);
+    let eviction = eviction(pod, told, version.as_deref(), *dry_run)?;
+    Ok(answer::read(&ask(client, eviction).await.map_err(short)?))
 }
 
 /// Whether the pod that the API server has just returned must still be evicted. If the extension and the hold count,
@@ -108,10 +103,10 @@ fn check(
     }
 }
 
-/// The request to evict exactly this pod, if the overrides that the agent knew, which the webhook compares with the
-/// pod's, or the version that it has just read still count. It is made here because the client's own `evict` calls the
-/// options `delete_options`, which the API server does not know and leaves out: it would then evict
-/// whichever pod has the name.
+/// The request to evict exactly this pod, if the version that the agent has just read still counts. The webhook compares
+/// the overrides that the agent knew with the pod's before a budget is touched. The request is made here because the
+/// client's own `evict` calls the options `delete_options`, which the API server does not know and leaves out: it would
+/// then evict whichever pod has the name.
 ///
 /// A dry run is said twice: the API server takes the options for its own part, and tells admission webhooks and
 /// policies by the parameter, so that none of them acts on it. See

@@ -52,7 +52,7 @@ pub(crate) async fn pod(
     })
 }
 
-/// Reads the metadata of a pod. The client must act as the node.
+/// Reads the metadata of a pod. If the client does not act as the node, it may be a pod of another one, under another UID.
 ///
 /// # Errors
 /// When the API server does not answer, or its answer cannot be read.
