@@ -54,6 +54,12 @@ impl Minor {
         self >= Self(33)
     }
 
+    /// Whether the API server names the value that a rule of a CustomResourceDefinition refuses, and not only its type:
+    /// since 1.35.
+    pub fn names_refused_values(self) -> bool {
+        self >= Self(35)
+    }
+
     /// Whether there are MutatingAdmissionPolicies of the version v1.
     pub fn has_mutating_policies(self) -> bool {
         self >= Self(36)
