@@ -38,9 +38,13 @@ async fn accepted_and_waited_for() {
 async fn a_pod_that_is_gone_before_the_watch_says_so() {
     let (stage, agent) = slow_pod(Answer::honest).await;
     stage.until(1.0).await;
-    stage.api.script(|asked| match asked.target.name.as_str() {
-        "a" => Answer::status(404, "pods \"a\" not found"),
-        _ => Answer::honest(),
+    let mut gone = false;
+    stage.api.script(move |asked| {
+        gone |= asked.is_eviction();
+        match asked.target.name.as_str() {
+            "a" if gone => Answer::status(404, "pods \"a\" not found"),
+            _ => Answer::honest(),
+        }
     });
     stage.until(DUE + 5.0).await;
     assert!(agent.only().await.is_none());
@@ -56,11 +60,15 @@ async fn a_pod_that_is_gone_before_the_watch_says_so() {
 async fn another_pod_has_the_name_before_the_watch_says_so() {
     let (stage, agent) = slow_pod(Answer::honest).await;
     stage.until(1.0).await;
-    stage.api.script(|asked| {
+    let mut taken = false;
+    stage.api.script(move |asked| {
         let is_pod = asked.target.name == "a" && asked.target.resource == "pods";
         match asked.method.as_str() {
-            "POST" if is_pod => Answer::status(409, "the UID in the precondition is another"),
-            "GET" if is_pod => Answer::raw(
+            "POST" if is_pod => {
+                taken = true;
+                Answer::status(409, "the UID in the precondition is another")
+            }
+            "GET" if is_pod && taken => Answer::raw(
                 200,
                 r#"{"metadata": {"namespace": "shop", "name": "a", "uid": "uid-2"}}"#,
             ),
