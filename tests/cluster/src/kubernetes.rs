@@ -182,6 +182,8 @@ mod tests {
     fn every_minor_is_pinned_once_and_as_a_whole() -> Result<()> {
         let checkout = Checkout::find()?;
         let minors = minors(&checkout)?;
+        let default = pinned(&checkout, None)?.minor;
+        assert_eq!(Some(&default), minors.last(), "the default is the newest");
         assert_eq!(
             minors.iter().collect::<BTreeSet<_>>().len(),
             minors.len(),
