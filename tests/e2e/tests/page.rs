@@ -262,7 +262,9 @@ async fn cannot_be_reached(namespace: &Namespace, probe: &str) -> Result<()> {
     let ip = agent.status.and_then(|status| status.pod_ip);
     let ip = ip.context("the agent has no address")?;
     let get = async |port: u16, path: &str| {
-        let script = format!("printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {ip} {port}");
+        // A server need not answer a client that has closed its side.
+        let request = format!("printf 'GET {path} HTTP/1.0\\r\\n\\r\\n'");
+        let script = format!("{{ {request}; sleep 2; }} | nc -w 3 {ip} {port}");
         let args = ["exec", probe, "--", "sh", "-c", &script];
         namespace.kubectl.run(&args).await
     };
