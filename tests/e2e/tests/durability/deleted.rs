@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use curfew_e2e::{
-    Agents, NODES, Namespace, PodWatch, Scheduled, Workload, agents::sample, disasters::tools,
-    disrupt, eventually, life,
+    Agents, NODES, Namespace, PodWatch, Workload, agents::sample, disasters::tools, disrupt,
+    eventually, life,
 };
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{Api, api::ListParams};
@@ -43,13 +43,17 @@ fn folder(node: &str) -> Result<PathBuf> {
     Ok(tools::node(node)?.var_lib().join("curfew"))
 }
 
-/// Sees that the agent of today knows the record, and evicts the pod on time.
+/// Reaches into a pod, and sees that the agent that is there after the damage knows the record, and evicts the pod on time.
 async fn is_kept(
     namespace: &Namespace,
+    agents: &Agents,
     watch: &PodWatch,
     node: &str,
-    record: &Scheduled,
+    pod: &Pod,
+    damage: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
+    let record = life::touch_seen(namespace, agents, pod, &["true"]).await?;
+    damage().await?;
     // The other node's may just be on its way back.
     let known = eventually(BACK, "the record is known", async || {
         let agents = Agents::connect(&namespace.cluster).await?;
@@ -70,25 +74,22 @@ async fn what_is_deleted_is_made_anew_with_all_that_was_known() {
         let workloads = NODES.map(|node| Workload::new(&format!("on-{node}")).on(node));
         let pods = namespace.run_pods(&workloads).await?;
         let watch = namespace.watch().await?;
-        let [one, other] = [&pods[0], &pods[1]];
+        let [one, other] = NODES;
         tokio::try_join!(
-            store_deleted(namespace, &agents, &watch, NODES[0], one),
-            folder_deleted(namespace, &agents, &watch, NODES[1], other),
+            is_kept(namespace, &agents, &watch, one, &pods[0], async || {
+                delete_store(namespace, one).await
+            }),
+            is_kept(namespace, &agents, &watch, other, &pods[1], async || {
+                delete_folder(namespace, other).await
+            }),
         )?;
         Ok(())
     })
     .await;
 }
 
-async fn store_deleted(
-    namespace: &Namespace,
-    agents: &Agents,
-    watch: &PodWatch,
-    node: &str,
-    pod: &Pod,
-) -> Result<()> {
+async fn delete_store(namespace: &Namespace, node: &str) -> Result<()> {
     let before = rebuilt(namespace, node).await?;
-    let record = life::touch_seen(namespace, agents, pod, &["true"]).await?;
     fs::remove_dir_all(folder(node)?.join("records"))?;
     eventually(SECONDS, "a new store", async || {
         ensure!(folder(node)?.join("records/db").is_file(), "there is none");
@@ -103,18 +104,10 @@ async fn store_deleted(
     // The next agent finds it there.
     let pid = tools::agent(&namespace.cluster, node).await?;
     disrupt::kill_process(pid)?;
-    tools::restarted(&namespace.cluster, node, pid).await?;
-    is_kept(namespace, watch, node, &record).await
+    tools::restarted(&namespace.cluster, node, pid).await
 }
 
-async fn folder_deleted(
-    namespace: &Namespace,
-    agents: &Agents,
-    watch: &PodWatch,
-    node: &str,
-    pod: &Pod,
-) -> Result<()> {
-    let record = life::touch_seen(namespace, agents, pod, &["true"]).await?;
+async fn delete_folder(namespace: &Namespace, node: &str) -> Result<()> {
     let pid = tools::agent(&namespace.cluster, node).await?;
     // Nothing can be made in what the agent has mounted then.
     fs::remove_dir_all(folder(node)?)?;
@@ -123,5 +116,5 @@ async fn folder_deleted(
         folder(node)?.join("records/db").is_file(),
         "there is no store"
     );
-    is_kept(namespace, watch, node, &record).await
+    Ok(())
 }

@@ -72,7 +72,7 @@ async fn what_is_set_in_the_last_moment_is_refused_or_honoured() {
             all.refused
         );
         figures::report(&namespace.cluster, "last-moment", &shown)?;
-        ensure!(all.extended + all.held > 0, "{shown}");
+        ensure!(all.extended > 0 && all.held > 0, "{shown}");
         Ok(())
     })
     .await;
