@@ -3,7 +3,7 @@
 
 pub mod page;
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -21,7 +21,8 @@ pub type Label<'a> = (&'a str, &'a [&'a str]);
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     registry: Registry,
-    rows: Vec<Row>,
+    /// Each request has clones of the metrics.
+    rows: Arc<Vec<Row>>,
 }
 
 /// What there is to say of a metric.
@@ -154,7 +155,7 @@ impl Catalog {
         let families = collector.collect();
         for desc in collector.desc() {
             let family = families.iter().find(|family| family.name() == desc.fq_name);
-            self.rows.push(Row {
+            Arc::make_mut(&mut self.rows).push(Row {
                 name: desc.fq_name.clone(),
                 kind: family.map_or("untyped", kind),
                 labels: desc.variable_labels.clone(),

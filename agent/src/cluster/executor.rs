@@ -139,7 +139,9 @@ impl Executor {
                 let open = self.open.clone();
                 self.spawn(failure, async move {
                     let _permit = open.acquire().await;
-                    let (outcome, pod) = patch::apply(client, &pods, &node, &change).await;
+                    // A task that waits holds no room for a request.
+                    let applied = Box::pin(patch::apply(client, &pods, &node, &change));
+                    let (outcome, pod) = applied.await;
                     Report::Patched(change, outcome, pod.map(Box::new))
                 });
             }
@@ -148,7 +150,7 @@ impl Executor {
                 let open = self.open.clone();
                 self.spawn(failure, async move {
                     let _permit = open.acquire().await;
-                    let found = look_up(&pods, &node, &pod).await;
+                    let found = Box::pin(look_up(&pods, &node, &pod)).await;
                     Report::LookedUp(pod, found)
                 });
             }

@@ -30,7 +30,7 @@ pub(crate) async fn apply(
         field_manager: Some("curfew-agent".to_owned()),
         ..PatchParams::default()
     };
-    let patch = Patch::Merge(&change.patch);
+    let patch = Patch::Merge(&*change.patch);
     match api::call(pods.patch(name, &params, &patch)).await {
         Ok(patched) => (PatchOutcome::Done, Some(patched.into())),
         Err(kube::Error::Api(status)) if status.code == 404 => (PatchOutcome::Gone, None),

@@ -1,5 +1,7 @@
 //! Which label and annotations a pod must have according to its record, and the patch that writes them.
 
+use std::sync::Arc;
+
 use curfew_core::{PodId, Record, RecordedInteraction, metadata};
 
 use crate::pod_view::{PodSnapshot, digest};
@@ -14,7 +16,7 @@ pub struct PodPatch {
     /// The requests of the interactions that it tells of.
     pub ids: String,
     /// What makes it.
-    pub patch: serde_json::Value,
+    pub patch: Arc<serde_json::Value>,
     /// How many annotations there is no room for.
     pub missing: usize,
 }
@@ -54,7 +56,7 @@ pub fn wanted(
         pod: record.pod.clone(),
         version: pod.version.clone(),
         ids: record.requests(),
-        patch: metadata::patch(&record.pod, &wanted, Some(&pod.version)),
+        patch: Arc::new(metadata::patch(&record.pod, &wanted, Some(&pod.version))),
         missing: metadata::annotations(record, &[]).len() - wanted.len(),
     })
 }
