@@ -1,6 +1,6 @@
-//! Which label and annotations a pod must have according to its record, and the patch that writes them.
+//! Which annotations a pod must have according to its record.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use curfew_core::{PodId, Record, RecordedInteraction, metadata};
 
@@ -15,8 +15,9 @@ pub struct PodPatch {
     pub version: String,
     /// The requests of the interactions that it tells of.
     pub ids: String,
-    /// What makes it.
-    pub patch: Arc<serde_json::Value>,
+    /// The annotations of Curfew that the pod is to have, and no others of them. The patch is made of them when there is a
+    /// turn for it: it takes several times as much memory, and hundreds may wait.
+    pub annotations: Arc<BTreeMap<&'static str, String>>,
     /// How many annotations there is no room for.
     pub missing: usize,
 }
@@ -56,7 +57,7 @@ pub fn wanted(
         pod: record.pod.clone(),
         version: pod.version.clone(),
         ids: record.requests(),
-        patch: Arc::new(metadata::patch(&record.pod, &wanted, Some(&pod.version))),
         missing: metadata::annotations(record, &[]).len() - wanted.len(),
+        annotations: Arc::new(wanted),
     })
 }
