@@ -139,7 +139,10 @@ impl Setup {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
-        let http = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        // The agent closes a connection that is idle, maybe just when the next request is sent on it.
+        let http = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(HttpConnector::new());
         let began = Instant::now();
         let child = command
             .spawn()
