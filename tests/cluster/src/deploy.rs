@@ -93,14 +93,13 @@ fn apply_overlay(checkout: &Checkout) -> Result<()> {
     apply(&overlay)
 }
 
-/// Helm and the values are this checkout's, whatever version the chart is of.
+/// Helm is this checkout's. The values are those of the chart's version, which may not know all that this one has.
 fn install_chart(checkout: &Checkout) -> Result<()> {
-    let here = Checkout::find()?;
-    let mut helm = helm(&here)?;
+    let mut helm = helm(&Checkout::find()?)?;
     helm.args(["upgrade", "--install", RELEASE.0])
         .arg(checkout.root().join("manifests/chart"))
         .arg("--values")
-        .arg(here.root().join(VALUES));
+        .arg(checkout.root().join(VALUES));
     run::check(&mut helm).context("the chart cannot be installed")
 }
 
