@@ -136,21 +136,15 @@ impl Executor {
             AgentAction::Patch(change) => {
                 let why = "the request panicked".to_owned();
                 let failure = Report::Patched(change.clone(), PatchOutcome::Failed(why), None);
-                let open = self.open.clone();
-                self.spawn(failure, async move {
-                    let _permit = open.acquire().await;
-                    // A task that waits holds no room for a request.
-                    let applied = Box::pin(patch::apply(client, &pods, &node, &change));
-                    let (outcome, pod) = applied.await;
+                self.spawn_in_turn(failure, || async move {
+                    let (outcome, pod) = patch::apply(client, &pods, &node, &change).await;
                     Report::Patched(change, outcome, pod.map(Box::new))
                 });
             }
             AgentAction::LookUp(pod) => {
                 let failure = Report::LookedUp(pod.clone(), LookUp::Unknown);
-                let open = self.open.clone();
-                self.spawn(failure, async move {
-                    let _permit = open.acquire().await;
-                    let found = Box::pin(look_up(&pods, &node, &pod)).await;
+                self.spawn_in_turn(failure, || async move {
+                    let found = look_up(&pods, &node, &pod).await;
                     Report::LookedUp(pod, found)
                 });
             }
@@ -177,6 +171,19 @@ impl Executor {
         if let Some(former) = self.watches.insert(id, handle) {
             former.abort();
         }
+    }
+
+    /// Spawns what only so many may do at a time. A task that waits for its turn holds no room for its request.
+    fn spawn_in_turn<F: Future<Output = Report> + Send>(
+        &mut self,
+        failure: Report,
+        begin: impl FnOnce() -> F + Send + 'static,
+    ) {
+        let open = self.open.clone();
+        self.spawn(failure, async move {
+            let _permit = open.acquire().await;
+            Box::pin(begin()).await
+        });
     }
 
     fn spawn(

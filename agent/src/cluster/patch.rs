@@ -6,7 +6,7 @@ use super::{
     read::{self, PodRead},
 };
 use curfew_agent_state::{PatchOutcome, PodPatch, PodView};
-use curfew_core::{metadata, text::cut};
+use curfew_core::text::cut;
 use curfew_runtime::{api, error_chain};
 use kube::{
     Api, Client,
@@ -30,9 +30,8 @@ pub(crate) async fn apply(
         field_manager: Some("curfew-agent".to_owned()),
         ..PatchParams::default()
     };
-    let version = Some(change.version.as_str());
-    let patch = metadata::patch(&change.pod, &change.annotations, version);
-    match api::call(pods.patch(name, &params, &Patch::Merge(patch))).await {
+    let patch = Patch::Merge(change.json());
+    match api::call(pods.patch(name, &params, &patch)).await {
         Ok(patched) => (PatchOutcome::Done, Some(patched.into())),
         Err(kube::Error::Api(status)) if status.code == 404 => (PatchOutcome::Gone, None),
         Err(kube::Error::Api(status)) if status.code == 409 => {

@@ -1,4 +1,4 @@
-//! Which annotations a pod must have according to its record.
+//! Which label and annotations a pod must have according to its record, and the patch that writes them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,11 +15,19 @@ pub struct PodPatch {
     pub version: String,
     /// The requests of the interactions that it tells of.
     pub ids: String,
-    /// The annotations of Curfew that the pod is to have, and no others of them. The patch is made of them when there is a
-    /// turn for it: it takes several times as much memory, and hundreds may wait.
-    pub annotations: Arc<BTreeMap<&'static str, String>>,
+    /// The annotations of Curfew that the pod is to have, and no others of them. What is told if the request panics
+    /// shares them.
+    annotations: Arc<BTreeMap<&'static str, String>>,
     /// How many annotations there is no room for.
     pub missing: usize,
+}
+
+impl PodPatch {
+    /// The JSON merge patch that makes it. It takes several times as much memory as the annotations, and hundreds of
+    /// changes may wait for their turn, so it is made last.
+    pub fn json(&self) -> serde_json::Value {
+        metadata::patch(&self.pod, &self.annotations, Some(&self.version))
+    }
 }
 
 /// What came of a change.

@@ -90,9 +90,11 @@ fn a_pod_that_nobody_touched_is_marked_and_evicted() {
     let [AgentAction::Patch(patch)] = &decided.actions[..] else {
         panic!("{:?}", decided.actions);
     };
+    let metadata = &patch.json()["metadata"];
+    assert_eq!(metadata["labels"][metadata::LABEL], "true");
     let time = at(60).to_string();
-    assert_eq!(patch.annotations[metadata::EVICTION_TIME], *time);
-    assert!(!patch.annotations.contains_key(metadata::INTERACTOR));
+    assert_eq!(metadata["annotations"][metadata::EVICTION_TIME], *time);
+    assert!(metadata["annotations"][metadata::INTERACTOR].is_null());
     assert_eq!(evictions(bench.tick_at(60)), [evict_now("")]);
     // The order stands on the pod, where nobody can remove it, and not in the store.
     let batch = bench.node.take_dirty();

@@ -115,7 +115,10 @@ fn a_pod_that_has_not_changed_is_released_at_its_deadline() {
     let [AgentAction::Patch(change)] = &decided.actions[..] else {
         panic!("{decided:?}");
     };
-    assert_eq!(change.annotations[metadata::DRIFT], "Unchanged");
+    assert_eq!(
+        change.json()["metadata"]["annotations"][metadata::DRIFT],
+        "Unchanged"
+    );
     assert_eq!(
         decided.events,
         [DomainEvent::Drifted(DriftFound {
