@@ -16,7 +16,7 @@ use bytes::Bytes;
 use curfew_cluster::{layout::Checkout, rust_binaries};
 use curfew_core::Notice;
 use curfew_e2e::{CURFEW, TestCluster, footprint};
-use curfew_runtime::{metrics::Catalog, tls::Refusals};
+use curfew_runtime::{connection_limit::Bounds, metrics::Catalog, tls::Refusals};
 use curfew_webhook::{
     identity::{
         Identity,
@@ -139,9 +139,9 @@ impl Setup {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
-        // The agent closes a connection that is idle, maybe just when the next request is sent on it.
+        // Before the agent closes an idle connection, maybe just when the next request is sent on it.
         let http = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
+            .pool_idle_timeout(Bounds::FEW.idle / 2)
             .build(HttpConnector::new());
         let began = Instant::now();
         let child = command
