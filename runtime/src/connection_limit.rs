@@ -48,10 +48,9 @@ pub struct Bounds {
     /// How many bytes the bodies of all requests in hand may hold; further requests wait. One address
     /// may take an eighth of it.
     pub bodies: usize,
-    /// How long a client may take for its TLS handshake, and then again for the head of its first
-    /// request.
+    /// How long a client may take for its TLS handshake; without TLS, for the head of its first request.
     pub greeting: Duration,
-    /// How long a client that has sent a request may idle, and take for the head of the next.
+    /// How long a client may idle after its handshake and between its requests, and take for the head of the next.
     pub idle: Duration,
 }
 

@@ -202,7 +202,9 @@ async fn serve_with(
                         let inner = inner.handshake_timeout(greeting).acceptor(connection_limit);
                         Acceptor::new(inner, tls.refusals)
                     })
-                    .first_request_timeout(greeting)
+                    // A client that connects for a request may send it on a connection that becomes free first. It
+                    // keeps the new one for later, and Go does not repeat a request that such a connection loses.
+                    .first_request_timeout(idle)
                     .handle(handle);
                 bound(server.http_builder(), idle);
                 server.serve(service).await

@@ -2,12 +2,14 @@ use std::net::Ipv4Addr;
 
 use axum::routing::{get, post};
 use prometheus::IntGauge;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::metrics::Catalog;
@@ -105,7 +107,11 @@ async fn never(State(in_hand): State<IntGauge>) {
 }
 
 /// Whether what is sent is answered so, on a connection that stays open.
-async fn says(connection: &mut TcpStream, request: &[u8], answer: &str) -> bool {
+async fn says(
+    connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+    answer: &str,
+) -> bool {
     // What is closed already may or may not take what is written.
     drop(connection.write_all(request).await);
     let mut text = Vec::new();
@@ -245,13 +251,37 @@ async fn a_connection_that_says_nothing_is_closed() {
     assert!(begun.elapsed() >= GREETING, "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
-async fn a_tls_handshake_that_does_not_go_on_is_closed() {
+/// A certificate for `curfew`, and how a server uses it.
+async fn certificate() -> (CertificateDer<'static>, RustlsConfig) {
     let made = rcgen::generate_simple_self_signed(["curfew".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     drop(rustls::crypto::ring::default_provider().install_default());
     let tls = RustlsConfig::from_pem(certificate.into_bytes(), key.into_bytes());
-    let server = Server::start(limits(), Some(tls.await.unwrap())).await;
+    (made.cert.der().clone(), tls.await.unwrap())
+}
+
+/// As an API server does that has connected for a request and then sent it on another connection.
+#[tokio::test]
+async fn who_has_shaken_hands_may_idle_before_the_first_request() {
+    let (certificate, tls) = certificate().await;
+    let server = Server::start(limits(), Some(tls)).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = "curfew".try_into().unwrap();
+    let stream = server.connect(ONE).await;
+    let mut connection = connector.connect(name, stream).await.unwrap();
+    sleep(GREETING * 3).await;
+    assert!(says(&mut connection, GET, "here").await);
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_does_not_go_on_is_closed() {
+    let (_, tls) = certificate().await;
+    let server = Server::start(limits(), Some(tls)).await;
     closed(server.connect(ONE).await).await;
     let mut half = server.connect(ONE).await;
     // The beginning of a ClientHello of 512 bytes.
