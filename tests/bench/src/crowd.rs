@@ -14,7 +14,7 @@ mod watching;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::PodId;
+use curfew_core::{PodId, duration};
 use curfew_e2e::{
     CURFEW, Namespace, TestCluster,
     agents::{sample, total},
@@ -46,8 +46,6 @@ use crate::{
 
 const KNOWN_KIB: u64 = 12 * 1024;
 const KNOWN: Duration = Duration::from_secs(60);
-/// Until what has just been done is over.
-const REST: Duration = Duration::from_secs(5);
 /// The size of cluster that the figures are carried on to.
 const LARGEST: u64 = 15_000;
 const STORED: &str = "curfew_webhook_notices_total{result=\"stored\"}";
@@ -66,11 +64,14 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// For how many seconds; each way to watch is measured twice for as long
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many times a second the status of a pod is written while it is watched
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     writes: u32,
+    /// How long to wait until what has just been done is over
+    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    rest: Duration,
 }
 
 pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
@@ -202,7 +203,7 @@ async fn known(
     })
     .await?;
     report.figure("agents known after", ms(began.elapsed()));
-    sleep(REST).await;
+    sleep(settings.rest).await;
     let knowing = memory(&replicas)?;
 
     say("an exec on each node");
@@ -366,7 +367,7 @@ async fn watched(
             );
             report.figure("watches begun at once, until each has its list", figure);
         }
-        sleep(REST).await;
+        sleep(settings.rest).await;
         let clock = Clock::start(server)?;
         let written = watching::write(fleet, pods, settings.writes, settings.seconds).await?;
         busy[kind] += clock.ms()?;

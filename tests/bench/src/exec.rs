@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use curfew_core::duration;
 use curfew_e2e::{
     NODES, Namespace, TestCluster, Workload, agents::sample, disrupt, footprint::processes,
     policies::long_ttl,
@@ -40,8 +41,6 @@ const PROCESSES: [&str; 7] = [
     "curfew-webhook",
     "curfew-agent",
 ];
-/// Until marks and Events are written.
-const REST: Duration = Duration::from_secs(4);
 const RECORDED: &str = "curfew_webhook_recorded_total{where=\"agent\"}";
 
 /// How much there is to be.
@@ -56,6 +55,9 @@ pub(crate) struct Settings {
     /// How many turns there are with Curfew, and as many without
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
+    /// How long to wait after each turn, until marks and Events are written
+    #[arg(long, default_value = "4s", value_parser = duration::parse)]
+    rest: Duration,
 }
 
 /// What the execs of one turn took.
@@ -95,7 +97,7 @@ async fn measure(settings: &Settings, sides: [&Namespace; 2]) -> Result<Report> 
     for namespace in sides {
         namespace.run_pods(&pods).await?;
     }
-    sleep(REST).await;
+    sleep(settings.rest).await;
     say("once without being counted");
     for namespace in sides {
         turn(settings, namespace).await?;
@@ -143,7 +145,7 @@ async fn turn(settings: &Settings, namespace: &Namespace) -> Result<Turn> {
         .try_collect::<()>()
         .await?;
     let took = began.elapsed();
-    sleep(REST).await;
+    sleep(settings.rest).await;
     let mut turn = Turn {
         took,
         ..Turn::default()
@@ -231,6 +233,7 @@ mod tests {
             execs: 10,
             clients: 2,
             pairs: 1,
+            rest: Duration::ZERO,
         };
         let turn = |ms| Turn {
             took: Duration::from_millis(ms),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use curfew_core::{Command, Notice, PodId};
+use curfew_core::{Command, Notice, PodId, duration};
 use curfew_e2e::{
     TestCluster,
     agents::{sample, total},
@@ -38,12 +38,8 @@ const PENDING_KIB: u64 = 6 * 1024;
 const ROOM_KIB: u64 = 1024;
 /// The interactions are told in so many parts, and the first and the last are compared.
 const PARTS: usize = 10;
-/// What has just been told is still being marked.
-const SETTLE: Duration = Duration::from_secs(5);
 /// How long the agent may take to notice that a client is gone.
 const CLOSED: Duration = Duration::from_secs(1);
-/// For how long it is looked what an idle process takes of the processors.
-const WATCHED: Duration = Duration::from_secs(10);
 /// Long after the measurement.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 const INTERACTIONS: &str = "curfew_agent_interactions_total";
@@ -57,6 +53,12 @@ pub(crate) struct Settings {
     /// How many more interactions one agent then gets
     #[arg(long, default_value_t = 100_000)]
     interactions: usize,
+    /// How long to wait until an agent is idle
+    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    rest: Duration,
+    /// For how long to look what an idle process takes of the processors
+    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    watch: Duration,
 }
 
 pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
@@ -67,7 +69,7 @@ pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Re
     within_node(cluster, "footprint", async |node| {
         let mut report = Report::default();
         of_an_agent(&mut report, cluster, settings, node).await?;
-        installed::report(&mut report, cluster).await?;
+        installed::report(&mut report, cluster, settings.watch).await?;
         Ok(report)
     })
     .await
@@ -80,19 +82,19 @@ struct Need {
 }
 
 impl Need {
-    async fn of(process: Process) -> Result<Self> {
+    async fn of(process: Process, watch: Duration) -> Result<Self> {
         let before = process.busy_ms()?;
-        sleep(WATCHED).await;
+        sleep(watch).await;
         let busy = process.busy_ms()?.saturating_sub(before);
         let anonymous_kib = process.anonymous_kib()?;
         let text = format!(
-            "{} anonymous, {} resident (at most {}), {} threads, {} descriptors, {busy} ms busy in {} s",
+            "{} anonymous, {} resident (at most {}), {} threads, {} descriptors, {busy} ms busy in {}",
             mib(anonymous_kib),
             mib(process.resident_kib()?),
             mib(process.peak_kib()?),
             process.threads()?,
             process.descriptors()?,
-            WATCHED.as_secs(),
+            duration::format(watch),
         );
         Ok(Self {
             anonymous_kib,
@@ -109,24 +111,24 @@ async fn of_an_agent(
 ) -> Result<()> {
     let setup = Setup::new(cluster, node).await?;
     let mut agent = setup.start().await?;
-    sleep(SETTLE).await;
+    sleep(settings.rest).await;
     let name = |what: &str| format!("an agent, {what}");
     report.figure(&name("started without a record"), ms(agent.ready));
-    let need = Need::of(agent.process()?).await?;
+    let need = Need::of(agent.process()?, settings.watch).await?;
     report.figure(&name("without a record"), need.text);
 
     let mut pods: Vec<PodId> = Vec::new();
     for count in &settings.pods {
         say(&format!("{count} pods pending"));
         let new = node.make_more_pods(pods.len()..*count).await?;
-        sleep(SETTLE).await;
+        sleep(settings.rest).await;
         agent.tell(notices(node, &new, now()?, TTL)).await?;
         pods.extend(new);
         node.marked(*count, patience(*count)).await?;
-        sleep(SETTLE).await;
+        sleep(settings.rest).await;
         has(&agent, *count).await?;
         let name = |what: &str| format!("an agent, {count} pending{what}");
-        let need = Need::of(agent.process()?).await?;
+        let need = Need::of(agent.process()?, settings.watch).await?;
         match *count {
             PENDING => report.target(
                 &name(""),
@@ -141,8 +143,8 @@ async fn of_an_agent(
         agent = setup.start().await?;
         let ready = agent.ready;
         has(&agent, *count).await?;
-        sleep(SETTLE).await;
-        let need = Need::of(agent.process()?).await?;
+        sleep(settings.rest).await;
+        let need = Need::of(agent.process()?, settings.watch).await?;
         report.figure(&name(": started again"), ms(ready));
         report.figure(&name(", after a restart"), need.text);
     }
@@ -192,7 +194,7 @@ async fn growth(
         counted == told as f64,
         "of {told} interactions, the agent has counted {counted}"
     );
-    sleep(SETTLE).await;
+    sleep(settings.rest).await;
     let busy = process.busy_ms()?.saturating_sub(busy);
     has(agent, pods.len()).await?;
     let (first, last) = (seen.first(), seen.last());

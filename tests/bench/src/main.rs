@@ -38,7 +38,7 @@ mod touch;
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -158,7 +158,7 @@ async fn main() -> ExitCode {
             status = FAILED;
             continue;
         }
-        match measure(&what).await {
+        match measure(&what, plan.rest).await {
             Ok(report) => {
                 if plan.judges && !report.holds() {
                     status = status.max(MISSED);
@@ -182,10 +182,11 @@ async fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-async fn measure(what: &What) -> Result<Report> {
+async fn measure(what: &What, rest: Duration) -> Result<Report> {
     let name = what.name();
     let cluster = TestCluster::connect().await?;
     tidy::leftovers(&cluster).await?;
+    quiet::settled(&cluster, rest).await?;
     let before = conditions()?;
     let began = Instant::now();
     let mut report = what.measure(&cluster).await?;

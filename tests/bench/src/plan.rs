@@ -32,24 +32,38 @@ const OTHERS: [&str; 7] = [
 const SMOKE: [&[&str]; 6] = [
     &[
         "recording",
-        "--seconds=5",
-        "--rates=5",
-        "--each=5",
+        "--seconds=2",
+        "--rates=",
         "--bursts=5",
         "--pods=2",
+        "--rest=1s",
     ],
-    &["exec", "--execs=2", "--clients=2", "--pairs=1"],
-    &["touch", "--pods=4", "--clients=2", "--ttl=20", "--idle=10"],
-    &["bystanders", "--pods=20", "--pairs=2"],
+    &["exec", "--execs=2", "--clients=2", "--pairs=1", "--rest=1s"],
+    &[
+        "touch",
+        "--pods=4",
+        "--clients=2",
+        "--ttl=15",
+        "--idle=2",
+        "--rest=1s",
+    ],
+    &["bystanders", "--pods=20", "--pairs=1"],
     &[
         "crowd",
         "--nodes=3",
         "--pods=2",
         "--rate=5",
-        "--seconds=5",
+        "--seconds=1",
         "--writes=5",
+        "--rest=1s",
     ],
-    &["footprint", "--pods=10", "--interactions=1000"],
+    &[
+        "footprint",
+        "--pods=10",
+        "--interactions=1000",
+        "--rest=1s",
+        "--watch=1s",
+    ],
 ];
 
 /// How long the usual ones may take.
@@ -61,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) all: Vec<Wanted>,
     /// Whether a target that is missed matters.
     pub(crate) judges: bool,
+    /// For how long the API server has to be quiet before each of them.
+    pub(crate) rest: Duration,
 }
 
 /// A measurement.
@@ -94,7 +110,8 @@ pub(crate) fn of(what: Option<What>) -> Plan {
             expected: Duration::ZERO,
         }],
     };
-    Plan { all, judges }
+    let rest = Duration::from_secs(if judges { 5 } else { 1 });
+    Plan { all, judges, rest }
 }
 
 /// A measurement as if somebody had written this: the defaults stand with the flags.

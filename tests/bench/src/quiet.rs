@@ -9,20 +9,19 @@ use curfew_e2e::{TestCluster, agents::total, eventually};
 use crate::say;
 
 const CPU: &str = "process_cpu_seconds_total";
-/// The API server is quiet if it uses less than so many processors for so long, which it is to be within this time.
+/// The API server is quiet if it uses less than so many processors, which it is to do within this time.
 const QUIET: f64 = 0.3;
-const QUIET_FOR: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(300);
 
-/// Waits until the API server has done with what was written before. After hundreds of megabytes it collects garbage for
+/// Waits until the API server has done with what was written before, and was quiet for so long. After hundreds of megabytes it collects garbage for
 /// a while, and then an answer of either webhook takes as long as that leaves it.
-pub(crate) async fn settled(cluster: &TestCluster) -> Result<()> {
+pub(crate) async fn settled(cluster: &TestCluster, rest: Duration) -> Result<()> {
     say("waiting until the API server is quiet");
     let busy = async || anyhow::Ok(total(&metrics(cluster).await?, CPU));
     eventually(SETTLED, "the API server is quiet", async || {
         let before = busy().await?;
-        tokio::time::sleep(QUIET_FOR).await;
-        let share = (busy().await? - before) / QUIET_FOR.as_secs_f64();
+        tokio::time::sleep(rest).await;
+        let share = (busy().await? - before) / rest.as_secs_f64();
         ensure!(share < QUIET, "it uses {share:.2} processors");
         Ok(Some(()))
     })

@@ -14,7 +14,8 @@ use std::{str::FromStr, time::Duration};
 use anyhow::{Context, Result};
 use curfew_core::duration;
 use curfew_e2e::{
-    Namespace, TestCluster, Workload, disrupt, eventually, figures::Distribution, knock::knock,
+    Namespace, TestCluster, Workload, eventually, figures::Distribution, knock::knock,
+    policies::long_ttl,
 };
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::StatefulSet,
@@ -44,9 +45,6 @@ const WORKLOAD_PROFILE: &str = "statefulset.pod";
 const WEBHOOK_KIB: u64 = 24 * 1024;
 const MEDIAN: f64 = 0.006;
 const P99: f64 = 0.030;
-/// The pods are to stay for as long as they are needed.
-const TTL: &str = "1h0m0s";
-const TTL_VARIABLE: &str = "CURFEW_DEFAULT_TTL";
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often each burst is repeated.
 const BURSTS: u32 = 3;
@@ -58,13 +56,13 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: u32,
     /// For how many seconds
-    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// At which other rates to measure, without targets; `--rates=` measures none
     #[arg(long, default_value = "1,10,50,200")]
     rates: Numbers,
     /// For how many seconds at each of them
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     each: u32,
     /// How many execs at the same moment to measure; `--bursts=` measures none
     #[arg(long, default_value = "50,200")]
@@ -81,6 +79,9 @@ pub(crate) struct Settings {
     /// How often to measure with policies and profiles; before and after each time, it is measured without them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
+    /// For how long the API server has to be quiet before it is measured
+    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    rest: Duration,
 }
 
 impl Settings {
@@ -119,8 +120,6 @@ impl FromStr for Numbers {
 
 pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
     let [curfewed, exempt] = ["recorded", "exempt"].map(unique);
-    let ttl = disrupt::time_to_live(cluster).await?;
-    let ttl = duration::format(ttl.unsigned_abs());
     let work = async {
         let curfewed = Namespace::create(cluster, &curfewed).await?;
         let exempt = Namespace::create(cluster, &exempt).await?;
@@ -130,13 +129,12 @@ pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Re
         say("cleaning up");
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
         let namespaces: Api<Object> = Api::all(cluster.client.clone());
-        let (configuration, one, other, ttl) = tokio::join!(
+        let (configuration, one, other) = tokio::join!(
             remove(configurations, &exempt),
             remove(namespaces.clone(), &curfewed),
             remove(namespaces, &exempt),
-            disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(&ttl)),
         );
-        configuration.and(one).and(other).and(ttl)
+        configuration.and(one).and(other)
     };
     tidily(work, clean).await
 }
@@ -149,11 +147,11 @@ async fn compare(
 ) -> Result<Report> {
     let label = ["label", "namespace", &exempt.name, "curfew.dev/exempt=true"];
     exempt.kubectl.ok(&label).await?;
-    say("starting pods, and giving them time to live");
+    long_ttl(curfewed).await?;
+    say("starting pods");
     for namespace in [curfewed, exempt] {
         start(namespace, settings.pods).await?;
     }
-    disrupt::set_webhook_env(cluster, TTL_VARIABLE, Some(TTL)).await?;
     let at_once = Instant::start(cluster).await?;
     at_once
         .register(cluster, &exempt.name, &exempt.name)
@@ -176,6 +174,7 @@ async fn compare(
     };
     let bench = Bench {
         cluster,
+        rest: settings.rest,
         pods,
         at_once: &at_once,
     };
@@ -238,6 +237,8 @@ fn tell(report: &mut Report, name: &str, measured: Result<Measured>) {
 /// Where it is measured.
 struct Bench<'a> {
     cluster: &'a TestCluster,
+    /// For how long the API server has to be quiet before.
+    rest: Duration,
     pods: Pods<'a>,
     at_once: &'a Instant,
 }
@@ -245,7 +246,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// For so many seconds, so many execs a second to each of the two.
     async fn at_rate(&self, rate: u32, seconds: u32) -> Result<Measured> {
-        quiet::settled(self.cluster).await?;
+        quiet::settled(self.cluster, self.rest).await?;
         say(&format!(
             "for {seconds} s, {rate} execs a second to each of two webhooks"
         ));
@@ -257,7 +258,7 @@ impl Bench<'_> {
 
     /// So many execs at the same moment, to one and then to the other.
     async fn in_bursts(&self, size: u32) -> Result<Measured> {
-        quiet::settled(self.cluster).await?;
+        quiet::settled(self.cluster, self.rest).await?;
         say(&format!("{size} execs at once to each of two webhooks"));
         let before = Counts::read(self.cluster, self.at_once).await?;
         let answers = pace::burst(&self.pods, size, BURSTS).await?;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use curfew_core::duration;
 use curfew_e2e::{
     Agents, NODES, Namespace, TestCluster, Workload,
     agents::{Agent, sample},
@@ -55,8 +56,6 @@ const LOOK: usize = 1;
 const LIMIT: Duration = Duration::from_secs(60);
 /// What is later than this after the last deadline is not waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Until Events and answers that come last are there.
-const REST: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(120);
 
 /// How much there is to be.
@@ -72,8 +71,11 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(5..))]
     ttl: u64,
     /// For how many seconds it is looked what is asked while nothing happens
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
+    /// How long to wait until the kubelets have the processors no longer, and until the last Events and answers are there
+    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    rest: Duration,
 }
 
 pub(crate) async fn run(cluster: &TestCluster, settings: &Settings) -> Result<Report> {
@@ -123,7 +125,7 @@ async fn measure(
         .collect();
     let pods = namespace.run_pods(&workloads).await?;
     // The kubelets have the processors for a while.
-    sleep(REST).await;
+    sleep(settings.rest).await;
     let metadata = in_metadata(cluster).await?;
     let watch = Showing::start(namespace.pods()).await?;
     let mark = audit::now(cluster.machine.audit_log())?;
@@ -157,7 +159,7 @@ async fn measure(
     let last = deadlines.values().max().copied().unwrap_or_default();
     say(&format!("all are evicted until {last}"));
     let shown = watch.all_gone(count, last.checked_add(PATIENCE)?).await?;
-    sleep(REST).await;
+    sleep(settings.rest).await;
 
     let administrator = cluster.administrator().await?;
     let execs = execs(&mark.since(&administrator)?, &namespace.name);
@@ -325,7 +327,7 @@ fn timeliness(
 /// What is asked, and what it costs, while nobody reaches into anything.
 async fn idle(report: &mut Report, cluster: &TestCluster, settings: &Settings) -> Result<()> {
     without_records(&Agents::connect(cluster).await?).await?;
-    sleep(REST).await;
+    sleep(settings.rest).await;
     say(&format!("nothing for {} s", settings.idle));
     let mark = audit::now(cluster.machine.audit_log())?;
     sleep(Duration::from_secs(settings.idle)).await;

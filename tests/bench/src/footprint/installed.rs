@@ -11,8 +11,9 @@ use axum::http::Request;
 use bytes::Bytes;
 use curfew_cluster::layout;
 use curfew_e2e::{
-    TestCluster,
-    disrupt::{self, DEPLOYMENT, kill_process, process_of},
+    CURFEW, TestCluster,
+    disrupt::{self, DEPLOYMENT, kill_process, process_of, restarts},
+    eventually,
     footprint::Process,
 };
 use futures::future::try_join_all;
@@ -22,7 +23,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt, api::DeleteParams};
 use tokio::time::{sleep, timeout};
 
 use super::Need;
@@ -40,14 +41,18 @@ const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells of all of them.
-pub(super) async fn report(report: &mut Report, cluster: &TestCluster) -> Result<()> {
+pub(super) async fn report(
+    report: &mut Report,
+    cluster: &TestCluster,
+    watch: Duration,
+) -> Result<()> {
     let (mut parts, mut needs) = (Vec::new(), Vec::new());
     for part in PARTS {
         for pod in cluster.pods_of(part).await? {
             let name = pod.name_any();
             let pid = process_of(part, &name).with_context(|| format!("no process of {name}"))?;
             parts.push(part);
-            needs.push(Need::of(Process::with_id(pid.try_into()?)));
+            needs.push(Need::of(Process::with_id(pid.try_into()?), watch));
         }
         ensure!(parts.contains(&part), "no {part} runs");
         report.figure(&format!("image of the {part}"), mib(image_kib(part)?));
@@ -73,10 +78,27 @@ fn image_kib(part: &str) -> Result<u64> {
     Ok(size.len().div_ceil(1024))
 }
 
+/// A webhook whose container has never been started again: the kubelet lets another wait.
+async fn unrestarted(cluster: &TestCluster) -> Result<Pod> {
+    let found = async || {
+        let pods = cluster.pods_of("webhook").await?;
+        let mut unrestarted = pods.into_iter().filter(|pod| restarts(pod) == 0);
+        anyhow::Ok(unrestarted.next())
+    };
+    if let Some(pod) = found().await? {
+        return Ok(pod);
+    }
+    let pods = cluster.pods_of("webhook").await?;
+    let name = pods.first().context("no webhook runs")?.name_any();
+    let client = cluster.client.clone();
+    let api: Api<Pod> = Api::namespaced(client, CURFEW);
+    api.delete(&name, &DeleteParams::default()).await?;
+    eventually(PATIENCE, "a new webhook is ready", found).await
+}
+
 /// Kills a webhook's process, so that the kubelet starts the container again, at the same address.
 async fn webhook_start(cluster: &TestCluster) -> Result<Duration> {
-    let pods = cluster.pods_of("webhook").await?;
-    let pod: &Pod = pods.first().context("no webhook runs")?;
+    let pod = unrestarted(cluster).await?;
     let name = pod.name_any();
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
     let ip = ip.with_context(|| format!("{name} has no address"))?;
