@@ -25,7 +25,7 @@ use hyper_util::{
 };
 use jiff::Timestamp;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use curfew_runtime::{
     error_chain,
@@ -40,6 +40,11 @@ const MAX_ANSWER: usize = 16 * 1024;
 
 /// Connections that are idle for this long are closed. The agents keep idle connections open for much longer.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// How many notices may be on their way to an agent, each on a connection of its own. Others wait, for as long as they
+/// may take. An agent writes all that it has at once to the disk together, so more would be no faster, but each new
+/// connection costs both sides a handshake, and the agent its memory.
+const AT_ONCE: usize = 8;
 
 /// Why an agent could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +92,7 @@ impl From<&ForwardError> for Noticed {
     }
 }
 
-type AgentClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Tells agents.
 #[derive(Clone)]
@@ -106,7 +111,14 @@ pub struct Forwarder {
 #[derive(Default)]
 struct Connections {
     config: Option<Arc<ClientConfig>>,
-    clients: HashMap<String, (SocketAddr, AgentClient)>,
+    clients: HashMap<String, AgentClient>,
+}
+
+#[derive(Clone)]
+struct AgentClient {
+    agent: SocketAddr,
+    http: HttpClient,
+    permits: Arc<Semaphore>,
 }
 
 impl Forwarder {
@@ -139,12 +151,15 @@ impl Forwarder {
         node: &str,
         notices: Vec<Notice>,
     ) -> Result<Option<Receipt>, ForwardError> {
-        let (agent, client) = self.client(node)?;
+        let client = self.client(node)?;
+        let agent = client.agent;
         let telling = async {
+            // Nobody closes it.
+            let _permit = client.permits.acquire().await;
             let mut last = None;
             for mut notice in notices {
                 notice.sent = Some(Timestamp::now());
-                last = Some(self.post(agent, &client, &notice).await?);
+                last = Some(self.post(agent, &client.http, &notice).await?);
             }
             Ok(last)
         };
@@ -167,7 +182,7 @@ impl Forwarder {
     }
 
     /// Where the agent of this node is, and how it is called.
-    fn client(&self, node: &str) -> Result<(SocketAddr, AgentClient), ForwardError> {
+    fn client(&self, node: &str) -> Result<AgentClient, ForwardError> {
         let config = self
             .identities
             .borrow()
@@ -192,22 +207,25 @@ impl Forwarder {
                 clients: HashMap::new(),
             };
         }
-        if let Some((address, client)) = connections.clients.get(node)
-            && *address == agent
+        if let Some(client) = connections.clients.get(node)
+            && client.agent == agent
         {
-            return Ok((agent, client.clone()));
+            return Ok(client.clone());
         }
         // Nodes come and go.
         connections
             .clients
             .retain(|node, _| agents.contains_key(node));
-        let client = self.connect(node, &config)?;
-        let entry = (agent, client.clone());
-        connections.clients.insert(node.to_owned(), entry);
-        Ok((agent, client))
+        let client = AgentClient {
+            agent,
+            http: self.connect(node, &config)?,
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+        };
+        connections.clients.insert(node.to_owned(), client.clone());
+        Ok(client)
     }
 
-    fn connect(&self, node: &str, config: &Arc<ClientConfig>) -> Result<AgentClient, ForwardError> {
+    fn connect(&self, node: &str, config: &Arc<ClientConfig>) -> Result<HttpClient, ForwardError> {
         let name = identity::agent(node);
         let name = ServerName::try_from(name.clone()).map_err(|_| ForwardError::Name(name))?;
         let mut connector = HttpConnector::new();
@@ -229,7 +247,7 @@ impl Forwarder {
     async fn post(
         &self,
         agent: SocketAddr,
-        client: &AgentClient,
+        client: &HttpClient,
         notice: &Notice,
     ) -> Result<Receipt, ForwardError> {
         let broken = |error: &(dyn std::error::Error + 'static)| {

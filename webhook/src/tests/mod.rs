@@ -155,6 +155,15 @@ async fn recorded_on_the_pod_when_the_agent_is_down_slow_or_refuses() {
 }
 
 #[tokio::test]
+async fn an_agent_is_told_of_few_interactions_at_once() {
+    let script = Script::start(Agent::Few(8), Api::default()).await;
+    let admitted = (0..40).map(|_| script.admit(exec()));
+    futures::future::join_all(admitted).await;
+    assert_eq!(script.notices().len(), 40);
+    assert_eq!(script.patches(), Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn who_only_claims_to_be_the_agent_is_told_nothing() {
     for (agent, reason) in [(Agent::Elsewhere, "name"), (Agent::Foreign, "untrusted")] {
         let script = Script::start(agent, Api::default()).await;

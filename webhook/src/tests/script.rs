@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,6 +60,8 @@ const SHORT: Duration = Duration::from_millis(300);
 pub(crate) enum Agent {
     /// Stores what it is told.
     Stores,
+    /// Stores it after a while, and of so many notices at once and no more.
+    Few(usize),
     /// There is none.
     None,
     /// Its address is known, but nobody listens there.
@@ -388,19 +393,27 @@ fn start_agent(agent: Agent, notices: Notices, authorities: &Authorities) -> Opt
     let trust = Trust::from_pem(&authorities.bundle()).unwrap();
     let config = leaf.serve_only(trust.clients(identity::WEBHOOK).unwrap());
     let config = RustlsConfig::from_config(Arc::new(config.unwrap()));
-    let router = Router::new()
-        .route(notice::PATH, post(take))
-        .with_state((agent, notices));
+    let router =
+        Router::new()
+            .route(notice::PATH, post(take))
+            .with_state((agent, notices, Arc::default()));
     let server = axum_server::from_tcp_rustls(listener, config).unwrap();
     tokio::spawn(server.serve(router.into_make_service()));
     Some(address)
 }
 
 async fn take(
-    State((agent, notices)): State<(Agent, Notices)>,
+    State((agent, notices, in_hand)): State<(Agent, Notices, Arc<AtomicUsize>)>,
     Json(notice): Json<Notice>,
 ) -> axum::response::Response {
     match agent {
+        Agent::Few(most) => {
+            if in_hand.fetch_add(1, Ordering::SeqCst) >= most {
+                return (StatusCode::SERVICE_UNAVAILABLE, "too many").into_response();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            in_hand.fetch_sub(1, Ordering::SeqCst);
+        }
         Agent::Slow => std::future::pending().await,
         Agent::Fails => return (StatusCode::SERVICE_UNAVAILABLE, "disk full").into_response(),
         Agent::Babbles => return "hello".into_response(),
