@@ -28,12 +28,13 @@ bare: cargo ## Start the cluster without Curfew
 demo: cluster ## Show Curfew at work, from an exec to the eviction
 	cargo run --quiet --package curfew-e2e --bin curfew-demo
 
-test: cargo ## Run the unit tests, then the end-to-end tests on the cluster
+test: cargo ## Run the unit tests, then the end-to-end tests on the cluster, and a smoke of the benchmarks
 	$(CLUSTER) tools
 	@echo "properties run with PROPTEST_RNG_SEED=$(SEED)"
 	cargo test --workspace --exclude curfew-e2e
 	$(MAKE) cluster
 	cargo test --package curfew-e2e -- --test-threads=$(SLOTS)
+	cargo run --package curfew-bench -- smoke
 
 compat: cargo ## Run the end-to-end tests on each supported version of Kubernetes, and write docs/install.md; takes hours; ARGS="--only 1.33", "--ip-family IPv6 --only 1.36"
 	cargo run --quiet --package curfew-compat -- $(ARGS)
@@ -52,7 +53,7 @@ upgrade: bare ## Replace an older Curfew by this one while clients exec, and rep
 
 bench: cluster ## Measure what Curfew costs, and compare with the targets, in 20 minutes; ARGS=all, smoke, "recording --seconds 120", help
 	$(if $(ARGS),,cargo bench --no-run $(GROWING) $(GROWTH))
-	cargo run --package curfew-bench -- $(ARGS)
+	cargo run --release --package curfew-bench -- $(ARGS)
 
 growth: cargo ## Measure how schedule, store, policies and reviews grow, without a cluster; ARGS="--bench store"
 	cargo bench $(GROWING) $(or $(ARGS),$(GROWTH))

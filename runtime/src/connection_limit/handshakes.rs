@@ -1,7 +1,7 @@
 //! In which order those are heard who have not asked for anything yet.
 //!
 //! What a handshake costs the server costs its client nothing, and a thousand of them at the same time would go
-//! before everything that came later. So they are heard one after the other, and the addresses take turns: who
+//! before everything that came later. So few of them are heard at a time, and the addresses take turns: who
 //! opens many connections waits for their own, and who comes from elsewhere only for one of each address.
 //! Whose requests are in hand, or were, does not wait here.
 
@@ -39,8 +39,12 @@ impl<H> HandshakeQueue<H> {
         own.push_back((id, handle));
     }
 
-    /// Whose turn it is, if anybody waits.
-    pub(super) fn next(&mut self) -> Option<H> {
+    /// Whose turn it is: so many of those who wait, or all of them.
+    pub(super) fn next(&mut self, most: usize) -> Vec<H> {
+        std::iter::from_fn(|| self.one()).take(most).collect()
+    }
+
+    fn one(&mut self) -> Option<H> {
         let address = self.order.pop_front()?;
         let own = self.waiting.get_mut(&address)?;
         let next = own.pop_front();
@@ -81,15 +85,12 @@ mod tests {
         }
         turns.ask(address(2), 2000, 2000);
         turns.ask(address(3), 3000, 3000);
-        let first: Vec<_> = (0..4).filter_map(|_| turns.next()).collect();
-        assert_eq!(first, [0, 2000, 3000, 1]);
+        assert_eq!(turns.next(4), [0, 2000, 3000, 1]);
         // Who comes back does not go before those who waited.
         turns.ask(address(3), 3001, 3001);
         turns.ask(address(1), 1000, 1000);
-        let then: Vec<_> = (0..3).filter_map(|_| turns.next()).collect();
-        assert_eq!(then, [2, 3001, 3]);
-        let rest = std::iter::from_fn(|| turns.next()).count();
-        assert_eq!(rest, 1001 - 4);
+        assert_eq!(turns.next(3), [2, 3001, 3]);
+        assert_eq!(turns.next(2000).len(), 1001 - 4);
         assert!(turns.order.is_empty() && turns.waiting.is_empty());
     }
 
@@ -104,8 +105,7 @@ mod tests {
         turns.withdraw(address(2), 7);
         turns.withdraw(address(2), 7);
         turns.withdraw(address(1), 2);
-        let all: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
-        assert_eq!(all, [1]);
+        assert_eq!(turns.next(3), [1]);
         assert!(turns.order.is_empty() && turns.waiting.is_empty());
     }
 }
