@@ -151,6 +151,8 @@ impl ConnectionLimit {
 
     /// A place for a new connection, and what tells that the one that was closed for it is gone.
     fn enter(&self, stream: TcpStream) -> Result<(Placed, Option<oneshot::Receiver<()>>)> {
+        // An answer would else wait until the client has acknowledged what ended the handshake, up to 40 ms.
+        stream.set_nodelay(true)?;
         let address = stream.peer_addr()?.ip().to_canonical();
         let exit = Arc::new(CloseSignal::default());
         let (alive, gone) = oneshot::channel();
