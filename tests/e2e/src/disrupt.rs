@@ -110,6 +110,17 @@ pub async fn set_webhook_envs(
         .chain(changes)
         .collect();
     kubectl(cluster).ok(&args).await?;
+    replaced_webhooks(cluster).await
+}
+
+/// Replaces all replicas of the webhook by new ones.
+pub async fn restart_webhooks(cluster: &TestCluster) -> Result<()> {
+    let restart = ["rollout", "restart", DEPLOYMENT];
+    kubectl(cluster).ok(&restart).await?;
+    replaced_webhooks(cluster).await
+}
+
+async fn replaced_webhooks(cluster: &TestCluster) -> Result<()> {
     rolled_out(cluster, DEPLOYMENT).await?;
     eventually(PATIENCE, "the old replicas have ended", async || {
         let pods = all_pods_of(cluster, "webhook").await?;
