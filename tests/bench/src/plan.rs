@@ -47,7 +47,7 @@ const SMOKE: [&[&str]; 6] = [
         "--idle=2",
         "--rest=1s",
     ],
-    &["bystanders", "--pods=20", "--pairs=1"],
+    &["bystanders", "--pods=20", "--pairs=2"],
     &[
         "crowd",
         "--nodes=3",
