@@ -50,11 +50,28 @@ async fn start(namespace: &Namespace, name: &str, more: Value) -> Result<Pod> {
 
 /// The running pod of a Job, other than this one.
 async fn pod_of(namespace: &Namespace, name: &str, than: Option<&str>) -> Result<Pod> {
-    let of = ListParams::default().labels(&format!("app={name}"));
     eventually(REPLACED, "a pod of the Job runs", async || {
-        let pods = namespace.pods().list(&of).await?.items;
-        let mut others = pods.into_iter().filter(|pod| pod.uid().as_deref() != than);
-        Ok(others.find(is_ready))
+        running(namespace, name, than).await
+    })
+    .await
+}
+
+async fn running(namespace: &Namespace, name: &str, than: Option<&str>) -> Result<Option<Pod>> {
+    let of = ListParams::default().labels(&format!("app={name}"));
+    let pods = namespace.pods().list(&of).await?.items;
+    let mut others = pods.into_iter().filter(|pod| pod.uid().as_deref() != than);
+    Ok(others.find(is_ready))
+}
+
+/// The pod of a Job that runs after this one; none if the Job has ended instead.
+async fn next_of(namespace: &Namespace, name: &str, pod: &Pod) -> Result<Option<Pod>> {
+    let what = "the Job has ended or another pod of it runs";
+    eventually(REPLACED, what, async || {
+        if ended(namespace, name).await?.is_some() {
+            return Ok(Some(None));
+        }
+        let next = running(namespace, name, pod.uid().as_deref()).await?;
+        Ok(next.map(Some))
     })
     .await
 }
@@ -62,15 +79,20 @@ async fn pod_of(namespace: &Namespace, name: &str, than: Option<&str>) -> Result
 /// Waits until a Job has ended, and returns whether it has completed.
 async fn completed(namespace: &Namespace, name: &str) -> Result<bool> {
     eventually(SOON, "the Job has ended", async || {
-        let status = jobs(namespace).get(name).await?.status.unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default();
-        let is = |type_: &str| {
-            let mut conditions = conditions.iter();
-            conditions.any(|one| one.type_ == type_ && one.status == "True")
-        };
-        Ok((is("Complete") || is("Failed")).then(|| is("Complete")))
+        ended(namespace, name).await
     })
     .await
+}
+
+/// Whether a Job has completed, if it has ended.
+async fn ended(namespace: &Namespace, name: &str) -> Result<Option<bool>> {
+    let status = jobs(namespace).get(name).await?.status.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    let is = |type_: &str| {
+        let mut conditions = conditions.iter();
+        conditions.any(|one| one.type_ == type_ && one.status == "True")
+    };
+    Ok((is("Complete") || is("Failed")).then(|| is("Complete")))
 }
 
 #[tokio::test]
@@ -211,8 +233,13 @@ async fn the_documented_pod_failure_policy_makes_an_eviction_harmless() {
                 pods += 1;
             }
         }
-        while !reached(namespace, &pod, &TELL).await? {
-            pod = pod_of(namespace, "kept", pod.uid().as_deref()).await?;
+        // A pod that is being evicted can still be told, and does not end by that.
+        loop {
+            reached(namespace, &pod, &TELL).await?;
+            match next_of(namespace, "kept", &pod).await? {
+                Some(next) => pod = next,
+                None => break,
+            }
             pods += 1;
         }
         ensure!(completed(namespace, "kept").await?, "the Job failed");
