@@ -13,8 +13,8 @@ const CPU: &str = "process_cpu_seconds_total";
 const QUIET: f64 = 0.3;
 const SETTLED: Duration = Duration::from_secs(300);
 
-/// Waits until the API server has done with what was written before, and was quiet for so long. After hundreds of megabytes it collects garbage for
-/// a while, and then an answer of either webhook takes as long as that leaves it.
+/// Waits until the API server has done with what was written before, and was quiet for so long. After hundreds of
+/// megabytes it collects garbage for a while, and then an answer of either webhook takes as long as that leaves it.
 pub(crate) async fn settled(cluster: &TestCluster, rest: Duration) -> Result<()> {
     say("waiting until the API server is quiet");
     let busy = async || anyhow::Ok(total(&metrics(cluster).await?, CPU));

@@ -159,7 +159,7 @@ impl Forwarder {
             let mut last = None;
             for mut notice in notices {
                 notice.sent = Some(Timestamp::now());
-                last = Some(self.post(agent, &client.http, &notice).await?);
+                last = Some(self.post(&client, &notice).await?);
             }
             Ok(last)
         };
@@ -244,12 +244,8 @@ impl Forwarder {
             .build(connector))
     }
 
-    async fn post(
-        &self,
-        agent: SocketAddr,
-        client: &HttpClient,
-        notice: &Notice,
-    ) -> Result<Receipt, ForwardError> {
+    async fn post(&self, client: &AgentClient, notice: &Notice) -> Result<Receipt, ForwardError> {
+        let agent = client.agent;
         let broken = |error: &(dyn std::error::Error + 'static)| {
             if let Some(refusal) = refusal(error) {
                 self.refusals.count(refusal);
@@ -263,6 +259,7 @@ impl Forwarder {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| broken(&error))?;
         let response = client
+            .http
             .request(request)
             .await
             .map_err(|error| broken(&error))?;

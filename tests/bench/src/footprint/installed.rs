@@ -11,9 +11,8 @@ use axum::http::Request;
 use bytes::Bytes;
 use curfew_cluster::layout;
 use curfew_e2e::{
-    CURFEW, TestCluster,
-    disrupt::{self, DEPLOYMENT, kill_process, process_of, restarts},
-    eventually,
+    TestCluster,
+    disrupt::{self, DEPLOYMENT, kill_process, process_of, restart_webhooks, restarts},
     footprint::Process,
 };
 use futures::future::try_join_all;
@@ -23,7 +22,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, api::DeleteParams};
+use kube::ResourceExt;
 use tokio::time::{sleep, timeout};
 
 use super::Need;
@@ -82,18 +81,13 @@ fn image_kib(part: &str) -> Result<u64> {
 async fn unrestarted(cluster: &TestCluster) -> Result<Pod> {
     let found = async || {
         let pods = cluster.pods_of("webhook").await?;
-        let mut unrestarted = pods.into_iter().filter(|pod| restarts(pod) == 0);
-        anyhow::Ok(unrestarted.next())
+        anyhow::Ok(pods.into_iter().find(|pod| restarts(pod) == 0))
     };
     if let Some(pod) = found().await? {
         return Ok(pod);
     }
-    let pods = cluster.pods_of("webhook").await?;
-    let name = pods.first().context("no webhook runs")?.name_any();
-    let client = cluster.client.clone();
-    let api: Api<Pod> = Api::namespaced(client, CURFEW);
-    api.delete(&name, &DeleteParams::default()).await?;
-    eventually(PATIENCE, "a new webhook is ready", found).await
+    restart_webhooks(cluster).await?;
+    found().await?.context("no webhook runs")
 }
 
 /// Kills a webhook's process, so that the kubelet starts the container again, at the same address.
