@@ -342,6 +342,8 @@ async fn a_workload_goes_through_its_four_stages() {
         let caller = Caller::start(namespace);
         sleep(Duration::from_secs(1)).await;
         let began = Instant::now();
+        // A profile has whole seconds.
+        let misused_at = Timestamp::from_second(Timestamp::now().as_second())?;
         // It may be killed while it runs.
         drop(exec(namespace, MALLORY, &pods[0], &["ls", "/"]).await?);
         let misused = uid(&pods[0])?;
@@ -369,10 +371,15 @@ async fn a_workload_goes_through_its_four_stages() {
         );
         figures::report(&namespace.cluster, "behaviour", &shown)?;
 
-        // What was irregular stands in the profile, and was not learned.
+        // What was irregular stands in the profile, and was not learned. A profile is written by both replicas in turns, and
+        // kubectl tries again what is refused: only the time tells that the last is there.
         let found = eventually(WRITTEN, "irregular interactions are counted", async || {
             let found = profile(namespace).await?.context("there is no profile")?;
-            Ok((found["status"]["irregular"].as_u64() >= Some(5)).then_some(found))
+            let status = &found["status"];
+            let last: Option<Timestamp> =
+                serde_json::from_value(status["lastIrregular"]["time"].clone())?;
+            let is_last = last >= Some(misused_at) && status["irregular"].as_u64() >= Some(5);
+            Ok(is_last.then_some(found))
         })
         .await?;
         ensure!(
