@@ -186,7 +186,7 @@ impl Store {
             path,
             batches,
         };
-        store.apply(moved)?;
+        store.apply(|db| db.apply_batch(moved))?;
         let contents = Contents {
             lost_batches,
             ..contents
@@ -196,29 +196,37 @@ impl Store {
 
     /// Writes the batch and returns once it is on disk. Blocks: not for an async task.
     ///
+    /// After a crash in the meantime, some records of it may be on disk and others not.
+    ///
     /// # Errors
     /// When any of it may not be on disk.
     pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut changes = sled::Batch::default();
+        let mut changes = Vec::with_capacity(batch.len());
         for (uid, record) in batch {
-            match record {
-                Some(record) => changes.insert(uid.as_bytes(), encode(record)?),
-                None => changes.remove(uid.as_bytes()),
-            }
+            changes.push((uid, record.as_ref().map(encode).transpose()?));
         }
-        self.batches
-            .next()
-            .map_err(|error| StoreError::Write(error.to_string()))?;
-        self.apply(changes)?;
+        // Not as a batch of sled's, which begins and ends a write to the file: this is one write.
+        self.apply(|db| {
+            for (uid, value) in changes {
+                match value {
+                    Some(value) => db.insert(uid, value)?,
+                    None => db.remove(uid)?,
+                };
+            }
+            // Behind the records: where the number is found, they are.
+            self.batches.next()
+        })?;
         self.batches.written();
         Ok(())
     }
 
-    fn apply(&self, changes: sled::Batch) -> Result<(), StoreError> {
+    /// Makes changes, and returns once they are on disk.
+    fn apply(&self, change: impl FnOnce(&sled::Db) -> sled::Result<()>) -> Result<(), StoreError> {
         let written = catch_unwind(AssertUnwindSafe(|| -> sled::Result<()> {
-            self.db.apply_batch(changes)?;
+            change(&self.db)?;
             self.db.flush()?;
-            self.file.sync_all()?;
+            // The length of the file with it, if it has changed, and not the time of its last change.
+            self.file.sync_data()?;
             Ok(())
         }));
         match written {
