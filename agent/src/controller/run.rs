@@ -13,7 +13,7 @@ use curfew_agent_state::{
 use curfew_core::{Notice, Receipt, Record, notice};
 use curfew_runtime::time::until;
 use jiff::Timestamp;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::yield_now, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -97,7 +97,7 @@ impl Controller {
         // The first batch is empty and opens the store: nothing else is done before that is tried.
         self.parts.writer.begin(&mut self.parts.state);
         let opened = self.parts.writer.written().await?;
-        self.written(opened)?;
+        self.written(opened).await?;
         loop {
             let nap = self.nap();
             let parts = &mut self.parts;
@@ -109,7 +109,7 @@ impl Controller {
                     self.stopping = true;
                 }
                 () = until(stopping) => break,
-                written = parts.writer.written() => self.written(written?)?,
+                written = parts.writer.written() => self.written(written?).await?,
                 () = parts.executor.ended(&mut reports) => {}
                 () = receive(&mut parts.inbox.0, &mut messages) => {}
                 () = receive(&mut parts.observations, &mut observations) => {}
@@ -139,7 +139,7 @@ impl Controller {
         }
         if self.parts.writer.is_writing() {
             let written = self.parts.writer.written().await?;
-            self.written(written)?;
+            self.written(written).await?;
         }
         Ok(())
     }
@@ -302,7 +302,7 @@ impl Controller {
     ///
     /// # Errors
     /// If only a new process can open a store, and nothing is lost when this process ends.
-    fn written(&mut self, written: Written) -> anyhow::Result<()> {
+    async fn written(&mut self, written: Written) -> anyhow::Result<()> {
         let now = (self.parts.clock)();
         let mut out = Decisions::default();
         let state = &mut self.parts.state;
@@ -354,6 +354,8 @@ impl Controller {
                         again,
                     }));
                 }
+                // An admission waits for the answer, and for nothing that follows here.
+                yield_now().await;
             }
             Err(error) => {
                 out.events.push(DomainEvent::StoreFailed {
