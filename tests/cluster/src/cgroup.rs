@@ -3,12 +3,14 @@
 //! ```text
 //! curfew-cluster/tools           `up` and what it runs on the way: a killed run leaves no compiler or client behind
 //!                control         etcd, API server, controller manager, scheduler
-//!                node-N/system   containerd, its shims, the kubelet
-//!                node-N/pods     the kubelet's own tree: its cgroupRoot
+//!                pods/node-N     the kubelet's own tree: its cgroupRoot
+//!                system/node-N   containerd, its shims, the kubelet
 //! ```
 //!
-//! The cluster goes before the clients and compilers of the machine, and in it the control plane before the nodes. In
-//! other clusters these have machines of their own: there, nobody's API server is slow because a kubelet is busy.
+//! The cluster goes before the clients and compilers of the machine, and in it the control plane and the pods before
+//! kubelets and containerd. In other clusters these have machines of their own: there, nobody's API server is slow because
+//! a kubelet is busy, and no agent waits for the garbage collector of an API server, which takes all processors for a tenth
+//! of a second.
 //!
 //! Cgroups are how `down` finds processes: a container's processes are children of nobody we know, but none can leave
 //! its cgroup.
@@ -40,6 +42,10 @@ pub const ROOT: &str = "curfew-cluster";
 pub const TOOLS: &str = "tools";
 /// Where the control plane runs.
 pub const CONTROL: &str = "control";
+/// Where the pods of all nodes run.
+const PODS: &str = "pods";
+/// Where the kubelets run, and what they need.
+const SYSTEM: &str = "system";
 /// How many times the processor time of its siblings a cgroup gets that goes before them.
 const BEFORE_OTHERS: u64 = 8;
 /// The time that a cgroup gets unless it is told otherwise: the file and the value, in version 1 and 2.
@@ -50,12 +56,12 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "i
 
 /// Where a node's own processes run.
 pub fn system(node: layout::Node) -> String {
-    format!("{}/system", node.name())
+    format!("{SYSTEM}/{}", node.name())
 }
 
 /// What a node's kubelet gets, as a path from the root of each hierarchy.
 pub fn pods(node: layout::Node) -> String {
-    format!("/{ROOT}/{}/pods", node.name())
+    format!("/{ROOT}/{PODS}/{}", node.name())
 }
 
 /// A mounted hierarchy.
@@ -149,20 +155,18 @@ pub fn missing_root_controllers() -> Result<Vec<String>> {
 pub fn ensure() -> Result<()> {
     for hierarchy in used()? {
         let tree = hierarchy.root.join(ROOT);
-        let branches: Vec<_> = layout::NODES
-            .iter()
-            .map(|node| tree.join(node.name()))
-            .collect();
-        let mut leaves = vec![tree.join(TOOLS), tree.join(CONTROL)];
-        for branch in &branches {
-            leaves.extend([branch.join("system"), branch.join("pods")]);
+        let mut all = vec![tree.clone()];
+        all.extend([TOOLS, CONTROL, PODS, SYSTEM].map(|branch| tree.join(branch)));
+        for branch in [PODS, SYSTEM] {
+            let nodes = layout::NODES.iter();
+            all.extend(nodes.map(|node| tree.join(branch).join(node.name())));
         }
-        for dir in std::iter::once(&tree).chain(&branches).chain(&leaves) {
+        for dir in &all {
             make(&hierarchy, dir)
                 .with_context(|| format!("the cgroup {} cannot be made", dir.display()))?;
         }
-        for dir in [&tree, &tree.join(CONTROL)] {
-            put_before_others(&hierarchy, dir)
+        for dir in [tree.clone(), tree.join(CONTROL), tree.join(PODS)] {
+            put_before_others(&hierarchy, &dir)
                 .with_context(|| format!("{} cannot be put before others", dir.display()))?;
         }
     }
