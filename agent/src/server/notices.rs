@@ -1,5 +1,7 @@
 //! Where the webhook's notices come in: `POST /v1/interactions`.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     body::Bytes,
@@ -15,7 +17,7 @@ use crate::{
     metrics::Metrics,
 };
 
-#[derive(Clone)]
+/// Shared by all requests: the metrics are dozens of handles, and each request would count them up and down.
 struct Receiver {
     node: String,
     clock: Clock,
@@ -30,12 +32,12 @@ pub(crate) fn router(
     controller: ControllerHandle,
     metrics: Metrics,
 ) -> Router {
-    let receiver = Receiver {
+    let receiver = Arc::new(Receiver {
         node,
         clock,
         controller,
         metrics,
-    };
+    });
     Router::new()
         .route(notice::PATH, post(take))
         .with_state(receiver)
@@ -43,7 +45,7 @@ pub(crate) fn router(
 
 /// Answers 200 with a receipt once the interaction is on disk, 400 to what is no notice for this agent,
 /// and 503 when it could not be recorded; the webhook then records it elsewhere.
-async fn take(State(receiver): State<Receiver>, body: Bytes) -> Response {
+async fn take(State(receiver): State<Arc<Receiver>>, body: Bytes) -> Response {
     let notice: Notice = match serde_json::from_slice(&body) {
         Ok(notice) => notice,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("not a notice: {error}")),
