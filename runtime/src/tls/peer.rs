@@ -1,6 +1,10 @@
-//! The certificate of whoever has connected, verified when it connects and with each request.
+//! The certificate of whoever has connected, which has to be good when it connects and at each request.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use axum::{
     Router,
@@ -19,11 +23,71 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tower_http::add_extension::AddExtension;
 
-use super::{Refusal, Refusals, refusal};
+use super::{Refusal, Refusals, refusal, validity};
 
 /// What the other end of a connection showed of itself; nothing where it had to show nothing.
 #[derive(Debug, Clone)]
-pub struct Peer(Arc<[CertificateDer<'static>]>);
+pub struct Peer(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    verified: Mutex<Option<Verified>>,
+}
+
+/// That the certificates are good. Whether they are signed does not change, only who is trusted and the time.
+#[derive(Debug)]
+struct Verified {
+    by: Arc<dyn ClientCertVerifier>,
+    from: SystemTime,
+    until: SystemTime,
+}
+
+impl Peer {
+    pub(super) fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        let verified = Mutex::default();
+        Self(Arc::new(Shown { chain, verified }))
+    }
+
+    /// Whether its certificate is good at this moment.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn verify(
+        &self,
+        clients: &Arc<dyn ClientCertVerifier>,
+        now: SystemTime,
+    ) -> Result<(), Refusal> {
+        let Shown { chain, verified } = &*self.0;
+        let (certificate, others) = chain.split_first().ok_or(Refusal::Missing)?;
+        // What a panic left behind is verified again, or good.
+        let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Verified { by, from, until }) = &*verified
+            && Arc::ptr_eq(by, clients)
+            && (*from..*until).contains(&now)
+        {
+            return Ok(());
+        }
+        *verified = None;
+        let since_1970 = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let time = UnixTime::since_unix_epoch(since_1970);
+        clients
+            .verify_client_cert(certificate, others, time)
+            .map_err(|error| Refusal::from(&error))?;
+        let spans: Result<Vec<_>, _> = chain.iter().map(validity).collect();
+        // One that cannot be read is verified each time.
+        let spans = spans.unwrap_or_default().into_iter();
+        let both = spans.reduce(|(from, until), other| (from.max(other.0), until.min(other.1)));
+        *verified = both.map(|(from, until)| Verified {
+            by: clients.clone(),
+            from,
+            until,
+        });
+        Ok(())
+    }
+}
 
 /// Accepts TLS connections, counts those that are refused, and remembers who the others are.
 #[derive(Debug, Clone)]
@@ -61,7 +125,7 @@ where
             })?;
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().cloned().map(CertificateDer::into_owned);
-            let peer = Peer(shown.collect());
+            let peer = Peer::new(shown.collect());
             Ok((stream, AddExtension::new(service, peer)))
         })
     }
@@ -91,21 +155,14 @@ struct PeerCheck {
 
 async fn check(State(peers): State<PeerCheck>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
-    let refusal = match peer.map(|peer| peer.0.split_first()) {
-        None | Some(None) => Some(Refusal::Missing),
-        Some(Some((certificate, others))) => {
-            let verified = (peers.clients)()
-                .map(|clients| clients.verify_client_cert(certificate, others, UnixTime::now()));
-            match verified {
-                Some(Ok(_)) => None,
-                Some(Err(error)) => Some(Refusal::from(&error)),
-                None => Some(Refusal::Untrusted),
-            }
-        }
+    let verified = match (peer, (peers.clients)()) {
+        (None, _) => Err(Refusal::Missing),
+        (Some(_), None) => Err(Refusal::Untrusted),
+        (Some(peer), Some(clients)) => peer.verify(&clients, SystemTime::now()),
     };
-    match refusal {
-        None => next.run(request).await,
-        Some(refusal) => {
+    match verified {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
             peers.refusals.count(refusal);
             let why = format!(
                 "the client certificate is not valid: {}\n",

@@ -1,4 +1,7 @@
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{Router, routing::get};
 use axum_server::tls_rustls::RustlsConfig;
@@ -6,6 +9,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, SignatureScheme,
+    client::danger::HandshakeSignatureValid, pki_types::UnixTime,
+    server::danger::ClientCertVerified,
+};
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -304,6 +312,80 @@ async fn a_connection_does_not_outlive_the_trust_in_it() {
         "{error}"
     );
     assert_eq!(server.counts(Refusal::Untrusted).await, 1);
+}
+
+/// Counts how often it is asked.
+#[derive(Debug)]
+struct Counting(Arc<dyn ClientCertVerifier>, AtomicUsize);
+
+impl ClientCertVerifier for Counting {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.verify_client_cert(certificate, others, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[test]
+fn a_certificate_is_verified_again_when_the_trust_or_the_time_is_another() {
+    let ca = Ca::new();
+    let verifier = || Counting(ca.trust().clients(CLIENT).unwrap(), AtomicUsize::new(0));
+    let leaf = ca.leaf(CLIENT, ExtendedKeyUsagePurpose::ClientAuth, -3600, 3600);
+    let peer = Peer::new(vec![leaf.certificate.clone()]);
+    let (first, now) = (Arc::new(verifier()), SystemTime::now());
+    let day = Duration::from_secs(86_400);
+    let trusted: Arc<dyn ClientCertVerifier> = first.clone();
+    for (at, said, asked) in [
+        (now, Ok(()), 1),
+        (now, Ok(()), 1),
+        (now + day, Err(Refusal::Expired), 2),
+        (now + day, Err(Refusal::Expired), 3),
+        (now - day, Err(Refusal::Early), 4),
+        (now, Ok(()), 5),
+        (now, Ok(()), 5),
+    ] {
+        assert_eq!(peer.verify(&trusted, at), said);
+        assert_eq!(first.1.load(Ordering::Relaxed), asked);
+    }
+
+    let others: Arc<dyn ClientCertVerifier> = Ca::new().trust().clients(CLIENT).unwrap();
+    assert_eq!(peer.verify(&others, now), Err(Refusal::Untrusted));
+    assert_eq!(peer.verify(&trusted, now), Ok(()));
+    assert_eq!(first.1.load(Ordering::Relaxed), 6);
+    let nobody = Peer::new(Vec::new());
+    assert_eq!(nobody.verify(&trusted, now), Err(Refusal::Missing));
 }
 
 #[test]

@@ -14,8 +14,12 @@ const QUIET: f64 = 0.3;
 const SETTLED: Duration = Duration::from_secs(300);
 
 /// Waits until the API server has done with what was written before, and was quiet for so long. After hundreds of
-/// megabytes it collects garbage for a while, and then an answer of either webhook takes as long as that leaves it.
+/// megabytes it collects garbage for a while, and then an answer of either webhook takes as long as that leaves it. With
+/// no time to be quiet in, nothing is waited for.
 pub(crate) async fn settled(cluster: &TestCluster, rest: Duration) -> Result<()> {
+    if rest.is_zero() {
+        return Ok(());
+    }
     say("waiting until the API server is quiet");
     let busy = async || anyhow::Ok(total(&metrics(cluster).await?, CPU));
     eventually(SETTLED, "the API server is quiet", async || {
