@@ -56,12 +56,16 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "i
 
 /// Where a node's own processes run.
 pub fn system(node: layout::Node) -> String {
-    format!("{SYSTEM}/{}", node.name())
+    of_node(SYSTEM, node)
 }
 
 /// What a node's kubelet gets, as a path from the root of each hierarchy.
 pub fn pods(node: layout::Node) -> String {
-    format!("/{ROOT}/{PODS}/{}", node.name())
+    format!("/{ROOT}/{}", of_node(PODS, node))
+}
+
+fn of_node(branch: &str, node: layout::Node) -> String {
+    format!("{branch}/{}", node.name())
 }
 
 /// A mounted hierarchy.
@@ -157,9 +161,8 @@ pub fn ensure() -> Result<()> {
         let tree = hierarchy.root.join(ROOT);
         let mut all = vec![tree.clone()];
         all.extend([TOOLS, CONTROL, PODS, SYSTEM].map(|branch| tree.join(branch)));
-        for branch in [PODS, SYSTEM] {
-            let nodes = layout::NODES.iter();
-            all.extend(nodes.map(|node| tree.join(branch).join(node.name())));
+        for node in layout::NODES {
+            all.extend([PODS, SYSTEM].map(|branch| tree.join(of_node(branch, node))));
         }
         for dir in &all {
             make(&hierarchy, dir)

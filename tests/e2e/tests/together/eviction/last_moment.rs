@@ -28,7 +28,6 @@ const EARLY: Duration = Duration::from_secs(3);
 const STEP: SignedDuration = SignedDuration::from_secs(10);
 /// How long after the deadline it is clear that a pod stays.
 const CLEAR: SignedDuration = SignedDuration::from_secs(4);
-
 /// How soon a pod goes whose try was refused.
 const GOES: Duration = Duration::from_secs(15);
 
@@ -56,26 +55,13 @@ async fn what_is_set_in_the_last_moment_is_refused_or_honoured() {
         let agents = Agents::connect(&namespace.cluster).await?;
         let requester = namespace.cluster.administrator().await?;
         let audit = Mark::now(namespace.cluster.machine.audit_log())?;
-        let tried = pods.iter().enumerate().map(async |(at, pod)| {
-            let record = life::touch(namespace, &agents, pod, &["true"]).await?;
+        let tried = pods.iter().enumerate().map(|(at, pod)| {
             // Holds come in all turns.
             let held_in = (at % 2 == 0).then(|| 1 + at as u32 / 2 % TRIES_PER_POD);
             let before = || Duration::from_millis(fastrand::u64(0..=LAST_MS));
-            try_all(
-                namespace,
-                pod,
-                record.deadline()?,
-                &requester,
-                held_in,
-                before,
-            )
-            .await
+            try_all(namespace, &agents, pod, &requester, held_in, before)
         });
-        let tried_early = async {
-            let record = life::touch(namespace, &agents, early, &["true"]).await?;
-            let deadline = record.deadline()?;
-            try_all(namespace, early, deadline, &requester, Some(2), || EARLY).await
-        };
+        let tried_early = try_all(namespace, &agents, early, &requester, Some(2), || EARLY);
         let (tried, early) = try_join(try_join_all(tried), tried_early).await?;
         // Of the others, how many are accepted depends on how busy the machine is.
         ensure!(
@@ -103,15 +89,17 @@ async fn what_is_set_in_the_last_moment_is_refused_or_honoured() {
     .await;
 }
 
-/// Tries until the pod is evicted or held, or as often as a pod is tried.
+/// Touches the pod, and tries until it is evicted or held, or as often as a pod is tried.
 async fn try_all(
     namespace: &Namespace,
+    agents: &Agents,
     pod: &Pod,
-    mut deadline: Timestamp,
     requester: &str,
     held_in: Option<u32>,
     before: impl Fn() -> Duration,
 ) -> Result<Tries> {
+    let record = life::touch(namespace, agents, pod, &["true"]).await?;
+    let mut deadline = record.deadline()?;
     let mut tries = Tries::default();
     for turn in 1..=TRIES_PER_POD {
         let hold = held_in == Some(turn);
