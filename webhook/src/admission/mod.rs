@@ -6,6 +6,7 @@
 
 mod answer;
 mod find;
+mod log;
 mod removal;
 mod unrecorded;
 
@@ -20,8 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use curfew_core::{
-    Command, Exemption, Interaction, Kind, RecordedInteraction, Terms, policy::RecordCommand,
-    text::cut,
+    Command, Interaction, Kind, RecordedInteraction, Terms, policy::RecordCommand, text::cut,
 };
 use curfew_crd::Attempt;
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use kube::Client;
 pub use self::removal::Removal;
 use self::{
     find::{PodLookupError, Skipped},
+    log::RecordedLog,
     unrecorded::{UnrecordedInteraction, told},
 };
 use crate::{
@@ -250,26 +251,6 @@ impl Admission {
                     self.metrics.exempted(exemption);
                 }
                 tell(learn);
-                for known in &known {
-                    tracing::info!(
-                        event = "interaction",
-                        id = known.interaction.request,
-                        pod = %outcome.pod,
-                        uid = outcome.pod.uid,
-                        node,
-                        user,
-                        kind = kind.as_str(),
-                        container = known.interaction.container,
-                        recorded = outcome.recorded_in.as_ref(),
-                        without_agent = outcome.without_agent,
-                        policy,
-                        irregular,
-                        exemption = terms.exemption.map(Exemption::as_str),
-                        spo_request = found.spo_request,
-                        dry_run = outcome.dry_run,
-                        deadline = outcome.deadline.map(|deadline| deadline.to_string()),
-                    );
-                }
                 audit.recorded = Some(outcome.recorded_in.into());
                 // A pod that ends by itself is not evicted.
                 let eviction_time = outcome.deadline.filter(|_| ending.is_none());
@@ -281,6 +262,18 @@ impl Admission {
                     outcome.dry_run,
                     ending,
                 );
+                RecordedLog {
+                    known,
+                    outcome,
+                    node,
+                    user,
+                    kind,
+                    policy,
+                    irregular,
+                    exemption: terms.exemption,
+                    spo_request: found.spo_request,
+                }
+                .after_the_answer();
                 (Outcome::Recorded, answer)
             }
             Err(RecordError::Gone) => {
