@@ -53,7 +53,7 @@ upgrade: bare ## Replace an older Curfew by this one while clients exec, and rep
 
 bench: cluster ## Measure what Curfew costs, and compare with the targets, in 20 minutes; ARGS=all, smoke, "recording --seconds 120", help
 	$(if $(ARGS),,cargo bench --no-run $(GROWING) $(GROWTH))
-	cargo run --release --package curfew-bench -- $(ARGS)
+	cargo run --profile bench --package curfew-bench -- $(ARGS)
 
 growth: cargo ## Measure how schedule, store, policies and reviews grow, without a cluster; ARGS="--bench store"
 	cargo bench $(GROWING) $(or $(ARGS),$(GROWTH))
