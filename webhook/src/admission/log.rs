@@ -1,6 +1,6 @@
 //! What the log says of an interaction that was recorded.
 
-use curfew_core::{Exemption, Kind, RecordedInteraction};
+use curfew_core::{Exemption, RecordedInteraction};
 
 use crate::recording::RecordOutcome;
 
@@ -9,11 +9,6 @@ pub(super) struct RecordedLog {
     pub(super) known: Vec<RecordedInteraction>,
     pub(super) outcome: RecordOutcome,
     pub(super) node: Option<String>,
-    pub(super) user: String,
-    pub(super) kind: Kind,
-    pub(super) policy: Option<String>,
-    pub(super) irregular: Option<String>,
-    pub(super) exemption: Option<Exemption>,
     pub(super) spo_request: Option<String>,
 }
 
@@ -26,20 +21,21 @@ impl RecordedLog {
 
     fn write(&self) {
         for known in &self.known {
+            let interaction = &known.interaction;
             tracing::info!(
                 event = "interaction",
-                id = known.interaction.request,
+                id = interaction.request,
                 pod = %self.outcome.pod,
                 uid = self.outcome.pod.uid,
                 node = self.node,
-                user = self.user,
-                kind = self.kind.as_str(),
-                container = known.interaction.container,
+                user = interaction.user,
+                kind = interaction.kind.as_str(),
+                container = interaction.container,
                 recorded = self.outcome.recorded_in.as_ref(),
                 without_agent = self.outcome.without_agent,
-                policy = self.policy,
-                irregular = self.irregular,
-                exemption = self.exemption.map(Exemption::as_str),
+                policy = known.policy.as_deref(),
+                irregular = known.irregular.as_deref(),
+                exemption = known.terms.exemption.map(Exemption::as_str),
                 spo_request = self.spo_request,
                 dry_run = self.outcome.dry_run,
                 deadline = self.outcome.deadline.map(|deadline| deadline.to_string()),

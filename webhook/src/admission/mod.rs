@@ -266,11 +266,6 @@ impl Admission {
                     known,
                     outcome,
                     node,
-                    user,
-                    kind,
-                    policy,
-                    irregular,
-                    exemption: terms.exemption,
                     spo_request: found.spo_request,
                 }
                 .after_the_answer();
